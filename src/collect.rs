@@ -1,0 +1,1 @@
+//! All probes at once under one deadline, one Evidence out. Reads only.

@@ -1,0 +1,1 @@
+//! Settings: typed, complete, nothing left to check.

@@ -1,0 +1,1 @@
+//! The only loop: inputs to the agents, effects to the hands.

@@ -1,0 +1,1 @@
+//! The record: entries, outbox, retention, in one SQLite file.

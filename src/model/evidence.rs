@@ -1,0 +1,627 @@
+//! What was seen in one look at the whole, each view with its time, each absence with its reason.
+//!
+//! A missing reading is never taken for health, nor for sickness. No secret is ever part of evidence: a
+//! password shows only as set or not, and as a salted fingerprint. So evidence can be saved and shared.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Address, Endpoint, LinkId, Timestamp};
+
+/// A reading, or why there is none. Never an `Option`: absence has a reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading<T> {
+    Seen(T),
+    Missing(Missing),
+}
+
+/// Why a reading is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// No answer before the deadline.
+    TimedOut,
+    /// The peer refused or cut the connection; the text is the reason as the system or the server gave it.
+    Refused(String),
+    /// The peer answered, and does not let us: the error as it was given.
+    Denied(String),
+    /// The peer does not know what we asked for, or answered what we cannot read.
+    Unsupported(String),
+    /// Nobody asked: not configured, or not needed for this look.
+    NotAsked,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Missing::TimedOut => f.write_str("no answer in time"),
+            Missing::Refused(why) => write!(f, "refused: {why}"),
+            Missing::Denied(why) => write!(f, "denied: {why}"),
+            Missing::Unsupported(why) => write!(f, "not understood: {why}"),
+            Missing::NotAsked => f.write_str("not asked"),
+        }
+    }
+}
+
+impl<T> Reading<T> {
+    pub fn seen(&self) -> Option<&T> {
+        match self {
+            Reading::Seen(value) => Some(value),
+            Reading::Missing(_) => None,
+        }
+    }
+
+    pub fn missing(&self) -> Option<&Missing> {
+        match self {
+            Reading::Seen(_) => None,
+            Reading::Missing(why) => Some(why),
+        }
+    }
+}
+
+/// Everything that one look saw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Raised when a field changes its meaning, so that a saved capture is never misread.
+    pub format: u32,
+    pub link: LinkId,
+    pub address: Address,
+    /// When the look began and ended. Everything inside was read between the two.
+    pub began: Timestamp,
+    pub ended: Timestamp,
+    /// The watched instance, as it tells of itself.
+    pub local: Reading<ServerView>,
+    /// Its replication settings.
+    pub settings: Reading<SettingsView>,
+    /// What a replica's handshake with its own primary meets: same address, same credentials.
+    pub upstream: Reading<Probe>,
+    /// The same towards the primary that the Sentinels name, when that is another address.
+    pub named: Reading<Probe>,
+    /// The primary's own account of itself (INFO), where our credentials allow it.
+    pub primary: Reading<ServerView>,
+    /// Limits on the primary that decide whether a sync can end (CONFIG GET), where allowed.
+    pub primary_limits: Reading<LimitsView>,
+    /// Every configured Sentinel, one by one.
+    pub sentinels: Vec<SentinelView>,
+    pub host: HostView,
+    /// What the server's log said of late, by kind.
+    pub log: Reading<LogView>,
+    /// Passwords that the secret store offers, each proved or not against the primary. Empty unless asked for.
+    pub candidates: Vec<CandidateView>,
+    /// Why the store could not be read, when it was asked and did not answer.
+    pub store: Reading<StoreView>,
+    /// What the watcher remembers from before this look. Filled in by the agent.
+    pub trend: Trend,
+}
+
+/// The present format of [`Evidence`].
+pub const EVIDENCE_FORMAT: u32 = 1;
+
+/// INFO and ROLE of one data node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerView {
+    pub at: Timestamp,
+    /// Time from the question to the answer, microseconds.
+    pub took_us: u64,
+    pub run_id: String,
+    pub flavour: Flavour,
+    pub version: String,
+    pub role: Role,
+    pub uptime_s: u64,
+    pub loading: bool,
+    /// Share of the data set loaded, percent, while loading.
+    pub loading_percent: Option<f64>,
+    /// Keys over all databases.
+    pub keys: u64,
+    pub used_memory: u64,
+    /// 0: no limit.
+    pub maxmemory: u64,
+    pub replid: String,
+    pub replid2: String,
+    /// `master_repl_offset`: what a primary has produced, or a replica has been told of.
+    pub repl_offset: i64,
+    /// The offset up to which `replid2` is valid; -1 for none.
+    pub second_repl_offset: i64,
+    pub backlog_active: bool,
+    pub backlog_size: u64,
+    /// The oldest offset that a partial resync can start from.
+    pub backlog_first: i64,
+    pub backlog_len: u64,
+    pub sync_full: u64,
+    pub sync_partial_ok: u64,
+    pub sync_partial_err: u64,
+    pub rdb_last_save_ok: bool,
+    pub rdb_saving: bool,
+    pub aof_last_write_ok: bool,
+    /// Replication connections cut for their output buffer, where the server counts them (Redis 7.2+, Valkey).
+    pub output_buffer_cuts: Option<u64>,
+    pub rejected_connections: u64,
+    /// `errorstat_*` counters, by error word.
+    pub errors: BTreeMap<String, u64>,
+    pub config_file: String,
+    /// `master_failover_state`: anything but `no-failover` means that FAILOVER runs on this node.
+    pub failover_state: String,
+    pub priority: u32,
+    /// The connected replicas as a primary lists them.
+    pub replicas: Vec<ReplicaOfPrimary>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flavour {
+    Redis,
+    Valkey,
+}
+
+/// What an instance is, with the link when it is a replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Primary,
+    Replica(LinkView),
+    Sentinel,
+}
+
+impl Role {
+    pub fn link(&self) -> Option<&LinkView> {
+        match self {
+            Role::Replica(link) => Some(link),
+            _ => None,
+        }
+    }
+}
+
+/// The replica's side of a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    pub primary: Endpoint,
+    pub up: bool,
+    pub state: LinkState,
+    /// `master_link_down_since_seconds`; none while up, -1 when never connected since the process began
+    /// (Redis 7.0.15 and Valkey 8.0.1, replicationCron: set only when an established link drops).
+    pub down_for_s: Option<i64>,
+    /// Seconds since the primary last said anything; -1 while down.
+    pub last_io_s: i64,
+    pub syncing: bool,
+    /// Bytes received of the running transfer.
+    pub sync_read: u64,
+    /// Bytes in all, 0 where the server does not know (diskless).
+    pub sync_total: u64,
+    pub sync_last_io_s: i64,
+    /// `slave_repl_offset`; 0 or 1 means that nothing was ever replicated.
+    pub offset: i64,
+}
+
+/// ROLE's fourth element. `handshake` is real though the documentation leaves it out
+/// (Redis 7.0.15, roleCommand).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    /// Waiting for the next attempt, once a second.
+    Connect,
+    /// TCP or TLS on its way, unanswered.
+    Connecting,
+    Handshake,
+    /// Waiting for the data set, receiving it, or loading it.
+    Sync,
+    Connected,
+    Unknown,
+}
+
+/// `slaveN:` of a primary's INFO.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaOfPrimary {
+    pub endpoint: Endpoint,
+    /// `wait_bgsave`, `send_bulk` or `online`.
+    pub state: String,
+    pub offset: i64,
+    pub lag_s: i64,
+}
+
+/// What CONFIG GET says of a replica's own settings. Never a password, only whether one is set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsView {
+    pub at: Timestamp,
+    pub masteruser: String,
+    pub masterauth_set: bool,
+    /// Salted fingerprint of `masterauth`, comparable within one daemon's life only.
+    pub masterauth_print: String,
+    pub repl_timeout_s: u64,
+    pub dir: String,
+    pub logfile: String,
+    pub diskless_load: String,
+    pub serve_stale_data: bool,
+    pub tls_replication: bool,
+}
+
+/// Settings of a primary on which a sync depends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsView {
+    pub at: Timestamp,
+    pub repl_timeout_s: u64,
+    pub ping_period_s: u64,
+    pub backlog_size: u64,
+    pub diskless_sync: bool,
+    /// Replica class of `client-output-buffer-limit`: hard bytes, soft bytes, soft seconds; 0 is no limit.
+    pub output_hard: u64,
+    pub output_soft: u64,
+    pub output_soft_s: u64,
+    /// The largest output buffer of a replica connection at this moment, bytes (CLIENT LIST).
+    pub output_largest: Option<u64>,
+}
+
+/// One walk through what a replica's handshake does, stopped at the first thing that fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    pub at: Timestamp,
+    pub took_us: u64,
+    pub target: Endpoint,
+    pub tls: bool,
+    /// With which user; empty for the default one.
+    pub user: String,
+    pub with_password: bool,
+    pub connect: Connect,
+    /// PING before AUTH, as a replica sends it.
+    pub ping: Answer,
+    pub auth: Answer,
+    /// PING after AUTH, where LOADING, BUSY and MASTERDOWN show.
+    pub ping_again: Answer,
+    pub replconf: Answer,
+    /// `PSYNC ? x`: harmless, an integer error means that PSYNC is allowed
+    /// (Redis 7.0.15 and 8.2.3, Valkey 9.1.2: masterTryPartialResynchronization parses the offset first).
+    pub psync: Answer,
+    /// The role that the peer claims on this connection, where it may be asked.
+    pub role: Reading<PeerRole>,
+}
+
+/// How far the connection itself came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Connect {
+    Open,
+    Refused,
+    Reset,
+    TimedOut,
+    /// No route and its kin: the system's words.
+    Unreachable(String),
+    NameUnresolved(String),
+    Tls(String),
+}
+
+/// One answer on a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    NotAsked,
+    /// Any reply that is not an error, its text tamed.
+    Ok(String),
+    /// An error reply: its first word, and the whole.
+    Error {
+        code: String,
+        text: String,
+    },
+    /// Bytes that are not RESP: their beginning.
+    NotRedis(String),
+    /// The peer closed or reset the connection instead of answering.
+    Closed,
+    TimedOut,
+}
+
+impl Answer {
+    pub fn is_ok(&self) -> bool {
+        matches!(self, Answer::Ok(_))
+    }
+
+    /// The first word of an error reply, or nothing.
+    pub fn code(&self) -> &str {
+        match self {
+            Answer::Error { code, .. } => code,
+            _ => "",
+        }
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Answer::NotAsked => f.write_str("not asked"),
+            Answer::Ok(text) => f.write_str(text),
+            Answer::Error { text, .. } => f.write_str(text),
+            Answer::NotRedis(text) => write!(f, "not RESP: {text:?}"),
+            Answer::Closed => f.write_str("connection closed"),
+            Answer::TimedOut => f.write_str("no answer in time"),
+        }
+    }
+}
+
+/// ROLE of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerRole {
+    Primary { offset: i64 },
+    Replica { of: Endpoint, state: LinkState },
+    Sentinel,
+}
+
+/// One Sentinel's account of the group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentinelView {
+    pub endpoint: Endpoint,
+    pub says: Reading<SentinelSays>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentinelSays {
+    pub at: Timestamp,
+    pub took_us: u64,
+    pub id: String,
+    pub primary: Endpoint,
+    /// Flags of the primary: `master`, `s_down`, `o_down`, `disconnected`, `failover_in_progress` and so on.
+    pub flags: BTreeSet<String>,
+    /// How long it has been held subjectively and objectively down, milliseconds.
+    pub s_down_ms: Option<u64>,
+    pub o_down_ms: Option<u64>,
+    pub config_epoch: u64,
+    pub quorum: u32,
+    /// How many other Sentinels it knows.
+    pub others: u32,
+    pub down_after_ms: u64,
+    pub failover_timeout_ms: u64,
+    /// `failover-state` while a failover runs on this Sentinel.
+    pub failover_state: Option<String>,
+    /// Milliseconds since it last read the primary's INFO: the age of its view.
+    pub info_refresh_ms: u64,
+    /// Milliseconds since the primary has reported its present role: short after a failover.
+    pub role_reported_ms: u64,
+    pub replicas: Vec<ReplicaInSentinel>,
+    /// SENTINEL CKQUORUM: counts living Sentinels only, and said OK while all of them had a wrong
+    /// password and saw everything down (Redis 7.0.15).
+    pub ckquorum: Reading<Quorum>,
+    pub tilt: Reading<bool>,
+    /// INFO of the group's data nodes as this Sentinel last read it, by address (SENTINEL INFO-CACHE).
+    pub nodes: Reading<BTreeMap<String, CachedNode>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    pub ok: bool,
+    pub text: String,
+}
+
+/// One replica as a Sentinel lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaInSentinel {
+    pub endpoint: Endpoint,
+    pub run_id: String,
+    pub flags: BTreeSet<String>,
+    pub priority: u32,
+    pub offset: i64,
+    pub link_ok: bool,
+    /// `master-link-down-time`, milliseconds; -1000 means never linked since it started, which Sentinel
+    /// reads as fresh (Redis 7.0.15, sentinelSelectSlave).
+    pub link_down_ms: i64,
+    pub info_refresh_ms: u64,
+    pub last_ok_ping_ms: u64,
+    pub primary: Option<Endpoint>,
+    pub announced: bool,
+}
+
+/// A data node out of SENTINEL INFO-CACHE: what a failover has to know of a candidate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedNode {
+    /// Age of the cached INFO, milliseconds.
+    pub age_ms: u64,
+    pub run_id: String,
+    pub flavour: Flavour,
+    pub version: String,
+    pub is_primary: bool,
+    pub keys: u64,
+    pub repl_offset: i64,
+    pub link_up: bool,
+    pub link_down_for_s: Option<i64>,
+    pub priority: u32,
+    pub rdb_last_save_ok: bool,
+    pub aof_last_write_ok: bool,
+    pub loading: bool,
+}
+
+/// The host beside the replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostView {
+    /// The file system that holds the server's `dir`.
+    pub disk: Reading<Disk>,
+    pub memory: Reading<Memory>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    pub at: Timestamp,
+    pub path: String,
+    pub total: u64,
+    /// Bytes that an unprivileged process can still write.
+    pub free: u64,
+    pub inodes_free: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    pub at: Timestamp,
+    pub total: u64,
+    pub available: u64,
+}
+
+/// What the log said lately, newest of each kind. Kinds older than the log window are left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogView {
+    pub at: Timestamp,
+    /// `file:/var/log/redis/redis-server.log` or `journal:redis-server.service`.
+    pub source: String,
+    pub lines: Vec<LogFact>,
+    /// Bytes a second over the last second: a hot reconnect loop writes over 1 MB/s.
+    pub bytes_per_s: u64,
+    /// Whether bytes were passed over to stay within the budget.
+    pub skipped: bool,
+}
+
+/// One kind of log line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFact {
+    pub kind: LogKind,
+    pub first: Timestamp,
+    pub last: Timestamp,
+    /// How often within the log window (120 s).
+    pub count: u32,
+    /// The newest such line, without its prefix, tamed.
+    pub sample: String,
+}
+
+/// Kinds of log lines that tell a cause, in the words of both Redis and Valkey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKind {
+    /// `Unable to AUTH to MASTER: -WRONGPASS …`
+    AuthFailed,
+    /// `Unexpected reply to PSYNC from master: -…`
+    PsyncRefused,
+    /// `MASTER aborted replication with an error: …`
+    SyncAborted,
+    /// `Error reply to PING from master: '-…'`
+    PingRefused,
+    /// `Error condition on socket for SYNC: …`
+    SocketError,
+    /// `Unable to connect to MASTER: …`
+    ConnectFailed,
+    /// `Timeout connecting to the MASTER...`
+    ConnectTimeout,
+    /// `MASTER timeout: no data nor PING received...`
+    LinkTimeout,
+    /// `Connection with master lost.`
+    LinkLost,
+    /// `Master is currently unable to PSYNC but should be in the future: -…`
+    PsyncLater,
+    /// `Master does not support PSYNC or is in error state (reply: …)`
+    PsyncUnsupported,
+    /// `Full resync from master: …`
+    FullResync,
+    /// `Successful partial resynchronization with master.`
+    PartialResync,
+    /// `MASTER <-> REPLICA sync: Finished with success`
+    SyncFinished,
+    /// `I/O error reading bulk count from MASTER: …`
+    BulkCountError,
+    /// `I/O error trying to sync with MASTER: …`
+    TransferError,
+    /// `Timeout receiving bulk data from MASTER...`
+    TransferTimeout,
+    /// `Write error or short write writing to the DB dump file …`, and the temp file's errors
+    DumpWriteError,
+    /// `Can't handle RDB format version …`
+    RdbVersion,
+    /// `Short read or OOM loading DB. …`
+    RdbUnreadable,
+    /// `Master did not respond to command during SYNC handshake`, `Failed to read response from the server`
+    HandshakeCut,
+    /// `Replica was unable to write command to disk`
+    ReplicaWriteFailed,
+    /// On a primary: `… scheduled to be closed ASAP for overcoming of output buffer limits.`
+    OutputBufferCut,
+    /// On a primary: `Unable to partial resync with replica … for lack of backlog`
+    BacklogTooShort,
+    /// On a primary: `Disconnecting timedout replica …`
+    ReplicaTimedOut,
+    /// On a primary: `Background saving error`, `Write error saving DB on disk…`
+    SaveFailed,
+    /// On a primary: `Can't save in background: fork: …`
+    ForkFailed,
+    /// `User requested shutdown...`, `Received SIGTERM scheduling shutdown...`
+    Shutdown,
+    /// `Ready to accept connections`
+    Ready,
+}
+
+/// A password that the secret store offers, and what the primary says to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateView {
+    /// Where it came from, without the value: `file:/etc/relinkd/masterauth`.
+    pub source: String,
+    /// The store's version of it, or the file's time of change.
+    pub version: String,
+    pub user: String,
+    pub print: String,
+    /// The replica already holds this user and password.
+    pub in_use: bool,
+    pub proof: Probe,
+}
+
+/// The secret store's answer, without the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreView {
+    pub at: Timestamp,
+    pub source: String,
+    pub offered: u32,
+}
+
+/// What the agent remembers from before this look.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trend {
+    /// The last time the link was seen up, before the present break.
+    pub last_up: Option<Timestamp>,
+    /// When the break was first seen.
+    pub down_seen: Option<Timestamp>,
+    /// The primary's counters when the break was first seen.
+    pub sync_full: Option<u64>,
+    pub sync_partial_err: Option<u64>,
+    pub output_buffer_cuts: Option<u64>,
+    /// The replica's replication offset and replication id when the link was last seen up.
+    pub offset: Option<i64>,
+    pub replid: Option<String>,
+    /// Bytes received by a running transfer at an earlier look, and when.
+    pub sync_read: Option<(Timestamp, u64)>,
+    /// When Sentinels were last seen to disagree, or to run a failover.
+    pub failover_seen: Option<Timestamp>,
+    /// Since when the replica has followed an address that the Sentinels do not name.
+    pub astray_since: Option<Timestamp>,
+    /// Full transfers that were seen to begin since the break.
+    pub transfers: u32,
+}
+
+impl Evidence {
+    /// The link of the local instance, when it answers and is a replica.
+    pub fn local_link(&self) -> Option<&LinkView> {
+        self.local.seen().and_then(|view| view.role.link())
+    }
+
+    /// The Sentinels that answered.
+    pub fn answering(&self) -> impl Iterator<Item = (&Endpoint, &SentinelSays)> {
+        self.sentinels.iter().filter_map(|s| s.says.seen().map(|says| (&s.endpoint, says)))
+    }
+
+    /// How many Sentinels exist as far as anybody knows: configured ones, or more where one that answers
+    /// knows more.
+    pub fn sentinels_known(&self) -> usize {
+        let told = self.answering().map(|(_, s)| s.others as usize + 1).max().unwrap_or(0);
+        told.max(self.sentinels.len())
+    }
+
+    /// The address that a majority of *all known* Sentinels name, with how many do.
+    pub fn named_primary(&self) -> Option<(&Endpoint, usize)> {
+        let mut votes: BTreeMap<&Endpoint, usize> = BTreeMap::new();
+        for (_, says) in self.answering() {
+            *votes.entry(&says.primary).or_default() += 1;
+        }
+        let need = self.sentinels_known() / 2 + 1;
+        votes.into_iter().find(|(_, count)| *count >= need)
+    }
+
+    /// How many Sentinels hold the named flag against the primary.
+    pub fn sentinels_flagging(&self, flag: &str) -> usize {
+        self.answering().filter(|(_, s)| s.flags.contains(flag)).count()
+    }
+
+    /// The newest log fact of a kind, where the log could be read.
+    pub fn logged(&self, kind: LogKind) -> Option<&LogFact> {
+        self.log.seen().and_then(|log| log.lines.iter().find(|fact| fact.kind == kind))
+    }
+}

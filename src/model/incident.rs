@@ -1,0 +1,282 @@
+//! An incident: what the ledger's entries about one break add up to, and the entries themselves.
+
+use serde::{Deserialize, Serialize};
+
+use super::finding::{Cause, Finding};
+use super::remedy::{Action, Outcome, Plan, Refusal};
+use super::{Address, Endpoint, LinkId, Timestamp};
+
+/// A ULID: sorts by time of opening.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IncidentId(pub String);
+
+impl std::fmt::Display for IncidentId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    Open,
+    Proposed,
+    Applying,
+    Verifying,
+    Escalated,
+    Resolved,
+}
+
+impl Phase {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Open => "open",
+            Phase::Proposed => "proposed",
+            Phase::Applying => "applying",
+            Phase::Verifying => "verifying",
+            Phase::Escalated => "escalated",
+            Phase::Resolved => "resolved",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Critical,
+    Warning,
+    Info,
+}
+
+/// What a message announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Announcement {
+    Opened,
+    Updated,
+    Proposed,
+    Escalated,
+    Resolved,
+}
+
+impl Announcement {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Announcement::Opened => "opened",
+            Announcement::Updated => "updated",
+            Announcement::Proposed => "proposed",
+            Announcement::Escalated => "escalated",
+            Announcement::Resolved => "resolved",
+        }
+    }
+}
+
+/// How an incident ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResolvedBy {
+    /// A remedy of ours preceded the link's coming up.
+    Relinkd,
+    /// Sentinel, a person, or time.
+    Others,
+}
+
+/// One line of the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub at: Timestamp,
+    pub link: LinkId,
+    pub incident: IncidentId,
+    pub what: What,
+}
+
+/// What an entry records. Kinds are only ever added: a ledger of an old version opens for ever.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A fault was seen. `down_at`: the last time the link was seen up, or this look when it never was.
+    Opened {
+        finding: Finding,
+        address: Address,
+        primary: Option<Endpoint>,
+        down_at: Timestamp,
+        diagnose_us: u64,
+        look_us: u64,
+    },
+    /// The verdict changed: another cause, or a suspicion that now stands.
+    Diagnosed { finding: Finding, primary: Option<Endpoint> },
+    /// A remedy is held back; written only when the reason changes.
+    Held { refusal: Refusal },
+    /// A plan that waits for a person.
+    Proposed { plan: Plan },
+    /// The intent, durable before the first change.
+    Intended { attempt: u32, plan: Plan },
+    /// One step ended.
+    Finished { attempt: u32, action: Action },
+    /// The plan as a whole ended; nothing of it is in flight any more.
+    Ended { attempt: u32, outcome: Outcome },
+    /// After a restart: an intent without an end. What it changed is unknown until the next look.
+    Interrupted { attempt: u32 },
+    /// The link was seen up.
+    LinkUp { at: Timestamp },
+    /// It broke again before the incident was over.
+    LinkDown { at: Timestamp },
+    /// A person is needed.
+    Escalated { why: String },
+    /// A message was put in the outbox, in the same transaction as this entry.
+    Told { event: Announcement },
+    /// The link has been whole for the settle time.
+    Resolved { by: ResolvedBy },
+}
+
+/// An incident as its entries add up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    pub id: IncidentId,
+    pub link: LinkId,
+    pub address: Address,
+    pub primary: Option<Endpoint>,
+    pub phase: Phase,
+    pub finding: Finding,
+    /// Causes that it went through, in order, without repeats in a row.
+    pub causes: Vec<Cause>,
+    pub actions: Vec<Action>,
+    /// The refusals in force, and those before them, newest last.
+    pub held: Vec<Refusal>,
+    pub proposal: Option<Plan>,
+    pub escalation: Option<String>,
+    pub opened_at: Timestamp,
+    pub down_at: Timestamp,
+    pub up_at: Option<Timestamp>,
+    pub resolved_at: Option<Timestamp>,
+    pub resolved_by: Option<ResolvedBy>,
+    /// Attempts begun, over all remedies.
+    pub attempts: u32,
+    /// The attempt whose end is not recorded.
+    pub in_flight: Option<u32>,
+    /// When the first intent was recorded, and when the last plan ended.
+    pub intended_at: Option<Timestamp>,
+    pub acted_at: Option<Timestamp>,
+    pub diagnose_us: u64,
+    pub look_us: u64,
+    /// Messages sent so far; the next one carries this number plus one.
+    pub sequence: u32,
+    pub told_at: Option<Timestamp>,
+}
+
+/// A message on its way: the incident as it stood, and what is announced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    pub at: Timestamp,
+    /// The host that speaks.
+    pub host: String,
+    pub event: Announcement,
+    pub incident: Incident,
+    /// What a person would run now.
+    pub next_steps: Vec<String>,
+}
+
+impl Incident {
+    /// The first entry of an incident makes it; any other entry alone makes nothing.
+    pub fn open(entry: &Entry) -> Option<Incident> {
+        let What::Opened { finding, address, primary, down_at, diagnose_us, look_us } = &entry.what else {
+            return None;
+        };
+        Some(Incident {
+            id: entry.incident.clone(),
+            link: entry.link.clone(),
+            address: address.clone(),
+            primary: primary.clone(),
+            phase: Phase::Open,
+            causes: vec![finding.cause],
+            finding: finding.clone(),
+            actions: Vec::new(),
+            held: Vec::new(),
+            proposal: None,
+            escalation: None,
+            opened_at: entry.at,
+            down_at: *down_at,
+            up_at: finding.link_up.then_some(entry.at),
+            resolved_at: None,
+            resolved_by: None,
+            attempts: 0,
+            in_flight: None,
+            intended_at: None,
+            acted_at: None,
+            diagnose_us: *diagnose_us,
+            look_us: *look_us,
+            sequence: 0,
+            told_at: None,
+        })
+    }
+
+    /// Takes in a later entry. Folding the same entries always gives the same incident.
+    pub fn take(&mut self, entry: &Entry) {
+        match &entry.what {
+            What::Opened { .. } => {}
+            What::Diagnosed { finding, primary } => {
+                if self.causes.last() != Some(&finding.cause) {
+                    self.causes.push(finding.cause);
+                    self.proposal = None;
+                    if self.phase != Phase::Applying {
+                        self.phase = Phase::Open;
+                    }
+                }
+                self.finding = finding.clone();
+                self.primary = primary.clone().or(self.primary.take());
+            }
+            What::Held { refusal } => self.held.push(refusal.clone()),
+            What::Proposed { plan } => {
+                self.phase = Phase::Proposed;
+                self.proposal = Some(plan.clone());
+            }
+            What::Intended { attempt, .. } => {
+                self.phase = Phase::Applying;
+                self.attempts = self.attempts.max(*attempt);
+                self.in_flight = Some(*attempt);
+                self.intended_at.get_or_insert(entry.at);
+            }
+            What::Finished { action, .. } => self.actions.push(action.clone()),
+            What::Ended { .. } | What::Interrupted { .. } => {
+                self.in_flight = None;
+                self.acted_at = Some(entry.at);
+                self.phase = Phase::Verifying;
+            }
+            What::LinkUp { at } => {
+                self.up_at = Some(*at);
+                self.phase = Phase::Verifying;
+            }
+            What::LinkDown { .. } => {
+                self.up_at = None;
+                self.phase = Phase::Open;
+            }
+            What::Escalated { why } => {
+                self.phase = Phase::Escalated;
+                self.escalation = Some(why.clone());
+            }
+            What::Told { .. } => {
+                self.sequence += 1;
+                self.told_at = Some(entry.at);
+            }
+            What::Resolved { by } => {
+                self.phase = Phase::Resolved;
+                self.resolved_at = Some(entry.at);
+                self.resolved_by = Some(*by);
+                self.in_flight = None;
+            }
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.phase != Phase::Resolved
+    }
+
+    pub fn severity(&self) -> Severity {
+        match self.phase {
+            Phase::Resolved => Severity::Info,
+            _ if self.finding.link_up || self.finding.cause.passing() => Severity::Warning,
+            _ => Severity::Critical,
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Remedies, the plans that carry them out, and the named reasons for leaving them alone.
+
+use serde::{Deserialize, Serialize};
+
+use super::finding::Fact;
+use super::{Endpoint, Timestamp};
+
+/// A closed list with stable codes: an enum, its codes, and its way back from text.
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident $code:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $code)] $variant),+ }
+
+        impl $name {
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+
+            pub const fn code(self) -> &'static str {
+                match self { $($name::$variant => $code),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.code())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = ();
+            fn from_str(text: &str) -> Result<Self, ()> {
+                $name::ALL.iter().copied().find(|it| it.code() == text).ok_or(())
+            }
+        }
+    };
+}
+
+codes! {
+    /// What relinkd can do about a cause.
+    Remedy {
+        /// `masteruser`/`masterauth` from the secret store, proved against the primary before, link proved after.
+        RealignAuth "realign-auth",
+        /// An immediate reconnect that keeps the partial resync.
+        BounceLink "bounce-link",
+        /// `REPLICAOF` the address that the Sentinels agree on, proved to be a primary.
+        Repoint "repoint",
+        /// `SENTINEL FAILOVER` on one Sentinel.
+        RequestFailover "request-failover",
+    }
+}
+
+codes! {
+    /// Why relinkd holds. Each is recorded, shown and counted.
+    RefusalCode {
+        Paused "paused",
+        ObserveOnly "observe-only",
+        ApprovalNeeded "approval-needed",
+        Cooldown "cooldown",
+        AttemptsExhausted "attempts-exhausted",
+        TooEarly "too-early",
+        FailoverRunning "failover-running",
+        SentinelActing "sentinel-acting",
+        SentinelsDisagree "sentinels-disagree",
+        QuorumUnclear "quorum-unclear",
+        PrimarySeenAlive "primary-seen-alive",
+        NotOurTurn "not-our-turn",
+        RoleChanged "role-changed",
+        TargetNotPrimary "target-not-primary",
+        LatentAuthMismatch "latent-auth-mismatch",
+        DataAtRisk "data-at-risk",
+        NoPromotableReplica "no-promotable-replica",
+        SecretUnavailable "secret-unavailable",
+        SecretRejected "secret-rejected",
+        PermissionDenied "permission-denied",
+        SyncRunning "sync-running",
+        EvidenceMissing "evidence-missing",
+        EvidenceStale "evidence-stale",
+        LedgerUnwritable "ledger-unwritable",
+        Tilt "tilt",
+        Stopping "stopping",
+        NoSafeRemedy "no-safe-remedy",
+    }
+}
+
+impl RefusalCode {
+    /// Reasons that are expected to lift by themselves within moments. They do not count as "cannot act" for the
+    /// first message, which then waits for `[policy] blip`.
+    pub const fn fleeting(self) -> bool {
+        matches!(
+            self,
+            RefusalCode::TooEarly
+                | RefusalCode::FailoverRunning
+                | RefusalCode::SentinelActing
+                | RefusalCode::SentinelsDisagree
+                | RefusalCode::RoleChanged
+                | RefusalCode::SyncRunning
+                | RefusalCode::EvidenceMissing
+                | RefusalCode::EvidenceStale
+                | RefusalCode::Cooldown
+                | RefusalCode::Tilt
+                | RefusalCode::Stopping
+        )
+    }
+}
+
+/// A reason not to act, with what was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub code: RefusalCode,
+    /// The remedy that it holds back; none where no remedy exists.
+    pub remedy: Option<Remedy>,
+    /// What was read, and what would lift it.
+    pub detail: String,
+}
+
+/// What to do about a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    Apply(Plan),
+    Propose(Plan),
+    Hold(Refusal),
+}
+
+/// Steps in order, complete: nothing in it is left to choose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub remedy: Remedy,
+    pub steps: Vec<Step>,
+    /// What takes the change back when the proof fails; empty where nothing can.
+    pub undo: Vec<Step>,
+    /// What will be seen when it has worked.
+    pub expected: Fact,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Re-read just before the change.
+    pub expect: Precondition,
+    pub change: Change,
+    pub within_ms: u64,
+}
+
+/// What has to be true of the world just before a change. Every field that is set is checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Precondition {
+    /// The local instance is still the same process.
+    pub run_id: Option<String>,
+    /// It is still a replica of this address.
+    pub replica_of: Option<Endpoint>,
+    /// Its link is still down.
+    pub link_down: bool,
+    /// No data set is being transferred or loaded.
+    pub not_syncing: bool,
+    /// A majority of the Sentinels, asked one by one, still name this address.
+    pub sentinels_name: Option<Endpoint>,
+    /// No Sentinel runs a failover, none is in TILT.
+    pub no_failover: bool,
+    /// A majority of the Sentinels still hold the primary down.
+    pub primary_down: bool,
+    /// This address claims the role of a primary on its own connection.
+    pub is_primary: Option<Endpoint>,
+}
+
+/// The only changes that relinkd ever makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// MULTI: CONFIG SET masteruser and masterauth, then the bounce; EXEC. The password is named by its
+    /// fingerprint, and is fetched from the store again by the hand that needs it.
+    RealignAuth { source: String, version: String, print: String, user: String, bounce_to: Endpoint },
+    /// Put back the user and password that RealignAuth found.
+    RestoreAuth { bounce_to: Endpoint },
+    /// MULTI: REPLICAOF elsewhere, REPLICAOF back; EXEC.
+    BounceLink { to: Endpoint },
+    /// REPLICAOF another address.
+    Repoint { to: Endpoint },
+    /// SENTINEL FAILOVER on the first of these that takes it; the order is fixed over all agents.
+    RequestFailover { group: String, sentinels: Vec<Endpoint> },
+    /// Wait until the link reads up.
+    ProveLink,
+    /// CONFIG REWRITE, with a look at the file before and after.
+    Persist,
+}
+
+impl Change {
+    /// In words, without secrets.
+    pub fn describe(&self) -> String {
+        match self {
+            Change::RealignAuth { source, version, user, bounce_to, .. } => {
+                let whose = if user.is_empty() { String::new() } else { format!(" and masteruser {user:?}") };
+                format!(
+                    "set masterauth{whose} from {source} (version {version}) and reconnect to {bounce_to}, in one transaction"
+                )
+            }
+            Change::RestoreAuth { bounce_to } => format!("put the former masterauth back and reconnect to {bounce_to}"),
+            Change::BounceLink { to } => format!("reconnect to {to} at once, keeping the partial resync"),
+            Change::Repoint { to } => format!("REPLICAOF {} {}", to.host, to.port),
+            Change::RequestFailover { group, sentinels } => {
+                let first = sentinels.first().map(ToString::to_string).unwrap_or_default();
+                format!("SENTINEL FAILOVER {group}, asked of {first} first")
+            }
+            Change::ProveLink => "wait until the link reads up".to_owned(),
+            Change::Persist => "CONFIG REWRITE".to_owned(),
+        }
+    }
+}
+
+/// What became of one step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done; the text says what was seen, and any warning.
+    Changed(String),
+    /// The world was already so.
+    AlreadySo(String),
+    /// The world has moved: nothing was changed.
+    PreconditionGone(String),
+    /// It failed, or its outcome is unknown and reading back did not settle it.
+    Failed(String),
+}
+
+impl Outcome {
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Outcome::Changed(_) => "changed",
+            Outcome::AlreadySo(_) => "already-so",
+            Outcome::PreconditionGone(_) => "precondition-gone",
+            Outcome::Failed(_) => "failed",
+        }
+    }
+
+    pub fn detail(&self) -> &str {
+        match self {
+            Outcome::Changed(text)
+            | Outcome::AlreadySo(text)
+            | Outcome::PreconditionGone(text)
+            | Outcome::Failed(text) => text,
+        }
+    }
+
+    pub const fn went_well(&self) -> bool {
+        matches!(self, Outcome::Changed(_) | Outcome::AlreadySo(_))
+    }
+}
+
+/// A finished step, as the ledger and the messages tell it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    pub remedy: Remedy,
+    pub what: String,
+    pub outcome: Outcome,
+    pub at: Timestamp,
+    pub took_us: u64,
+}

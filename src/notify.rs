@@ -1,0 +1,1 @@
+//! Drains the outbox to chat and webhooks.

@@ -1,0 +1,1 @@
+//! What wakes us: the poll of the local instance, Sentinel's events, the server's log.
