@@ -1,1 +1,519 @@
 //! The state machine of one watched instance: pure, single-owner, replayable.
+//!
+//! Inputs go in through [`Agent::handle`] and [`Agent::handle_timeout`]; what to do comes out of
+//! [`Agent::poll_effect`], strictly in order, and when to come back out of [`Agent::poll_timeout`]. No clock, no
+//! socket, no file: time and randomness are handed in.
+//!
+//! Invariants: a change is applied only after its intent was handed out to be recorded; one change is in flight at
+//! most; while the ledger cannot be written nothing is changed; after a crash an intent without an end is
+//! interrupted, and the next look decides anew. What is *not* here: how to look, how to change, how to tell.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::decide::{Context, History, LedgerHealth, Policy, decide, next_steps, wants_candidates};
+use crate::diagnose::diagnose;
+use crate::model::event::{Wake, Why};
+use crate::model::evidence::{Evidence, Missing, Reading};
+use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
+use crate::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, Phase, ResolvedBy, What};
+use crate::model::remedy::{Decision, Outcome, Plan, Refusal, RefusalCode, Remedy, Step};
+use crate::model::{Address, LinkId, Timestamp};
+
+mod applying;
+mod incidents;
+mod memory;
+mod status;
+mod telling;
+
+pub use incidents::Incidents;
+pub use status::Status;
+
+use applying::InFlight;
+use memory::Memory;
+
+/// How often a healthy instance is looked at as a whole, if nothing wakes us before.
+pub const BACKGROUND: Duration = Duration::from_secs(30);
+
+/// What an agent is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    Wake(Wake),
+    /// A look ended. `trend.last_up` may say when the fast poll last saw the link up.
+    Looked(Box<Evidence>),
+    /// A step of the plan in flight ended.
+    Stepped {
+        attempt: u32,
+        outcome: Outcome,
+        took_us: u64,
+    },
+    /// A record could not be made durable; every effect behind it was dropped.
+    LedgerFailed(String),
+    /// All records are durable again.
+    LedgerRecovered,
+    Stopping,
+}
+
+/// What an agent wants done. Effects run strictly in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Look at the whole. `candidates`: fetch passwords from the store and prove them. `deep`: repeat the handshake
+    /// although the link is up.
+    Look { candidates: bool, deep: bool },
+    /// Make these durable, and the message with them, in one transaction.
+    Record { entries: Vec<Entry>, notice: Option<Box<Notice>> },
+    /// Run one step; the answer is `Input::Stepped`.
+    Apply { attempt: u32, step: Box<Step> },
+}
+
+/// Fixed facts about an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    pub link: LinkId,
+    pub address: Address,
+    pub host: String,
+    /// A secret store is configured for this instance's group.
+    pub has_store: bool,
+    /// Makes incident ids: handed in, so that a run can be repeated.
+    pub seed: u64,
+}
+
+pub struct Agent {
+    identity: Identity,
+    policy: Policy,
+    incidents: Incidents,
+    memory: Memory,
+    in_flight: Option<InFlight>,
+    /// A look was asked for and has not come back.
+    looking: bool,
+    /// Something woke us meanwhile.
+    look_again: bool,
+    next_look: Timestamp,
+    passing_since: Option<Timestamp>,
+    ledger: LedgerHealth,
+    stopping: bool,
+    ids_made: u64,
+    batch: Vec<Entry>,
+    effects: VecDeque<Effect>,
+    last: Last,
+}
+
+/// The last look's outcome, for status and for messages between looks.
+#[derive(Clone, Debug, Default)]
+struct Last {
+    at: Option<Timestamp>,
+    sentence: String,
+    evidence: Option<Box<Evidence>>,
+    decision: Option<Decision>,
+    next_steps: Vec<String>,
+}
+
+impl Agent {
+    pub fn new(identity: Identity, policy: Policy, now: Timestamp) -> Self {
+        Agent {
+            identity,
+            policy,
+            incidents: Incidents::default(),
+            memory: Memory::default(),
+            in_flight: None,
+            looking: false,
+            look_again: false,
+            next_look: now,
+            passing_since: None,
+            ledger: LedgerHealth::Writable,
+            stopping: false,
+            ids_made: 0,
+            batch: Vec::new(),
+            effects: VecDeque::new(),
+            last: Last::default(),
+        }
+    }
+
+    /// Takes in what the ledger holds from before. An intent without an end is interrupted: what it changed is
+    /// unknown until the next look.
+    pub fn replay(&mut self, entries: &[Entry], now: Timestamp) {
+        for entry in entries.iter().filter(|entry| entry.link.replica == self.identity.link.replica) {
+            self.incidents.take(entry);
+        }
+        if let Some(attempt) = self.incidents.open().and_then(|incident| incident.in_flight) {
+            self.record(What::Interrupted { attempt }, now);
+            self.flush(None);
+        }
+    }
+
+    pub fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+
+    pub fn reconfigure(&mut self, identity: Identity, policy: Policy) {
+        self.identity = identity;
+        self.policy = policy;
+    }
+
+    pub fn handle(&mut self, input: Input, now: Timestamp) {
+        match input {
+            // A log line is news only while all seems well: in a hot reconnect loop there are thousands a second, and
+            // an open incident is looked at by its own timer.
+            Input::Wake(Wake { why: Why::Log, .. }) if self.memory.down_seen().is_some() => {}
+            Input::Wake(_) => self.look(false, now),
+            Input::Looked(evidence) => self.looked(evidence, now),
+            Input::Stepped { attempt, outcome, took_us } => self.stepped(attempt, outcome, took_us, now),
+            Input::LedgerFailed(why) => self.ledger_failed(why, now),
+            Input::LedgerRecovered => {
+                self.ledger = LedgerHealth::Writable;
+                self.look(false, now);
+            }
+            Input::Stopping => self.stopping = true,
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        if now >= self.next_look && self.in_flight.is_none() {
+            let deep = self.memory.down_seen().is_none();
+            self.ask_for_look(false, deep, now);
+        }
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`Agent::handle_timeout`] next; nothing while a look or a step is under way.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        (!self.looking && self.in_flight.is_none()).then_some(self.next_look)
+    }
+
+    fn look(&mut self, candidates: bool, now: Timestamp) {
+        if self.looking {
+            self.look_again = true;
+        } else if self.in_flight.is_none() {
+            self.ask_for_look(candidates, self.last.at.is_none(), now);
+        }
+    }
+
+    fn ask_for_look(&mut self, candidates: bool, deep: bool, now: Timestamp) {
+        if self.looking {
+            return;
+        }
+        self.looking = true;
+        self.look_again = false;
+        self.next_look = now.after(BACKGROUND);
+        self.effects.push_back(Effect::Look { candidates, deep });
+    }
+
+    fn looked(&mut self, mut evidence: Box<Evidence>, now: Timestamp) {
+        self.looking = false;
+        if self.in_flight.is_some() {
+            return;
+        }
+        self.memory.last_up_was(evidence.trend.last_up);
+        self.memory.before_judging(&evidence);
+        evidence.trend = self.memory.trend();
+        let diagnosis = diagnose(&evidence);
+        self.last.at = Some(evidence.ended);
+        match diagnosis {
+            Diagnosis::Healthy(sentence) => self.healthy(sentence, &evidence, now),
+            Diagnosis::Broken(finding) => self.fault(finding, &evidence, now),
+            Diagnosis::Inconclusive { missing, rejected } => self.unclear(missing, rejected, &evidence, now),
+        }
+        self.last.evidence = Some(evidence);
+        if self.look_again && self.in_flight.is_none() && !self.looking {
+            self.ask_for_look(false, false, now);
+        }
+    }
+
+    fn healthy(&mut self, sentence: String, e: &Evidence, now: Timestamp) {
+        self.last.sentence = sentence;
+        self.last.decision = None;
+        self.last.next_steps.clear();
+        self.passing_since = None;
+        let Some(incident) = self.incidents.open() else {
+            self.note_blip(now);
+            self.memory.fault_gone();
+            self.next_look = now.after(BACKGROUND);
+            return;
+        };
+        let Some(up_at) = incident.up_at.filter(|_| incident.phase == Phase::Verifying) else {
+            self.record(What::LinkUp { at: e.ended }, now);
+            self.tell_if_due(now);
+            self.next_look = now.after(self.policy.settle);
+            return;
+        };
+        let over = up_at.after(self.policy.settle);
+        if now < over {
+            self.tell_if_due(now);
+            self.next_look = over;
+            return;
+        }
+        let ours = incident.actions.iter().any(|action| matches!(action.outcome, Outcome::Changed(_)));
+        let told = incident.told_at.is_some();
+        let by = if ours { ResolvedBy::Relinkd } else { ResolvedBy::Others };
+        let mut resolved = incident.clone();
+        self.record(What::Resolved { by }, now);
+        if told {
+            let entry = self.entry(resolved.id.clone(), What::Resolved { by }, now);
+            resolved.take(&entry);
+            self.tell(Announcement::Resolved, resolved, now);
+        } else {
+            self.flush(None);
+        }
+        self.memory.fault_gone();
+        self.next_look = now.after(BACKGROUND);
+    }
+
+    /// A fault that was seen, never became an incident, and is gone.
+    fn note_blip(&mut self, now: Timestamp) {
+        let Some((cause, since)) = self.memory.verdict() else { return };
+        let down_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+        let id = self.new_id(now);
+        let entry = self.entry(id, What::Blip { cause, down_ms }, now);
+        self.batch.push(entry);
+        self.flush(None);
+    }
+
+    fn fault(&mut self, finding: Finding, e: &Evidence, now: Timestamp) {
+        let cause = finding.cause;
+        self.note_progress(cause, e, now);
+        self.memory.fault_seen(e);
+        let cause_since = self.memory.cause_since(cause, e.began);
+        let sure = if finding.suspected { "" } else { " for certain" };
+        self.last.sentence = format!("{}: {}{sure}", finding.cause, finding.cause.title());
+        if !self.in_incident(&finding, e, now) {
+            self.wait(now);
+            return;
+        }
+        if wants_candidates(cause) && self.identity.has_store && e.store == Reading::Missing(Missing::NotAsked) {
+            self.flush(None);
+            self.ask_for_look(true, true, now);
+            return;
+        }
+        let history = self.history(cause_since, now);
+        let context = Context { evidence: e, finding: &finding, policy: &self.policy, history: &history, now };
+        let decision = decide(&context);
+        self.last.next_steps = next_steps(&context, &decision);
+        self.last.decision = Some(decision.clone());
+        match decision {
+            Decision::Apply(plan) => self.begin(plan, now),
+            Decision::Propose(plan) => self.propose(plan, now),
+            Decision::Hold(refusal) => self.hold(refusal, now),
+        }
+    }
+
+    /// A sync that makes progress begins its patience anew each time.
+    fn note_progress(&mut self, cause: Cause, e: &Evidence, now: Timestamp) {
+        if !cause.passing() {
+            self.passing_since = None;
+            return;
+        }
+        let moving = cause == Cause::SyncRunning
+            && e.local_link().zip(e.trend.sync_read).is_some_and(|(link, (_, before))| link.sync_read > before);
+        if moving || self.passing_since.is_none() {
+            self.passing_since = Some(now);
+        }
+    }
+
+    /// Opens the incident, or carries it on under its next cause. False: not yet an incident.
+    fn in_incident(&mut self, finding: &Finding, e: &Evidence, now: Timestamp) -> bool {
+        let primary = e.local_link().map(|link| link.primary.clone());
+        let Some(incident) = self.incidents.open() else {
+            if !self.opens(finding, now) {
+                return false;
+            }
+            let id = self.new_id(now);
+            let down_at = self.memory.last_up().unwrap_or(e.began).max(now.before(Duration::from_secs(86_400)));
+            let what = What::Opened {
+                finding: finding.clone(),
+                address: e.address.clone(),
+                primary,
+                down_at,
+                diagnose_us: micros(now.since(e.began)),
+                look_us: micros(e.ended.since(e.began)),
+            };
+            let entry = self.entry(id, what, now);
+            self.push(entry);
+            return true;
+        };
+        if incident.up_at.is_some() && !finding.link_up {
+            self.record(What::LinkDown { at: e.ended }, now);
+        }
+        let Some(incident) = self.incidents.open() else { return false };
+        let another = incident.finding.cause != finding.cause;
+        let firmer = incident.finding.suspected && !finding.suspected;
+        let weaker = finding.suspected && !incident.finding.suspected;
+        if (another && !weaker) || firmer {
+            self.record(What::Diagnosed { finding: finding.clone(), primary }, now);
+        }
+        true
+    }
+
+    /// A standing fault opens at once, a suspicion when it outlasts a blip, a passing state when it outlasts patience.
+    fn opens(&self, finding: &Finding, now: Timestamp) -> bool {
+        if finding.cause.passing() {
+            return self.passing_since.is_some_and(|since| now.since(since) >= self.policy.patience);
+        }
+        !finding.suspected || self.fault_age(now) >= self.policy.blip
+    }
+
+    fn fault_age(&self, now: Timestamp) -> Duration {
+        self.memory.down_seen().map_or(Duration::ZERO, |seen| now.since(seen))
+    }
+
+    fn unclear(&mut self, missing: Vec<Fact>, rejected: BTreeMap<Cause, String>, e: &Evidence, now: Timestamp) {
+        self.memory.fault_seen(e);
+        if self.incidents.open().is_some() {
+            if self.incidents.open().is_some_and(|incident| incident.up_at.is_some()) {
+                self.record(What::LinkDown { at: e.ended }, now);
+            }
+            self.tell_if_due(now);
+            self.wait(now);
+            return;
+        }
+        let finding = Finding {
+            cause: Cause::Unknown,
+            suspected: self.fault_age(now) < self.policy.blip,
+            link_up: false,
+            because: missing,
+            rejected,
+        };
+        self.fault(finding, e, now);
+    }
+
+    fn history(&self, cause_since: Timestamp, now: Timestamp) -> History {
+        let quiet = self.policy.of(Remedy::RequestFailover).cooldown;
+        History {
+            attempts: self.incidents.open().map_or(0, |incident| incident.attempts),
+            runs: self.incidents.runs().to_vec(),
+            cause_since: Some(cause_since),
+            auth_trouble: self.incidents.auth_trouble(now, quiet),
+            ledger: self.ledger.clone(),
+            stopping: self.stopping,
+        }
+    }
+
+    fn hold(&mut self, refusal: Refusal, now: Timestamp) {
+        let exhausted = refusal.code == RefusalCode::AttemptsExhausted;
+        let unchanged = self.incidents.open().is_some_and(|incident| {
+            incident.held.last().is_some_and(|last| last.code == refusal.code && last.remedy == refusal.remedy)
+        });
+        if !unchanged {
+            self.record(What::Held { refusal: refusal.clone() }, now);
+        }
+        if exhausted && self.incidents.open().is_some_and(|incident| incident.escalation.is_none()) {
+            self.record(What::Escalated { why: refusal.detail }, now);
+        }
+        self.tell_if_due(now);
+        self.wait(now);
+    }
+
+    fn propose(&mut self, plan: Plan, now: Timestamp) {
+        let known = self.incidents.open().and_then(|incident| incident.proposal.as_ref());
+        if known.is_none_or(|known| known.remedy != plan.remedy || known.steps != plan.steps) {
+            let detail =
+                format!("[policy.{}] mode is propose: it would {}", plan.remedy, crate::decide::in_words(&plan));
+            let refusal = Refusal { code: RefusalCode::ApprovalNeeded, remedy: Some(plan.remedy), detail };
+            self.record(What::Held { refusal }, now);
+            self.record(What::Proposed { plan }, now);
+        }
+        self.tell_if_due(now);
+        self.wait(now);
+    }
+
+    fn tell_if_due(&mut self, now: Timestamp) {
+        let due = self.incidents.open().and_then(|incident| {
+            let decision = self.last.decision.as_ref();
+            telling::due(incident, decision, self.passing_since, &self.policy, now)
+                .map(|event| (event, incident.clone()))
+        });
+        match due {
+            Some((event, incident)) => self.tell(event, incident, now),
+            None => self.flush(None),
+        }
+    }
+
+    /// Records that a message goes out, and hands it out in the same transaction.
+    fn tell(&mut self, event: Announcement, incident: Incident, now: Timestamp) {
+        let entry = self.entry(incident.id.clone(), What::Told { event }, now);
+        let mut told = incident;
+        told.take(&entry);
+        self.push(entry);
+        let notice = Notice {
+            at: now,
+            host: self.identity.host.clone(),
+            event,
+            incident: told,
+            next_steps: if event == Announcement::Resolved { Vec::new() } else { self.last.next_steps.clone() },
+        };
+        self.flush(Some(Box::new(notice)));
+    }
+
+    /// When to look again while something is wrong: often at first, then ever more seldom, and exactly when a bound
+    /// of the contract is reached.
+    fn wait(&mut self, now: Timestamp) {
+        let age = self.fault_age(now);
+        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), Duration::from_secs(5)));
+        let bounds = [
+            self.memory.down_seen().map(|seen| seen.after(self.policy.blip)),
+            self.memory.last_up().map(|up| up.after(self.policy.blip)),
+            self.passing_since.map(|since| since.after(self.policy.patience)),
+        ];
+        for bound in bounds.into_iter().flatten().filter(|bound| *bound > now) {
+            next = next.min(bound);
+        }
+        self.next_look = next;
+    }
+
+    fn ledger_failed(&mut self, why: String, now: Timestamp) {
+        self.ledger = LedgerHealth::Unwritable(why);
+        if let Some(flight) = self.in_flight.take() {
+            let outcome = Outcome::PreconditionGone("the intent could not be recorded; nothing was changed".to_owned());
+            self.record(What::Ended { attempt: flight.attempt, outcome }, now);
+            self.flush(None);
+        }
+        self.wait(now);
+    }
+
+    /// An entry of the open incident.
+    fn record(&mut self, what: What, now: Timestamp) {
+        let Some(id) = self.incidents.open().map(|incident| incident.id.clone()) else { return };
+        let entry = self.entry(id, what, now);
+        self.push(entry);
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.incidents.take(&entry);
+        self.batch.push(entry);
+    }
+
+    fn entry(&self, incident: IncidentId, what: What, now: Timestamp) -> Entry {
+        Entry { at: now, link: self.identity.link.clone(), incident, what }
+    }
+
+    fn flush(&mut self, notice: Option<Box<Notice>>) {
+        if !self.batch.is_empty() || notice.is_some() {
+            let entries = std::mem::take(&mut self.batch);
+            self.effects.push_back(Effect::Record { entries, notice });
+        }
+    }
+
+    /// A ULID: 48 bits of milliseconds, then bits that come out of the seed.
+    fn new_id(&mut self, now: Timestamp) -> IncidentId {
+        self.ids_made += 1;
+        let mix = |n: u64| {
+            let mut z = self.identity.seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        let random = (u128::from(mix(self.ids_made * 2)) << 64) | u128::from(mix(self.ids_made * 2 + 1));
+        IncidentId::from_parts(now, random)
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,24 @@
 //! From a finding to what to do about it: pure, complete, and with a name for every reason to hold.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::remedy::Remedy;
+use crate::model::Timestamp;
+use crate::model::evidence::Evidence;
+use crate::model::finding::{Cause, Finding};
+use crate::model::remedy::{Decision, Plan, Refusal, RefusalCode, Remedy};
+
+mod failover;
+mod guards;
+mod next_steps;
+mod rdb;
+mod remedies;
+
+pub use next_steps::next_steps;
 
 /// How far relinkd may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -97,3 +110,87 @@ impl Policy {
         self.remedies.get(&remedy).cloned().unwrap_or_else(|| RemedyPolicy::default_for(remedy))
     }
 }
+
+/// What happened before, as far as it bears on the next step. The agent keeps it, out of the ledger.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// Attempts begun in this incident.
+    pub attempts: u32,
+    /// Runs of remedies on this instance that began within the last hour or are the last of their kind.
+    pub runs: Vec<Run>,
+    /// Since when this cause has stood, without a break.
+    pub cause_since: Option<Timestamp>,
+    /// A login was refused somewhere in this incident, or shortly before it.
+    pub auth_trouble: bool,
+    pub ledger: LedgerHealth,
+    pub stopping: bool,
+}
+
+/// One run of a remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub remedy: Remedy,
+    pub began: Timestamp,
+    /// None while it is in flight, or was cut off by a crash.
+    pub ended: Option<Timestamp>,
+}
+
+/// Whether intents can be made durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LedgerHealth {
+    #[default]
+    Writable,
+    /// Why not, in the ledger's words.
+    Unwritable(String),
+}
+
+/// Everything that a decision may look at.
+pub struct Context<'a> {
+    pub evidence: &'a Evidence,
+    pub finding: &'a Finding,
+    pub policy: &'a Policy,
+    pub history: &'a History,
+    pub now: Timestamp,
+}
+
+/// What to do about a finding. Total: every finding gets a decision, every hold has a name.
+pub fn decide(context: &Context<'_>) -> Decision {
+    let Some(remedy) = remedies::remedy_for(context) else {
+        return Decision::Hold(Refusal {
+            code: RefusalCode::NoSafeRemedy,
+            remedy: None,
+            detail: remedies::why_none(context.finding.cause).to_owned(),
+        });
+    };
+    if let Err((code, detail)) = guards::check(remedy, context) {
+        return Decision::Hold(Refusal { code, remedy: Some(remedy), detail });
+    }
+    match remedies::plan(remedy, context) {
+        Err((code, detail)) => Decision::Hold(Refusal { code, remedy: Some(remedy), detail }),
+        Ok(plan) => match context.policy.of(remedy).mode {
+            Mode::Auto => Decision::Apply(plan),
+            Mode::Propose => Decision::Propose(plan),
+            Mode::Observe => Decision::Hold(Refusal {
+                code: RefusalCode::ObserveOnly,
+                remedy: Some(remedy),
+                detail: format!("[policy.{remedy}] mode is observe; it would {}", in_words(&plan)),
+            }),
+        },
+    }
+}
+
+/// Whether a cause is of the kind whose remedy needs passwords from the secret store, proved against the primary.
+pub fn wants_candidates(cause: Cause) -> bool {
+    matches!(cause, Cause::AuthMissing | Cause::AuthRejected | Cause::AuthLatent)
+}
+
+/// The steps of a plan, in one line.
+pub fn in_words(plan: &Plan) -> String {
+    plan.steps.iter().map(|step| step.change.describe()).collect::<Vec<_>>().join("; then ")
+}
+
+/// A refusal before it has a remedy.
+type Held = (RefusalCode, String);
+
+#[cfg(test)]
+mod tests;

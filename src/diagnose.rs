@@ -1,1 +1,175 @@
-//! From evidence to a cause: pure rules, in order of precedence.
+//! From evidence to a cause: pure rules in one list, in order of precedence. The first that fits names the cause.
+//!
+//! The order follows the way a replica's handshake goes, so that what hides something else is named first:
+//! the local server, the topology, the way to the primary, the login, the sync. What is missing is neither
+//! health nor sickness: where no rule fits and the link is down, the answer is inconclusive and says what was
+//! not seen. No clock and no memory stands here; what came before this look is in `Evidence::trend`.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::time::Duration;
+
+use crate::model::Timestamp;
+use crate::model::evidence::{Evidence, LinkState, LinkView, Missing, Reading, Role};
+use crate::model::finding::{Cause, Diagnosis, Fact, Finding, Viewpoint};
+
+mod auth;
+mod local;
+mod reach;
+mod ruled_out;
+mod sync;
+mod topology;
+
+pub use reach::handshake_works;
+pub use topology::{failover_in_doubt, same_place};
+
+type Rule = fn(&Evidence) -> Option<Finding>;
+
+/// Every rule, in order of precedence.
+const RULES: &[Rule] = &[
+    local::replica_denied,
+    local::replica_hung,
+    local::replica_down,
+    local::replica_loading,
+    topology::self_replication,
+    topology::failover_running,
+    topology::wrong_primary,
+    reach::name_unresolved,
+    reach::refused,
+    reach::silent,
+    reach::hung,
+    reach::not_a_server,
+    reach::refusing,
+    auth::missing,
+    auth::unexpected,
+    auth::rejected,
+    topology::upstream_broken,
+    auth::forbidden,
+    sync::rdb_incompatible,
+    sync::replica_disk_full,
+    sync::primary_fork_failed,
+    sync::output_buffer_exceeded,
+    sync::sync_timeout,
+    sync::primary_disk_full,
+    sync::backlog_too_small,
+    sync::sync_running,
+    reach::healed_unnoticed,
+];
+
+/// Names the cause of what was seen. The same evidence always gives the same answer.
+pub fn diagnose(evidence: &Evidence) -> Diagnosis {
+    let ruled_out = || ruled_out::by(evidence);
+    if let Some(mut finding) = RULES.iter().find_map(|rule| rule(evidence)) {
+        finding.link_up = evidence.local_link().is_some_and(|link| link.up);
+        finding.rejected = ruled_out();
+        finding.rejected.remove(&finding.cause);
+        return Diagnosis::Broken(finding);
+    }
+    match evidence.local.seen().map(|view| &view.role) {
+        Some(Role::Primary) => Diagnosis::Healthy(format!("{} is a primary", evidence.address)),
+        Some(Role::Replica(link)) if link.up => {
+            Diagnosis::Healthy(format!("{} replicates from {}", evidence.address, link.primary))
+        }
+        _ => Diagnosis::Inconclusive { missing: what_is_missing(evidence), rejected: ruled_out() },
+    }
+}
+
+/// What a person would have to look at, because we could not.
+fn what_is_missing(e: &Evidence) -> Vec<Fact> {
+    let mut missing = Vec::new();
+    let mut note = |from, what: &str, why: Option<&Missing>, means: &str| {
+        if let Some(why) = why {
+            missing.push(Fact { from, saw: format!("{what}: {why}"), at: e.ended, means: means.to_owned() });
+        }
+    };
+    note(Viewpoint::Replica, "the local server", e.local.missing(), "its role and link are unknown");
+    note(
+        Viewpoint::Replica,
+        "CONFIG GET on the local server",
+        e.settings.missing(),
+        "the handshake cannot be repeated with the replica's own credentials; allow +config|get",
+    );
+    note(
+        Viewpoint::Probe,
+        "the handshake with the primary",
+        e.upstream.missing(),
+        "the way to the primary is untested",
+    );
+    note(Viewpoint::Log, "the server's log", e.log.missing(), "faults of the sync itself show there first");
+    note(
+        Viewpoint::Primary,
+        "INFO of the primary",
+        e.primary.missing(),
+        "its disk, backlog and buffers are unseen; configure `observer` for the group",
+    );
+    for sentinel in &e.sentinels {
+        note(
+            Viewpoint::Sentinel,
+            &format!("Sentinel {}", sentinel.endpoint),
+            sentinel.says.missing(),
+            "one witness fewer on whether the primary lives",
+        );
+    }
+    if missing.is_empty() {
+        missing.push(Fact {
+            from: Viewpoint::Replica,
+            saw: describe_link(e.local_link()),
+            at: e.ended,
+            means: "everything that was asked answered well; the replica has not linked yet".to_owned(),
+        });
+    }
+    missing
+}
+
+/// One line on the link as the replica tells of it.
+pub(crate) fn describe_link(link: Option<&LinkView>) -> String {
+    let Some(link) = link else { return "no link".to_owned() };
+    let state = match link.state {
+        LinkState::Connect => "connect (waits for its next attempt)",
+        LinkState::Connecting => "connecting",
+        LinkState::Handshake => "handshake",
+        LinkState::Sync => "sync",
+        LinkState::Connected => "connected",
+        LinkState::Unknown => "unknown",
+    };
+    let since = match link.down_for_s {
+        Some(-1) => ", never linked since the server started".to_owned(),
+        Some(s) => format!(", down for {s} s"),
+        None => String::new(),
+    };
+    format!("link to {} {}, ROLE says {state}{since}", link.primary, if link.up { "up" } else { "down" })
+}
+
+pub(crate) fn fact(from: Viewpoint, at: Timestamp, saw: impl Into<String>, means: impl Into<String>) -> Fact {
+    Fact { from, saw: saw.into(), at, means: means.into() }
+}
+
+/// The link as the replica tells of it, as the last line of most findings.
+fn link_fact(e: &Evidence) -> Fact {
+    let at = e.local.seen().map_or(e.ended, |view| view.at);
+    fact(Viewpoint::Replica, at, describe_link(e.local_link()), "how the replica itself tells it")
+}
+
+fn finding(cause: Cause, suspected: bool, because: Vec<Fact>) -> Finding {
+    Finding { cause, suspected, link_up: false, because, rejected: Default::default() }
+}
+
+/// How long the fault has been in sight.
+fn standing(e: &Evidence) -> Duration {
+    e.trend.down_seen.map_or(Duration::ZERO, |seen| e.ended.since(seen))
+}
+
+/// The link, when the local server is a replica and the link is down.
+fn broken_link(e: &Evidence) -> Option<&LinkView> {
+    e.local_link().filter(|link| !link.up)
+}
+
+fn denied<T>(reading: &Reading<T>) -> Option<&str> {
+    match reading {
+        Reading::Missing(Missing::Denied(text)) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

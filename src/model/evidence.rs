@@ -263,6 +263,9 @@ pub struct Probe {
     pub user: String,
     pub with_password: bool,
     pub connect: Connect,
+    /// The address that the connection really went to, after name resolution.
+    #[serde(default)]
+    pub peer: Option<String>,
     /// PING before AUTH, as a replica sends it.
     pub ping: Answer,
     pub auth: Answer,

@@ -11,6 +11,17 @@ use super::{Address, Endpoint, LinkId, Timestamp};
 #[serde(transparent)]
 pub struct IncidentId(pub String);
 
+impl IncidentId {
+    /// A ULID out of a time and 128 random bits, of which 80 are used.
+    pub fn from_parts(at: Timestamp, random: u128) -> IncidentId {
+        const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+        let ms = u128::from(u64::try_from(at.as_millis()).unwrap_or(0)) & ((1 << 48) - 1);
+        let bits = (ms << 80) | (random & ((1 << 80) - 1));
+        let letter = |i: u32| char::from(CROCKFORD[((bits >> (5 * i)) & 31) as usize]);
+        IncidentId((0..26).rev().map(letter).collect())
+    }
+}
+
 impl std::fmt::Display for IncidentId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
@@ -95,6 +106,8 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
+    /// A fault came and went within the blip time. No incident: it is counted, and nobody is told.
+    Blip { cause: Cause, down_ms: u64 },
     /// A fault was seen. `down_at`: the last time the link was seen up, or this look when it never was.
     Opened {
         finding: Finding,
@@ -163,6 +176,10 @@ pub struct Incident {
     /// Messages sent so far; the next one carries this number plus one.
     pub sequence: u32,
     pub told_at: Option<Timestamp>,
+    /// What the last message named as the cause.
+    pub told_cause: Option<Cause>,
+    /// In which phase it was when it was last told.
+    pub told_phase: Option<Phase>,
 }
 
 /// A message on its way: the incident as it stood, and what is announced.
@@ -208,13 +225,15 @@ impl Incident {
             look_us: *look_us,
             sequence: 0,
             told_at: None,
+            told_cause: None,
+            told_phase: None,
         })
     }
 
     /// Takes in a later entry. Folding the same entries always gives the same incident.
     pub fn take(&mut self, entry: &Entry) {
         match &entry.what {
-            What::Opened { .. } => {}
+            What::Opened { .. } | What::Blip { .. } => {}
             What::Diagnosed { finding, primary } => {
                 if self.causes.last() != Some(&finding.cause) {
                     self.causes.push(finding.cause);
@@ -258,6 +277,8 @@ impl Incident {
             What::Told { .. } => {
                 self.sequence += 1;
                 self.told_at = Some(entry.at);
+                self.told_cause = Some(self.finding.cause);
+                self.told_phase = Some(self.phase);
             }
             What::Resolved { by } => {
                 self.phase = Phase::Resolved;

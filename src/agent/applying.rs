@@ -1,0 +1,96 @@
+//! A plan in flight: intent first, then step by step, and back again when the proof fails.
+
+use super::{Agent, Effect};
+use crate::model::Timestamp;
+use crate::model::incident::What;
+use crate::model::remedy::{Action, Change, Outcome, Plan, Step};
+
+/// The one plan that runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InFlight {
+    pub attempt: u32,
+    pub plan: Plan,
+    next: usize,
+    /// What failed, once the undo steps run.
+    undoing: Option<String>,
+    /// Something was changed before.
+    changed: bool,
+}
+
+impl InFlight {
+    fn current(&self) -> Option<&Step> {
+        match self.undoing {
+            None => self.plan.steps.get(self.next),
+            Some(_) => self.plan.undo.get(self.next),
+        }
+    }
+}
+
+impl Agent {
+    /// Records the intent, and asks for the first step behind it: effects run in order, so the change cannot come
+    /// before the record.
+    pub(super) fn begin(&mut self, plan: Plan, now: Timestamp) {
+        let attempt = self.incidents.open().map_or(0, |incident| incident.attempts) + 1;
+        self.record(What::Intended { attempt, plan: plan.clone() }, now);
+        self.flush(None);
+        let flight = InFlight { attempt, plan, next: 0, undoing: None, changed: false };
+        self.run(flight, now);
+    }
+
+    fn run(&mut self, flight: InFlight, now: Timestamp) {
+        match flight.current() {
+            Some(step) => {
+                self.effects.push_back(Effect::Apply { attempt: flight.attempt, step: Box::new(step.clone()) });
+                self.in_flight = Some(flight);
+            }
+            None => {
+                let outcome = match &flight.undoing {
+                    None => Outcome::Changed(flight.plan.expected.saw.clone()),
+                    Some(why) => Outcome::Failed(why.clone()),
+                };
+                self.end(flight, outcome, now);
+            }
+        }
+    }
+
+    pub(super) fn stepped(&mut self, attempt: u32, outcome: Outcome, took_us: u64, now: Timestamp) {
+        let Some(mut flight) = self.in_flight.take_if(|flight| flight.attempt == attempt) else { return };
+        let Some(step) = flight.current().cloned() else { return };
+        let action = Action {
+            remedy: flight.plan.remedy,
+            what: step.change.describe(),
+            outcome: outcome.clone(),
+            at: now,
+            took_us,
+        };
+        self.record(What::Finished { attempt, action }, now);
+        if step.change == Change::ProveLink && outcome.went_well() {
+            self.record(What::LinkUp { at: now }, now);
+        }
+        self.flush(None);
+        flight.next += 1;
+        flight.changed |= matches!(outcome, Outcome::Changed(_));
+        // A change that works and cannot be written to the config file still works: it is told, not undone.
+        let tolerable = outcome.went_well() || step.change == Change::Persist || flight.undoing.is_some();
+        if tolerable {
+            self.run(flight, now);
+        } else if flight.changed && !flight.plan.undo.is_empty() {
+            flight.undoing = Some(outcome.detail().to_owned());
+            flight.next = 0;
+            self.run(flight, now);
+        } else {
+            self.end(flight, outcome, now);
+        }
+    }
+
+    fn end(&mut self, flight: InFlight, outcome: Outcome, now: Timestamp) {
+        self.in_flight = None;
+        self.record(What::Ended { attempt: flight.attempt, outcome: outcome.clone() }, now);
+        if let Outcome::Failed(why) = &outcome {
+            let undone = if flight.undoing.is_some() { "; it was taken back" } else { "" };
+            self.record(What::Escalated { why: format!("{} failed: {why}{undone}", flight.plan.remedy) }, now);
+        }
+        self.tell_if_due(now);
+        self.ask_for_look(false, false, now);
+    }
+}

@@ -1,0 +1,86 @@
+//! What the record says so far: the open incident, the runs of remedies, the last login trouble. A fold over ledger
+//! entries, and nothing else: folding the same entries after a restart gives the same state.
+
+use std::time::Duration;
+
+use crate::decide::Run;
+use crate::model::Timestamp;
+use crate::model::finding::Cause;
+use crate::model::incident::{Entry, Incident, What};
+use crate::model::remedy::Remedy;
+
+/// Runs older than this bear on nothing any more.
+const KEEP_RUNS: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Incidents {
+    open: Option<Incident>,
+    runs: Vec<Run>,
+    auth_seen: Option<Timestamp>,
+}
+
+impl Incidents {
+    pub fn open(&self) -> Option<&Incident> {
+        self.open.as_ref()
+    }
+
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Whether a login was refused in the open incident, or within `span` before `now`.
+    pub fn auth_trouble(&self, now: Timestamp, span: Duration) -> bool {
+        let in_this = self.open.as_ref().is_some_and(|incident| incident.causes.iter().copied().any(about_auth));
+        in_this || self.auth_seen.is_some_and(|seen| now.since(seen) < span)
+    }
+
+    pub fn take(&mut self, entry: &Entry) {
+        match &entry.what {
+            What::Opened { finding, .. } => {
+                self.open = Incident::open(entry);
+                self.note_cause(finding.cause, entry.at);
+                return;
+            }
+            What::Diagnosed { finding, .. } => self.note_cause(finding.cause, entry.at),
+            What::Intended { plan, .. } => self.begin(plan.remedy, entry.at),
+            What::Ended { .. } | What::Interrupted { .. } => self.end(entry.at),
+            _ => {}
+        }
+        if let Some(incident) = self.open.as_mut().filter(|incident| incident.id == entry.incident) {
+            incident.take(entry);
+            if !incident.is_open() {
+                self.open = None;
+            }
+        }
+    }
+
+    fn note_cause(&mut self, cause: Cause, at: Timestamp) {
+        if about_auth(cause) {
+            self.auth_seen = Some(at);
+        }
+    }
+
+    fn begin(&mut self, remedy: Remedy, at: Timestamp) {
+        self.runs.retain(|run| at.since(run.began) < KEEP_RUNS);
+        self.runs.push(Run { remedy, began: at, ended: None });
+    }
+
+    /// One run at a time is in flight: the last one.
+    fn end(&mut self, at: Timestamp) {
+        if let Some(run) = self.runs.last_mut() {
+            run.ended.get_or_insert(at);
+        }
+    }
+}
+
+fn about_auth(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::AuthMissing
+            | Cause::AuthRejected
+            | Cause::AuthUnexpected
+            | Cause::AuthForbidden
+            | Cause::AuthLatent
+            | Cause::SentinelAuthRejected
+    )
+}

@@ -1,0 +1,76 @@
+//! What an agent shows of itself: for `relinkd status`, and for systemd's status line.
+
+use serde::{Deserialize, Serialize};
+
+use super::Agent;
+use crate::decide::LedgerHealth;
+use crate::model::evidence::Role;
+use crate::model::finding::Cause;
+use crate::model::incident::{IncidentId, Phase};
+use crate::model::remedy::{Decision, Refusal};
+use crate::model::{Address, Endpoint, Timestamp};
+
+/// One instance, as relinkd sees it now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub replica: String,
+    pub group: String,
+    pub address: Address,
+    /// `primary`, `replica` or `unseen`.
+    pub role: String,
+    pub primary: Option<Endpoint>,
+    pub link_up: Option<bool>,
+    pub looked_at: Option<Timestamp>,
+    /// One sentence on how things stand.
+    pub sentence: String,
+    pub incident: Option<IncidentId>,
+    pub phase: Option<Phase>,
+    pub cause: Option<Cause>,
+    pub suspected: bool,
+    pub held: Option<Refusal>,
+    pub next_steps: Vec<String>,
+    /// Why nothing can be recorded, and so nothing is changed.
+    pub ledger_trouble: Option<String>,
+}
+
+impl Agent {
+    pub fn status(&self) -> Status {
+        let view = self.last.evidence.as_ref().and_then(|e| e.local.seen());
+        let link = view.and_then(|view| view.role.link());
+        let incident = self.incidents.open();
+        let held = match &self.last.decision {
+            Some(Decision::Hold(refusal)) => Some(refusal.clone()),
+            _ => None,
+        };
+        Status {
+            replica: self.identity.link.replica.clone(),
+            group: self.identity.link.group.clone(),
+            address: self.identity.address.clone(),
+            role: match view.map(|view| &view.role) {
+                Some(Role::Primary) => "primary",
+                Some(Role::Replica(_)) => "replica",
+                Some(Role::Sentinel) => "sentinel",
+                None => "unseen",
+            }
+            .to_owned(),
+            primary: link.map(|link| link.primary.clone()),
+            link_up: link.map(|link| link.up),
+            looked_at: self.last.at,
+            sentence: if self.last.sentence.is_empty() {
+                "not looked yet".to_owned()
+            } else {
+                self.last.sentence.clone()
+            },
+            incident: incident.map(|incident| incident.id.clone()),
+            phase: incident.map(|incident| incident.phase),
+            cause: incident.map(|incident| incident.finding.cause),
+            suspected: incident.is_some_and(|incident| incident.finding.suspected),
+            held: incident.and(held),
+            next_steps: self.last.next_steps.clone(),
+            ledger_trouble: match &self.ledger {
+                LedgerHealth::Writable => None,
+                LedgerHealth::Unwritable(why) => Some(why.clone()),
+            },
+        }
+    }
+}

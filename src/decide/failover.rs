@@ -1,0 +1,267 @@
+//! `request-failover`: SENTINEL FAILOVER is forced, the Sentinel that gets it asks nobody for a vote. So the care
+//! that the command lacks is supplied here.
+//!
+//! One agent alone keeps these guards. Several agents, each on its own host, are not coordinated yet: the default
+//! mode is therefore `propose`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Context, Held, rdb};
+use crate::model::evidence::{Answer, CachedNode, Connect, Evidence, Reading, ReplicaInSentinel, SentinelSays};
+use crate::model::finding::{Fact, Viewpoint};
+use crate::model::human;
+use crate::model::remedy::{Change, Plan, Precondition, RefusalCode, Remedy, Step};
+
+pub const GUARDS: &[super::guards::Guard] = &[
+    tilt,
+    primary_seen_alive,
+    quorum_unclear,
+    sentinel_acting,
+    group_cooldown,
+    latent_auth_mismatch,
+    promotable_replica,
+    candidates_keep_the_data,
+];
+
+pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
+    let e = context.evidence;
+    let (named, _) = e
+        .named_primary()
+        .ok_or_else(|| (RefusalCode::SentinelsDisagree, "no majority of the Sentinels names one address".to_owned()))?;
+    // One fixed order over all agents: the first request makes the second fail with INPROG.
+    let mut sentinels: Vec<_> = e.answering().map(|(endpoint, says)| (says.id.clone(), endpoint.clone())).collect();
+    sentinels.sort();
+    let sentinels = sentinels.into_iter().map(|(_, endpoint)| endpoint).collect();
+    Ok(Plan {
+        remedy: Remedy::RequestFailover,
+        steps: vec![Step {
+            expect: Precondition {
+                sentinels_name: Some(named.clone()),
+                no_failover: true,
+                primary_down: true,
+                ..Precondition::default()
+            },
+            change: Change::RequestFailover { group: e.link.group.clone(), sentinels },
+            within_ms: 3_000,
+        }],
+        undo: Vec::new(),
+        expected: Fact {
+            from: Viewpoint::Sentinel,
+            saw: format!("the Sentinels name another address than {named}"),
+            at: context.now,
+            means: "a replica was promoted and the others follow it".to_owned(),
+        },
+    })
+}
+
+fn majority(e: &Evidence) -> usize {
+    e.sentinels_known() / 2 + 1
+}
+
+/// A Sentinel in TILT takes the request and runs it later, when TILT ends (Redis 7.0.15).
+fn tilt(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    for (endpoint, says) in c.evidence.answering() {
+        match &says.tilt {
+            Reading::Seen(false) => {}
+            Reading::Seen(true) => return Err((RefusalCode::Tilt, format!("Sentinel {endpoint} is in TILT"))),
+            Reading::Missing(why) => {
+                return Err((
+                    RefusalCode::EvidenceMissing,
+                    format!("whether {endpoint} is in TILT: {why}; its user needs +info"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Neither may we reach it, nor may fewer than a majority of all known Sentinels hold it down.
+fn primary_seen_alive(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let e = c.evidence;
+    let Some(probe) = e.upstream.seen() else {
+        return Err((RefusalCode::EvidenceMissing, "the primary was not tried from here".to_owned()));
+    };
+    if probe.connect == Connect::Open && probe.ping != Answer::TimedOut {
+        return Err((
+            RefusalCode::PrimarySeenAlive,
+            format!("{} answers from here: PING → {}", probe.target, probe.ping),
+        ));
+    }
+    let (down, need) = (e.sentinels_flagging("s_down"), majority(e));
+    if down < need {
+        return Err((
+            RefusalCode::PrimarySeenAlive,
+            format!("{down} of {} Sentinels hold it down, {need} are needed", e.sentinels_known()),
+        ));
+    }
+    Ok(())
+}
+
+/// CKQUORUM counts living Sentinels only; it is needed, and is not enough.
+fn quorum_unclear(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let e = c.evidence;
+    let passing = e.answering().filter(|(_, says)| says.ckquorum.seen().is_some_and(|quorum| quorum.ok)).count();
+    if passing < majority(e) {
+        return Err((
+            RefusalCode::QuorumUnclear,
+            format!("{passing} of {} Sentinels pass CKQUORUM, {} are needed", e.sentinels_known(), majority(e)),
+        ));
+    }
+    Ok(())
+}
+
+/// Sentinel's own failover is the normal case: it gets its due time first. The age of o_down is the time that it had.
+fn sentinel_acting(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let due = c.policy.of(remedy).after;
+    let agreed: Vec<u64> = c.evidence.answering().filter_map(|(_, says)| says.o_down_ms).collect();
+    let Some(longest) = agreed.iter().max() else {
+        return Err((
+            RefusalCode::SentinelActing,
+            "the Sentinels have not yet agreed that the primary is down".to_owned(),
+        ));
+    };
+    let stood = Duration::from_millis(*longest);
+    if stood < due {
+        return Err((
+            RefusalCode::SentinelActing,
+            format!("the Sentinels agreed {} ago; they are given {} to fail over themselves", human(stood), human(due)),
+        ));
+    }
+    Ok(())
+}
+
+/// Other agents and people fail over too: how long the primary has had its role tells of them.
+fn group_cooldown(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let rest = c.policy.of(remedy).cooldown;
+    let role_for = c.evidence.answering().map(|(_, says)| says.role_reported_ms).max().unwrap_or(0);
+    let role_for = Duration::from_millis(role_for);
+    if role_for < rest {
+        return Err((
+            RefusalCode::Cooldown,
+            format!(
+                "the Sentinels know this primary for {} only; [policy.{remedy}] cooldown is {}",
+                human(role_for),
+                human(rest)
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// A demoted primary that Sentinel cannot log in to stays a second writable primary for good.
+fn latent_auth_mismatch(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    if c.history.auth_trouble {
+        return Err((
+            RefusalCode::LatentAuthMismatch,
+            "a login was refused in this group not long ago: passwords have to be equal everywhere before a failover"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Sentinel's own rules (Redis 7.0.15 to Valkey 9.0.5, sentinelSelectSlave).
+fn promotable(replica: &ReplicaInSentinel, says: &SentinelSays) -> bool {
+    let bad = ["s_down", "o_down", "disconnected"].iter().any(|flag| replica.flags.contains(*flag));
+    let stale_after = if says.flags.contains("s_down") { 5_000 } else { 30_000 };
+    let longest_down = says.s_down_ms.unwrap_or(0).saturating_add(says.down_after_ms.saturating_mul(10));
+    !bad && replica.priority != 0
+        && replica.last_ok_ping_ms <= 5_000
+        && replica.info_refresh_ms <= stale_after
+        && replica.link_down_ms <= i64::try_from(longest_down).unwrap_or(i64::MAX)
+}
+
+fn promotable_replica(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    for (endpoint, says) in c.evidence.answering() {
+        if !says.replicas.iter().any(|replica| promotable(replica, says)) {
+            let seen: Vec<String> = says
+                .replicas
+                .iter()
+                .map(|r| format!("{} priority {} flags {}", r.endpoint, r.priority, join(r)))
+                .collect();
+            return Err((
+                RefusalCode::NoPromotableReplica,
+                format!("Sentinel {endpoint} finds none it may promote: {}", seen.join("; ")),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn join(replica: &ReplicaInSentinel) -> String {
+    replica.flags.iter().cloned().collect::<Vec<_>>().join(",")
+}
+
+/// Whatever Sentinel might pick has to hold the data. It reads "never linked" as fresh, and has promoted a replica
+/// without keys, which wiped the group (Redis 7.0.15 and 8.2.3).
+fn candidates_keep_the_data(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let e = c.evidence;
+    let missing = |what: String| (RefusalCode::EvidenceMissing, what);
+    let risk = |what: String| (RefusalCode::DataAtRisk, what);
+    for (sentinel, says) in e.answering() {
+        let nodes = says.nodes.seen().ok_or_else(|| {
+            missing(format!("INFO-CACHE of {sentinel} could not be read; its user needs +sentinel|info-cache"))
+        })?;
+        let most_advanced = furthest(says, nodes);
+        let primary = nodes.get(&says.primary.to_string());
+        let choices: Vec<_> = says.replicas.iter().filter(|replica| promotable(replica, says)).collect();
+        for replica in &choices {
+            let name = replica.endpoint.to_string();
+            let node = nodes.get(&name).ok_or_else(|| missing(format!("{sentinel} has no INFO of {name}")))?;
+            sound(&name, replica, node, primary).map_err(risk)?;
+            for other in says.replicas.iter().filter_map(|other| nodes.get(&other.endpoint.to_string())) {
+                if !rdb::loads((other.flavour, &other.version), (node.flavour, &node.version)) {
+                    return Err(risk(format!(
+                        "{:?} {} could not load what {name} would send it",
+                        other.flavour, other.version
+                    )));
+                }
+            }
+        }
+        if let Some(first) = choices.iter().min_by(|a, b| order(a, b))
+            && first.offset.saturating_add_unsigned(c.policy.max_lag_bytes) < most_advanced
+        {
+            return Err(risk(format!(
+                "{} would be promoted at offset {}, {most_advanced} has been seen; more than max_lag_bytes = {} would be lost",
+                first.endpoint, first.offset, c.policy.max_lag_bytes
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Priority ascending, offset descending, run id ascending: Sentinel's order of preference.
+fn order(a: &ReplicaInSentinel, b: &ReplicaInSentinel) -> std::cmp::Ordering {
+    a.priority.cmp(&b.priority).then(b.offset.cmp(&a.offset)).then(a.run_id.cmp(&b.run_id))
+}
+
+fn furthest(says: &SentinelSays, nodes: &BTreeMap<String, CachedNode>) -> i64 {
+    let told = says.replicas.iter().map(|replica| replica.offset);
+    told.chain(nodes.values().map(|node| node.repl_offset)).max().unwrap_or(0)
+}
+
+fn sound(
+    name: &str,
+    replica: &ReplicaInSentinel,
+    node: &CachedNode,
+    primary: Option<&CachedNode>,
+) -> Result<(), String> {
+    let never_linked = replica.link_down_ms < 0 || (!node.link_up && node.link_down_for_s == Some(-1));
+    if never_linked || node.repl_offset <= 1 {
+        return Err(format!("{name} has not synced since it started, and Sentinel might promote it"));
+    }
+    if let Some(primary) = primary
+        && primary.keys > 0
+        && node.keys == 0
+    {
+        return Err(format!("{name} holds no keys, the primary held {}", primary.keys));
+    }
+    if !node.rdb_last_save_ok || !node.aof_last_write_ok {
+        return Err(format!("{name} fails to save its data"));
+    }
+    if node.loading {
+        return Err(format!("{name} is loading its data set"));
+    }
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! Every reason not to act: one function each, and the list of which remedy obeys which.
+
+use std::time::Duration;
+
+use super::{Context, Held, LedgerHealth, Mode, rdb};
+use crate::diagnose::{failover_in_doubt, handshake_works, same_place};
+use crate::model::evidence::{LinkState, PeerRole, Reading};
+use crate::model::human;
+use crate::model::remedy::{RefusalCode, Remedy};
+
+pub type Guard = fn(Remedy, &Context<'_>) -> Result<(), Held>;
+
+/// Obeyed by all remedies, in this order.
+const ALWAYS: &[Guard] = &[
+    observe_only,
+    stopping,
+    ledger_unwritable,
+    evidence_stale,
+    attempts_exhausted,
+    failover_running,
+    too_early,
+    cooldown,
+    hourly_limit,
+];
+
+const REALIGN_AUTH: &[Guard] = &[sentinels_name_our_primary];
+const BOUNCE_LINK: &[Guard] = &[sentinels_name_our_primary, sync_running, handshake_is_green];
+const REPOINT: &[Guard] = &[sentinels_agree, sync_running, target_is_primary, target_takes_us, data_survives];
+
+/// The first reason to hold, if there is one.
+pub fn check(remedy: Remedy, context: &Context<'_>) -> Result<(), Held> {
+    let own = match remedy {
+        Remedy::RealignAuth => REALIGN_AUTH,
+        Remedy::BounceLink => BOUNCE_LINK,
+        Remedy::Repoint => REPOINT,
+        Remedy::RequestFailover => super::failover::GUARDS,
+    };
+    ALWAYS.iter().chain(own).try_for_each(|guard| guard(remedy, context))
+}
+
+fn observe_only(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    if c.policy.of(remedy).mode == Mode::Observe {
+        return Err((RefusalCode::ObserveOnly, format!("the mode of {remedy} is observe: relinkd looks and tells")));
+    }
+    Ok(())
+}
+
+fn stopping(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    if c.history.stopping {
+        return Err((RefusalCode::Stopping, "relinkd is stopping; it looks again when it starts".to_owned()));
+    }
+    Ok(())
+}
+
+fn ledger_unwritable(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    match &c.history.ledger {
+        LedgerHealth::Writable => Ok(()),
+        LedgerHealth::Unwritable(why) => {
+            Err((RefusalCode::LedgerUnwritable, format!("nothing is changed that cannot be recorded first: {why}")))
+        }
+    }
+}
+
+/// A decision is made on what was seen just now.
+fn evidence_stale(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    const OLD: Duration = Duration::from_secs(2);
+    let age = c.now.since(c.evidence.ended);
+    if age > OLD {
+        return Err((RefusalCode::EvidenceStale, format!("the look is {} old; it is repeated first", human(age))));
+    }
+    Ok(())
+}
+
+fn attempts_exhausted(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    if c.history.attempts >= c.policy.max_attempts {
+        return Err((
+            RefusalCode::AttemptsExhausted,
+            format!(
+                "{} attempts in this incident, the last at {remedy} or before; a person is needed",
+                c.history.attempts
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn failover_running(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    match failover_in_doubt(c.evidence) {
+        Some(sign) => Err((RefusalCode::FailoverRunning, sign.saw)),
+        None => Ok(()),
+    }
+}
+
+/// The cause has to stand, and to have stood for `[policy.REMEDY] after`.
+fn too_early(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    if c.finding.suspected {
+        return Err((RefusalCode::TooEarly, "the verdict is only suspected; evidence is still coming in".to_owned()));
+    }
+    let after = c.policy.of(remedy).after;
+    let stood = c.history.cause_since.map_or(Duration::ZERO, |since| c.now.since(since));
+    if stood < after {
+        return Err((
+            RefusalCode::TooEarly,
+            format!("it has stood for {}, [policy.{remedy}] after is {}", human(stood), human(after)),
+        ));
+    }
+    Ok(())
+}
+
+/// Counted from the end of the last run; a run without an end holds for as long as it takes, plus the cool-down.
+fn cooldown(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let rest = c.policy.of(remedy).cooldown;
+    let last = c.history.runs.iter().filter(|run| run.remedy == remedy).map(|run| run.ended.unwrap_or(run.began)).max();
+    match last {
+        Some(last) if c.now.since(last) < rest => Err((
+            RefusalCode::Cooldown,
+            format!(
+                "the last run of {remedy} ended {} ago, [policy.{remedy}] cooldown is {}",
+                human(c.now.since(last)),
+                human(rest)
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn hourly_limit(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let hour = Duration::from_secs(3600);
+    let limit = c.policy.of(remedy).max_per_hour;
+    let recent = c.history.runs.iter().filter(|run| run.remedy == remedy && c.now.since(run.began) < hour).count();
+    if recent >= limit as usize {
+        return Err((
+            RefusalCode::Cooldown,
+            format!("{recent} runs of {remedy} within the last hour, [policy.{remedy}] max_per_hour is {limit}"),
+        ));
+    }
+    Ok(())
+}
+
+/// A majority of all known Sentinels name one address.
+fn sentinels_agree(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let e = c.evidence;
+    if e.named_primary().is_some() {
+        return Ok(());
+    }
+    let (answering, known) = (e.answering().count(), e.sentinels_known());
+    if answering * 2 <= known {
+        return Err((RefusalCode::QuorumUnclear, format!("only {answering} of {known} Sentinels answer from here")));
+    }
+    Err((RefusalCode::SentinelsDisagree, "no majority of the Sentinels names one address".to_owned()))
+}
+
+/// Where there are Sentinels, they have to agree on the primary that this replica follows. A replica without a group
+/// has nobody to ask.
+fn sentinels_name_our_primary(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let e = c.evidence;
+    if e.sentinels.is_empty() {
+        return Ok(());
+    }
+    sentinels_agree(remedy, c)?;
+    let followed = e.local_link().map(|link| &link.primary);
+    match (followed, e.named_primary()) {
+        (Some(followed), Some((named, _))) if same_place(e, followed, named) => Ok(()),
+        (Some(followed), Some((named, _))) => {
+            Err((RefusalCode::TargetNotPrimary, format!("this replica follows {followed}, the Sentinels name {named}")))
+        }
+        _ => Err((RefusalCode::RoleChanged, "the instance is not a replica any more".to_owned())),
+    }
+}
+
+fn sync_running(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let loading = c.evidence.local.seen().is_some_and(|view| view.loading);
+    let syncing = c.evidence.local_link().is_some_and(|link| link.syncing || link.state == LinkState::Sync);
+    if loading || syncing {
+        return Err((
+            RefusalCode::SyncRunning,
+            "a data set is being transferred or loaded; touching the link starts it over".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn handshake_is_green(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    match c.evidence.upstream.seen() {
+        Some(probe) if handshake_works(probe) => Ok(()),
+        Some(_) => {
+            Err((RefusalCode::EvidenceMissing, "the handshake with the primary does not work from here yet".to_owned()))
+        }
+        None => Err((RefusalCode::EvidenceMissing, "the handshake with the primary was not tried".to_owned())),
+    }
+}
+
+/// The named instance itself has to claim the role of a primary.
+fn target_is_primary(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let Some(probe) = c.evidence.named.seen() else {
+        return Err((RefusalCode::EvidenceMissing, "the address that the Sentinels name was not reached".to_owned()));
+    };
+    match &probe.role {
+        Reading::Seen(PeerRole::Primary { .. }) => Ok(()),
+        Reading::Seen(_) => {
+            Err((RefusalCode::TargetNotPrimary, format!("{} does not call itself a primary", probe.target)))
+        }
+        Reading::Missing(why) => Err((
+            RefusalCode::EvidenceMissing,
+            format!("ROLE of {}: {why}; the replication user needs +role, or configure `observer`", probe.target),
+        )),
+    }
+}
+
+/// With our password, or the replica would be taken from a link that works to one that does not.
+fn target_takes_us(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    match c.evidence.named.seen() {
+        Some(probe) if handshake_works(probe) => Ok(()),
+        Some(probe) => Err((
+            RefusalCode::LatentAuthMismatch,
+            format!(
+                "{} does not take this replica's handshake: AUTH → {}, PSYNC → {}",
+                probe.target, probe.auth, probe.psync
+            ),
+        )),
+        None => Err((RefusalCode::EvidenceMissing, "the address that the Sentinels name was not reached".to_owned())),
+    }
+}
+
+/// A replica with data is not sent to a primary that has none, nor to one whose data set it cannot load.
+fn data_survives(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let e = c.evidence;
+    let Some(local) = e.local.seen() else {
+        return Err((RefusalCode::EvidenceMissing, "the local server was not seen".to_owned()));
+    };
+    let named = e.named_primary().map(|(named, _)| named.to_string()).unwrap_or_default();
+    let node = e.answering().filter_map(|(_, says)| says.nodes.seen()?.get(&named)).min_by_key(|node| node.age_ms);
+    let Some(node) = node else {
+        return Err((
+            RefusalCode::EvidenceMissing,
+            format!("no Sentinel tells version and keys of {named}; its user needs +sentinel|info-cache"),
+        ));
+    };
+    if node.keys == 0 && local.keys > 0 {
+        return Err((RefusalCode::DataAtRisk, format!("{named} holds no keys, this replica holds {}", local.keys)));
+    }
+    if !rdb::loads((local.flavour, &local.version), (node.flavour, &node.version)) {
+        return Err((
+            RefusalCode::DataAtRisk,
+            format!(
+                "this server ({:?} {}) cannot load a data set of {:?} {}",
+                local.flavour, local.version, node.flavour, node.version
+            ),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! What a person would run now: commands that really work, for the cause at hand. No secret stands in them.
+
+use super::Context;
+use crate::model::evidence::Flavour;
+use crate::model::finding::Cause;
+use crate::model::remedy::{Decision, RefusalCode};
+use crate::model::{Address, Endpoint};
+
+/// Commands, most useful first.
+pub fn next_steps(context: &Context<'_>, decision: &Decision) -> Vec<String> {
+    let e = context.evidence;
+    let cli = match e.local.seen().map(|view| view.flavour) {
+        Some(Flavour::Valkey) => "valkey-cli",
+        _ => "redis-cli",
+    };
+    let at = |endpoint: &Endpoint| format!("{cli} -h {} -p {}", endpoint.host, endpoint.port);
+    let local = match &e.address {
+        Address::Tcp(endpoint) => at(endpoint),
+        Address::Unix(path) => format!("{cli} -s {}", path.display()),
+    };
+    let primary = e.local_link().map(|link| link.primary.clone());
+    let remote = primary.as_ref().map_or_else(|| format!("{cli} -h PRIMARY"), at);
+    let sentinel = e.sentinels.first().map_or_else(|| format!("{cli} -p 26379"), |s| at(&s.endpoint));
+    let group = if e.link.group.is_empty() { "MASTER" } else { &e.link.group };
+    let mut steps = by_cause(context, &local, &remote, &sentinel, group);
+    if let Decision::Hold(refusal) = decision
+        && refusal.code == RefusalCode::AttemptsExhausted
+    {
+        steps.insert(0, format!("relinkd show {}   # what was tried, and what came of it", e.link.replica));
+    }
+    steps.push(format!("relinkd explain {}", context.finding.cause));
+    steps
+}
+
+fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &str) -> Vec<String> {
+    let e = c.evidence;
+    let user = e.settings.seen().map(|s| s.masteruser.clone()).filter(|user| !user.is_empty());
+    let target = e.local_link().map(|link| link.primary.clone());
+    match c.finding.cause {
+        Cause::AuthMissing | Cause::AuthRejected | Cause::AuthLatent => vec![
+            format!(
+                "{remote} -a PASSWORD{} PING   # the password that the primary should take",
+                user_flag(user.as_deref())
+            ),
+            "put that password into the secret store that [group] masterauth names; relinkd takes it from there"
+                .to_owned(),
+            format!("{local} CONFIG SET masterauth PASSWORD   # by hand: the link is up within a second"),
+        ],
+        Cause::AuthUnexpected => vec![
+            format!("{remote} ACL LIST   # has the primary lost its password?"),
+            format!("{local} CONFIG SET masterauth ''   # only if it should have none"),
+        ],
+        Cause::AuthForbidden => vec![format!(
+            "{remote} ACL SETUSER {} +psync +replconf +ping   # on the primary, and on every node that may become one",
+            user.as_deref().unwrap_or("USER")
+        )],
+        Cause::PrimaryDown | Cause::PrimaryHung | Cause::PrimaryUnreachable => vec![
+            format!("{sentinel} SENTINEL CKQUORUM {group}"),
+            format!("{sentinel} SENTINEL REPLICAS {group}   # is there one to promote?"),
+            target.map_or_else(
+                || "systemctl status redis-server".to_owned(),
+                |p| format!("ssh {} systemctl status redis-server", p.host),
+            ),
+        ],
+        Cause::NetworkCut | Cause::NetworkRejected => target.map_or_else(Vec::new, |p| {
+            vec![
+                format!("nc -vz {} {}   # from this host; then the same from another", p.host, p.port),
+                "nft list ruleset   # on both hosts".to_owned(),
+            ]
+        }),
+        Cause::NameUnresolved => target.map_or_else(Vec::new, |p| vec![format!("getent hosts {}", p.host)]),
+        Cause::WrongPrimary | Cause::SelfReplication | Cause::NotAServer | Cause::UpstreamBroken => {
+            let named = e.named_primary().map(|(named, _)| named.clone());
+            let mut steps = vec![format!("{sentinel} SENTINEL GET-MASTER-ADDR-BY-NAME {group}")];
+            if let Some(named) = named {
+                steps.push(format!("{local} REPLICAOF {} {}", named.host, named.port));
+            }
+            steps
+        }
+        Cause::PrimaryDiskFull => vec![
+            format!("{remote} CONFIG GET dir   # then df -h there, and make room"),
+            format!("{remote} CONFIG SET repl-diskless-sync yes   # the sync then needs no disk on the primary"),
+        ],
+        Cause::ReplicaDiskFull => vec![
+            format!("df -h {}", e.settings.seen().map_or("DIR", |s| s.dir.as_str())),
+            format!(
+                "{local} CONFIG SET repl-diskless-load swapdb   # the sync then needs memory for two copies, and no disk"
+            ),
+        ],
+        Cause::OutputBufferExceeded => vec![format!(
+            "{remote} CONFIG SET client-output-buffer-limit 'replica 1gb 256mb 60'   # on the primary, sized to the data set"
+        )],
+        Cause::BacklogTooSmall => vec![format!(
+            "{remote} CONFIG SET repl-backlog-size 256mb   # write rate times the longest outage; on every node"
+        )],
+        Cause::SyncTimeout => vec![
+            format!("{remote} CONFIG GET repl-ping-replica-period"),
+            format!(
+                "{local} CONFIG SET repl-timeout 120   # on every node; it has to exceed the ping period and the longest pause"
+            ),
+        ],
+        Cause::ProtectedMode => vec![format!(
+            "{remote} CONFIG SET requirepass PASSWORD   # on the primary's own host; then masterauth here"
+        )],
+        Cause::ConnectionsExhausted => {
+            vec![format!("{remote} CONFIG SET maxclients 20000   # on the primary's own host, if a connection is left")]
+        }
+        Cause::PrimaryBusy => vec![format!("{remote} SCRIPT KILL   # works while the script has not written")],
+        Cause::PrimarySaveFailing => {
+            vec![format!("{remote} INFO persistence   # then make room on the primary, and BGSAVE")]
+        }
+        Cause::PrimaryForkFailed => {
+            vec![format!("{remote} INFO memory   # and vm.overcommit_memory, limits and free memory on its host")]
+        }
+        Cause::RdbIncompatible => {
+            vec!["upgrade this replica to the primary's version or newer before it links again".to_owned()]
+        }
+        Cause::ReplicaDown => {
+            vec!["systemctl status redis-server".to_owned(), "journalctl -u redis-server -n 50".to_owned()]
+        }
+        Cause::ReplicaHung => vec![format!("timeout 15 {local} PING"), "top -H -p $(pidof redis-server)".to_owned()],
+        Cause::ReplicaDenied => vec![format!(
+            "{local} ACL SETUSER relinkd on '>PASSWORD' resetkeys resetchannels -@all +ping +info +role +config|get +client|setname"
+        )],
+        _ => vec![format!("{local} INFO replication"), format!("{local} ROLE")],
+    }
+}
+
+fn user_flag(user: Option<&str>) -> String {
+    user.map(|user| format!(" --user {user}")).unwrap_or_default()
+}

@@ -1,0 +1,240 @@
+//! The one table from cause to remedy, and from remedy to plan.
+
+use super::{Context, Held, Persist};
+use crate::diagnose::handshake_works;
+use crate::model::Endpoint;
+use crate::model::evidence::{CandidateView, Evidence, Missing, PeerRole, Reading};
+use crate::model::finding::{Cause, Fact, Viewpoint};
+use crate::model::remedy::{Change, Plan, Precondition, RefusalCode, Remedy, Step};
+
+/// The remedy that fits a finding, if one exists.
+pub fn remedy_for(context: &Context<'_>) -> Option<Remedy> {
+    let whole_again = context.evidence.upstream.seen().is_some_and(handshake_works);
+    match context.finding.cause {
+        Cause::AuthMissing | Cause::AuthRejected | Cause::AuthLatent => Some(Remedy::RealignAuth),
+        Cause::NetworkCut | Cause::PrimaryHung if whole_again && !context.finding.link_up => Some(Remedy::BounceLink),
+        Cause::PrimaryDown | Cause::PrimaryUnreachable | Cause::PrimaryHung => Some(Remedy::RequestFailover),
+        Cause::WrongPrimary => Some(Remedy::Repoint),
+        Cause::SelfReplication if context.evidence.named_primary().is_some() => Some(Remedy::Repoint),
+        Cause::SelfReplication
+        | Cause::NetworkCut
+        | Cause::NetworkRejected
+        | Cause::PrimaryBusy
+        | Cause::PrimaryLoading
+        | Cause::NameUnresolved
+        | Cause::ConnectionsExhausted
+        | Cause::ProtectedMode
+        | Cause::TlsMismatch
+        | Cause::TlsCertificate
+        | Cause::AuthUnexpected
+        | Cause::AuthForbidden
+        | Cause::SentinelAuthRejected
+        | Cause::UpstreamBroken
+        | Cause::NotAServer
+        | Cause::FailoverRunning
+        | Cause::QuorumLost
+        | Cause::NoPromotableReplica
+        | Cause::PrimaryEmptied
+        | Cause::PrimaryDiskFull
+        | Cause::PrimaryForkFailed
+        | Cause::PrimarySaveFailing
+        | Cause::ReplicaDiskFull
+        | Cause::ReplicaSaveFailing
+        | Cause::OutputBufferExceeded
+        | Cause::BacklogTooSmall
+        | Cause::SyncTimeout
+        | Cause::SyncRunning
+        | Cause::SyncStalled
+        | Cause::RdbIncompatible
+        | Cause::CommandMissing
+        | Cause::ReplconfRefused
+        | Cause::ReplicaDown
+        | Cause::ReplicaHung
+        | Cause::ReplicaLoading
+        | Cause::ReplicaDenied
+        | Cause::Unknown => None,
+    }
+}
+
+/// Why nothing is done about a cause that has no remedy.
+pub fn why_none(cause: Cause) -> &'static str {
+    match cause {
+        Cause::FailoverRunning => "Sentinel is at work; anything done now could fight it",
+        Cause::SyncRunning | Cause::PrimaryLoading | Cause::ReplicaLoading => {
+            "it passes by itself; touching it would start it over"
+        }
+        Cause::ReplicaDown | Cause::ReplicaHung => {
+            "starting and stopping servers is the init system's work, and a person's"
+        }
+        Cause::ReplicaDenied => "relinkd cannot see the server; its user needs more permissions",
+        Cause::NetworkCut | Cause::NetworkRejected => "the fault lies in the network between this host and the primary",
+        Cause::NameUnresolved => "the fault lies in this host's name resolution",
+        Cause::AuthUnexpected => "whether the primary should have a password is for a person to say",
+        Cause::AuthForbidden => "the user's permissions are set on the primary",
+        Cause::PrimaryDiskFull | Cause::PrimaryForkFailed | Cause::PrimarySaveFailing => {
+            "the fault lies on the primary's host; a failover on such evidence could lose writes"
+        }
+        Cause::ReplicaDiskFull => "this host needs room; what may be deleted is for a person to say",
+        Cause::OutputBufferExceeded | Cause::BacklogTooSmall | Cause::SyncTimeout => {
+            "a limit is too small; this version proposes the command and does not change limits itself"
+        }
+        Cause::RdbIncompatible => "every retry may cost the replica its data; the versions have to be put right",
+        Cause::Unknown => "what was seen does not name a cause, and nothing is done on a guess",
+        _ => "no change that relinkd may make would help",
+    }
+}
+
+/// The complete plan of a remedy, once the guards have passed.
+pub fn plan(remedy: Remedy, context: &Context<'_>) -> Result<Plan, Held> {
+    match remedy {
+        Remedy::RealignAuth => realign_auth(context),
+        Remedy::BounceLink => bounce_link(context),
+        Remedy::Repoint => repoint(context),
+        Remedy::RequestFailover => super::failover::plan(context),
+    }
+}
+
+fn expected(context: &Context<'_>, saw: impl Into<String>, means: &str) -> Fact {
+    Fact { from: Viewpoint::Replica, saw: saw.into(), at: context.now, means: means.to_owned() }
+}
+
+fn own_primary(e: &Evidence) -> Result<Endpoint, Held> {
+    e.local_link()
+        .map(|link| link.primary.clone())
+        .ok_or_else(|| (RefusalCode::RoleChanged, "the instance is not a replica any more".to_owned()))
+}
+
+/// What every change to a link re-reads just before: same process, same primary, still down, no failover.
+fn unmoved(e: &Evidence, primary: &Endpoint) -> Precondition {
+    Precondition {
+        run_id: e.local.seen().map(|view| view.run_id.clone()),
+        replica_of: Some(primary.clone()),
+        link_down: true,
+        not_syncing: true,
+        sentinels_name: e.named_primary().map(|(named, _)| named.clone()),
+        no_failover: !e.sentinels.is_empty(),
+        ..Precondition::default()
+    }
+}
+
+fn prove_and_persist(context: &Context<'_>, steps: &mut Vec<Step>) {
+    steps.push(Step { expect: Precondition::default(), change: Change::ProveLink, within_ms: 5_000 });
+    if context.policy.persist == Persist::Rewrite {
+        steps.push(Step { expect: Precondition::default(), change: Change::Persist, within_ms: 5_000 });
+    }
+}
+
+fn realign_auth(context: &Context<'_>) -> Result<Plan, Held> {
+    let e = context.evidence;
+    let candidate = accepted_candidate(e)?;
+    let primary = own_primary(e)?;
+    let mut steps = vec![Step {
+        expect: Precondition { not_syncing: false, ..unmoved(e, &primary) },
+        change: Change::RealignAuth {
+            source: candidate.source.clone(),
+            version: candidate.version.clone(),
+            print: candidate.print.clone(),
+            user: candidate.user.clone(),
+            bounce_to: primary.clone(),
+        },
+        within_ms: 2_000,
+    }];
+    prove_and_persist(context, &mut steps);
+    Ok(Plan {
+        remedy: Remedy::RealignAuth,
+        steps,
+        undo: vec![Step {
+            expect: Precondition { replica_of: Some(primary.clone()), link_down: true, ..Precondition::default() },
+            change: Change::RestoreAuth { bounce_to: primary },
+            within_ms: 2_000,
+        }],
+        expected: expected(
+            context,
+            "master_link_status:up",
+            "the primary accepted the password and resumed the stream",
+        ),
+    })
+}
+
+/// The first password of the store that the primary takes for a whole handshake.
+fn accepted_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
+    if e.candidates.is_empty() {
+        return Err(match &e.store {
+            Reading::Missing(Missing::NotAsked) => (
+                RefusalCode::SecretUnavailable,
+                "no masterauth is configured for this group: relinkd has no password to offer; set [group.NAME] masterauth"
+                    .to_owned(),
+            ),
+            Reading::Missing(why) => (RefusalCode::SecretUnavailable, format!("the secret store: {why}")),
+            Reading::Seen(store) => (RefusalCode::SecretUnavailable, format!("{} offers no password", store.source)),
+        });
+    }
+    let working = |candidate: &&CandidateView| handshake_works(&candidate.proof);
+    if let Some(found) = e.candidates.iter().find(working) {
+        if let Reading::Seen(PeerRole::Replica { of, .. }) = &found.proof.role {
+            let detail = format!("{} is itself a replica of {of}", found.proof.target);
+            return Err((RefusalCode::TargetNotPrimary, detail));
+        }
+        return Ok(found);
+    }
+    let told = e.candidates.iter().map(verdict_on).collect::<Vec<_>>().join("; ");
+    Err((RefusalCode::SecretRejected, told))
+}
+
+/// What the primary said to a candidate, and which side that makes look stale.
+fn verdict_on(candidate: &CandidateView) -> String {
+    let name = format!("{} (version {})", candidate.source, candidate.version);
+    let proof = &candidate.proof;
+    if proof.auth.is_ok() {
+        return format!("{name} logs in and may not replicate: {}", proof.psync);
+    }
+    let stale = if candidate.in_use {
+        "the replica already holds it, so the store looks older than the primary's password"
+    } else {
+        "neither what the replica holds nor what the store offers is the primary's password: the store or the primary is stale"
+    };
+    format!("the primary answers {name} with {}; {stale}", proof.auth)
+}
+
+fn bounce_link(context: &Context<'_>) -> Result<Plan, Held> {
+    let primary = own_primary(context.evidence)?;
+    let steps = vec![
+        Step {
+            expect: unmoved(context.evidence, &primary),
+            change: Change::BounceLink { to: primary.clone() },
+            within_ms: 2_000,
+        },
+        Step { expect: Precondition::default(), change: Change::ProveLink, within_ms: 5_000 },
+    ];
+    Ok(Plan {
+        remedy: Remedy::BounceLink,
+        steps,
+        undo: Vec::new(),
+        expected: expected(context, "master_link_status:up", "the reconnect succeeded at once"),
+    })
+}
+
+fn repoint(context: &Context<'_>) -> Result<Plan, Held> {
+    let e = context.evidence;
+    let followed = own_primary(e)?;
+    let (named, _) = e
+        .named_primary()
+        .ok_or_else(|| (RefusalCode::SentinelsDisagree, "no majority of the Sentinels names one address".to_owned()))?;
+    let mut steps = vec![Step {
+        // The link to the wrong address may well be up: that is the dangerous case.
+        expect: Precondition { link_down: false, is_primary: Some(named.clone()), ..unmoved(e, &followed) },
+        change: Change::Repoint { to: named.clone() },
+        within_ms: 2_000,
+    }];
+    prove_and_persist(context, &mut steps);
+    Ok(Plan {
+        remedy: Remedy::Repoint,
+        steps,
+        undo: Vec::new(),
+        expected: expected(
+            context,
+            format!("link to {named} up"),
+            "the replica follows the primary that the Sentinels name",
+        ),
+    })
+}

@@ -1,0 +1,101 @@
+//! The login: the first bad reply to the replica's own handshake names the cause, word for word.
+//!
+//! The reply to a wrong password, to a user that is switched off and to one that does not exist is one and the same
+//! (`WRONGPASS invalid username-password pair or user is disabled.`, Redis 7.0.15, authCommand).
+
+use super::{broken_link, fact, finding, link_fact};
+use crate::model::evidence::{Answer, Evidence, LogKind, PeerRole, Probe};
+use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
+
+fn upstream(e: &Evidence) -> Option<&Probe> {
+    broken_link(e)?;
+    e.upstream.seen()
+}
+
+fn whose(probe: &Probe) -> String {
+    if probe.user.is_empty() { "the default user".to_owned() } else { format!("user {:?}", probe.user) }
+}
+
+fn told_by_log(e: &Evidence, kinds: &[LogKind]) -> Option<Fact> {
+    let logged = kinds.iter().find_map(|kind| e.logged(*kind))?;
+    Some(fact(Viewpoint::Log, logged.last, logged.sample.clone(), format!("{} such lines of late", logged.count)))
+}
+
+fn with_context(e: &Evidence, cause: Cause, first: Fact, kinds: &[LogKind]) -> Finding {
+    let because = [Some(first), told_by_log(e, kinds), Some(link_fact(e))].into_iter().flatten().collect();
+    finding(cause, false, because)
+}
+
+/// No `masterauth` here, and the primary wants one. The replica then reconnects thousands of times a second and
+/// writes over 1 MB/s of log (Redis 7.0.15 to 8.2.3, Valkey 8.0.1).
+pub fn missing(e: &Evidence) -> Option<Finding> {
+    let probe = upstream(e)?;
+    let answer = [&probe.ping, &probe.ping_again, &probe.replconf, &probe.psync]
+        .into_iter()
+        .find(|answer| answer.code() == "NOAUTH")?;
+    if probe.with_password {
+        return None;
+    }
+    let first = fact(
+        Viewpoint::Probe,
+        probe.at,
+        format!("{} without a password → {answer}", probe.target),
+        "the primary wants a password, and masterauth is empty on this replica",
+    );
+    Some(with_context(e, Cause::AuthMissing, first, &[LogKind::PsyncRefused, LogKind::SyncAborted]))
+}
+
+/// `ERR AUTH <password> called without any password configured for the default user`.
+pub fn unexpected(e: &Evidence) -> Option<Finding> {
+    let probe = upstream(e)?;
+    let Answer::Error { code, text } = &probe.auth else { return None };
+    if code != "ERR" || !text.contains("without any password") || probe.role.seen() == Some(&PeerRole::Sentinel) {
+        return None;
+    }
+    let first = fact(
+        Viewpoint::Probe,
+        probe.at,
+        format!("{}: AUTH → {text}", probe.target),
+        "the replica sends a password, the primary has none, and refuses the link for it",
+    );
+    Some(with_context(e, Cause::AuthUnexpected, first, &[LogKind::AuthFailed]))
+}
+
+pub fn rejected(e: &Evidence) -> Option<Finding> {
+    let probe = upstream(e)?;
+    let Answer::Error { text, .. } = &probe.auth else { return None };
+    let means = format!(
+        "the primary does not take what this replica sends for {}: a wrong password, or a user that is switched \
+         off or deleted (the answer is the same)",
+        whose(probe)
+    );
+    let first = fact(Viewpoint::Probe, probe.at, format!("{}: AUTH → {text}", probe.target), means);
+    Some(with_context(e, Cause::AuthRejected, first, &[LogKind::AuthFailed]))
+}
+
+/// The login works and the user may not replicate. A missing `+ping` is no fault: a replica sends PING before AUTH.
+pub fn forbidden(e: &Evidence) -> Option<Finding> {
+    let probe = upstream(e)?;
+    let by_probe = [("REPLCONF", &probe.replconf), ("PSYNC", &probe.psync)]
+        .into_iter()
+        .find(|(_, answer)| answer.code() == "NOPERM")
+        .map(|(command, answer)| {
+            fact(
+                Viewpoint::Probe,
+                probe.at,
+                format!("{}: {command} → {answer}", probe.target),
+                format!("{} may log in and may not replicate; it needs +psync +replconf +ping", whose(probe)),
+            )
+        });
+    let by_log = || {
+        [LogKind::PsyncRefused, LogKind::SyncAborted]
+            .into_iter()
+            .filter_map(|kind| e.logged(kind))
+            .find(|line| line.sample.contains("NOPERM") && super::sync::fresh(e, line))
+            .map(|line| {
+                fact(Viewpoint::Log, line.last, line.sample.clone(), "the primary refuses the command to this user")
+            })
+    };
+    let first = by_probe.or_else(by_log)?;
+    Some(with_context(e, Cause::AuthForbidden, first, &[LogKind::PsyncRefused]))
+}

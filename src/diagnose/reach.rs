@@ -1,0 +1,234 @@
+//! The way to the primary: name, network, process, and what answers there.
+//!
+//! From one host a dead primary and a cut network look the same. What tells them apart is whether the Sentinels,
+//! asked one by one, still see the primary; they need `down-after-milliseconds` to make up their minds, and until
+//! then a verdict is only suspected.
+
+use std::time::Duration;
+
+use super::{broken_link, fact, finding, link_fact, standing};
+use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole, Probe, Reading};
+use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
+
+/// What the Sentinels make of the primary.
+enum Witness {
+    /// A majority of all known Sentinels hold it down.
+    Down(Fact),
+    /// A majority see it alive, and have had time to notice if it were not.
+    Alive(Fact),
+    /// They see it alive and may not have noticed yet.
+    NotYet(Fact),
+    /// Too few answer from here to say anything.
+    Unheard(Fact),
+    /// No Sentinel is configured.
+    None,
+}
+
+fn witness(e: &Evidence) -> Witness {
+    if e.sentinels.is_empty() {
+        return Witness::None;
+    }
+    let need = e.sentinels_known() / 2 + 1;
+    let answering = e.answering().count();
+    let down = e.sentinels_flagging("s_down");
+    let known = e.sentinels_known();
+    let tell = |saw: String, means: &str| fact(Viewpoint::Sentinel, e.ended, saw, means);
+    if down >= need {
+        let agreed = if e.sentinels_flagging("o_down") > 0 { ", and they agree on it (o_down)" } else { "" };
+        return Witness::Down(tell(
+            format!("{down} of {known} Sentinels hold the primary down{agreed}"),
+            "it is not only us who cannot reach it",
+        ));
+    }
+    if answering < need {
+        return Witness::Unheard(tell(
+            format!("only {answering} of {known} Sentinels answer from here"),
+            "too few witnesses to tell a dead primary from a cut network",
+        ));
+    }
+    // down-after-milliseconds, a PING period of a second, and a little for the answer to reach us.
+    let patience = e
+        .answering()
+        .map(|(_, says)| Duration::from_millis(says.down_after_ms))
+        .max()
+        .unwrap_or_default()
+        .saturating_add(Duration::from_millis(1_500));
+    let alive = answering - down;
+    if standing(e) < patience {
+        return Witness::NotYet(tell(
+            format!("{alive} of {known} Sentinels still see the primary"),
+            "they may not have noticed yet",
+        ));
+    }
+    if alive >= need {
+        return Witness::Alive(tell(
+            format!("{alive} of {known} Sentinels see the primary alive"),
+            "the primary runs; the way from this host to it does not work",
+        ));
+    }
+    Witness::Unheard(tell(
+        format!("{down} of {known} Sentinels hold the primary down, {alive} see it alive"),
+        "the witnesses contradict each other",
+    ))
+}
+
+fn upstream(e: &Evidence) -> Option<&Probe> {
+    e.local_link()?;
+    e.upstream.seen()
+}
+
+fn probe_fact(probe: &Probe, saw: &str, means: &str) -> Fact {
+    fact(Viewpoint::Probe, probe.at, format!("connect to {} → {saw}", probe.target), means)
+}
+
+pub fn name_unresolved(e: &Evidence) -> Option<Finding> {
+    let probe = upstream(e)?;
+    let Connect::NameUnresolved(text) = &probe.connect else { return None };
+    Some(finding(
+        Cause::NameUnresolved,
+        false,
+        vec![probe_fact(probe, text, "this host cannot turn the primary's name into an address"), link_fact(e)],
+    ))
+}
+
+/// Refused or reset: a host answered, so packets travel both ways.
+pub fn refused(e: &Evidence) -> Option<Finding> {
+    let probe = upstream(e)?;
+    let saw = match probe.connect {
+        Connect::Refused => "connection refused",
+        Connect::Reset => "connection reset",
+        _ => return None,
+    };
+    let first = probe_fact(probe, saw, "a host answers there, and takes no connection on that port");
+    let (cause, suspected, told) = match witness(e) {
+        Witness::Down(told) => (Cause::PrimaryDown, false, Some(told)),
+        Witness::Alive(told) => (Cause::NetworkRejected, false, Some(told)),
+        Witness::NotYet(told) | Witness::Unheard(told) => (Cause::PrimaryDown, true, Some(told)),
+        Witness::None => (Cause::PrimaryDown, false, None),
+    };
+    Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
+}
+
+/// No answer to the connection itself.
+pub fn silent(e: &Evidence) -> Option<Finding> {
+    let probe = upstream(e)?;
+    let saw = match &probe.connect {
+        Connect::TimedOut => "no answer in time".to_owned(),
+        Connect::Unreachable(text) => text.clone(),
+        _ => return None,
+    };
+    let first = probe_fact(probe, &saw, "nothing comes back from that address");
+    let (cause, suspected, told) = match witness(e) {
+        Witness::Down(told) => (Cause::PrimaryUnreachable, false, Some(told)),
+        Witness::Alive(told) => (Cause::NetworkCut, false, Some(told)),
+        // The replica's host hears neither the primary nor most Sentinels: more likely its own network.
+        Witness::Unheard(told) => (Cause::NetworkCut, true, Some(told)),
+        Witness::NotYet(told) => (Cause::PrimaryUnreachable, true, Some(told)),
+        Witness::None => (Cause::PrimaryUnreachable, false, None),
+    };
+    Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
+}
+
+/// The kernel accepts, the process does not answer (SIGSTOP, DEBUG SLEEP, the first five seconds of a script).
+pub fn hung(e: &Evidence) -> Option<Finding> {
+    let probe = upstream(e)?;
+    let silent = [&probe.ping, &probe.auth, &probe.ping_again].into_iter().any(|a| *a == Answer::TimedOut);
+    if probe.connect != Connect::Open || !silent {
+        return None;
+    }
+    let first = fact(
+        Viewpoint::Probe,
+        probe.at,
+        format!("{} accepts the connection, PING → no answer in time", probe.target),
+        "the process is there and does not work: stopped, swapping, or in one long command",
+    );
+    // Alone among those who see it alive, or before they have noticed, it may be a pause of a second.
+    let (suspected, told) = match witness(e) {
+        Witness::Down(told) => (false, Some(told)),
+        Witness::Alive(told) => (false, Some(told)),
+        Witness::NotYet(told) | Witness::Unheard(told) => (true, Some(told)),
+        Witness::None => (standing(e) < Duration::from_secs(5), None),
+    };
+    Some(finding(
+        Cause::PrimaryHung,
+        suspected,
+        [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect(),
+    ))
+}
+
+pub fn not_a_server(e: &Evidence) -> Option<Finding> {
+    let probe = upstream(e)?;
+    let saw = match (&probe.ping, &probe.role) {
+        (Answer::NotRedis(text), _) => format!("{} answers {text:?}", probe.target),
+        (_, Reading::Seen(PeerRole::Sentinel)) => format!("{} is a Sentinel", probe.target),
+        _ => return None,
+    };
+    Some(finding(
+        Cause::NotAServer,
+        false,
+        vec![
+            fact(Viewpoint::Probe, probe.at, saw, "the replica follows an address where no data node is"),
+            link_fact(e),
+        ],
+    ))
+}
+
+/// An error in place of PONG, by its first word: the server is there and says why it takes nobody.
+pub fn refusing(e: &Evidence) -> Option<Finding> {
+    let probe = upstream(e)?;
+    broken_link(e)?;
+    let (answer, cause, means) = [&probe.ping, &probe.ping_again].into_iter().find_map(|answer| {
+        let Answer::Error { code, text } = answer else { return None };
+        let (cause, means) = match code.as_str() {
+            "DENIED" => (Cause::ProtectedMode, "no password and no bind address: it talks to its own host only"),
+            "MISCONF" => (Cause::PrimarySaveFailing, "its last save failed, and so it refuses every new replica"),
+            "LOADING" => (Cause::PrimaryLoading, "it takes replicas when its data set is in memory"),
+            "BUSY" => (Cause::PrimaryBusy, "a script has run past busy-reply-threshold"),
+            "ERR" if text.contains("max number of clients") => {
+                (Cause::ConnectionsExhausted, "maxclients is reached; new replicas and people are turned away alike")
+            }
+            _ => return None,
+        };
+        Some((answer, cause, means))
+    })?;
+    Some(finding(
+        cause,
+        false,
+        vec![fact(Viewpoint::Probe, probe.at, format!("{}: PING → {answer}", probe.target), means), link_fact(e)],
+    ))
+}
+
+/// The whole handshake works from here, and the replica still waits in an attempt that was made before: SYN
+/// back-off (15.6 s after a healed cut with the default repl-timeout, Redis 7.0.15) or a reply that will never come.
+pub fn healed_unnoticed(e: &Evidence) -> Option<Finding> {
+    let link = broken_link(e)?;
+    let probe = e.upstream.seen().filter(|probe| handshake_works(probe))?;
+    let cause = match link.state {
+        LinkState::Connecting => Cause::NetworkCut,
+        LinkState::Handshake => Cause::PrimaryHung,
+        _ => return None,
+    };
+    Some(finding(
+        cause,
+        standing(e) < Duration::from_secs(1),
+        vec![
+            fact(
+                Viewpoint::Probe,
+                probe.at,
+                format!("{}: the whole handshake works from this host now", probe.target),
+                "what broke the link is over; the replica still waits for an attempt that it began before",
+            ),
+            link_fact(e),
+        ],
+    ))
+}
+
+/// Every step of a replica's handshake was answered well on this probe.
+pub fn handshake_works(probe: &Probe) -> bool {
+    let allowed = match &probe.psync {
+        Answer::Error { text, .. } => text.contains("not an integer"),
+        _ => false,
+    };
+    let is_primary = !matches!(probe.role.seen(), Some(PeerRole::Replica { .. } | PeerRole::Sentinel));
+    probe.connect == Connect::Open && probe.ping_again.is_ok() && probe.replconf.is_ok() && allowed && is_primary
+}

@@ -1,0 +1,256 @@
+//! The sync itself: the handshake is green, and the data set or the stream does not come through.
+//!
+//! Here the probe sees nothing wrong. The replica's log, the host's disk and the primary's own account decide. What
+//! only the primary's log would say (which replica it cut, and why) is inferred from its counters and limits where
+//! our credentials let us read them.
+
+use std::time::Duration;
+
+use super::reach::handshake_works;
+use super::{broken_link, fact, finding, link_fact};
+use crate::model::evidence::{Evidence, LinkState, LogFact, LogKind};
+use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
+
+/// A log line counts for the present attempt when it is at most this old: a failing sync repeats at least once a
+/// second, and a diskless one after `repl-diskless-sync-delay` (5 s by default).
+const FRESH: Duration = Duration::from_secs(15);
+
+/// Below this a disk is as good as full for a server that is about to write its data set.
+const NO_ROOM: u64 = 1024 * 1024;
+
+pub(super) fn fresh(e: &Evidence, line: &LogFact) -> bool {
+    e.ended.since(line.last) <= FRESH
+        && e.logged(LogKind::SyncFinished).is_none_or(|done| done.last < line.last)
+        && e.logged(LogKind::PartialResync).is_none_or(|done| done.last < line.last)
+}
+
+/// The newest line of a kind, if it speaks of the present break.
+fn told(e: &Evidence, kind: LogKind) -> Option<&LogFact> {
+    broken_link(e)?;
+    e.logged(kind).filter(|line| fresh(e, line))
+}
+
+/// Whether the way to the primary and the login are beyond doubt, so that only the sync is left.
+fn handshake_green(e: &Evidence) -> bool {
+    e.upstream.seen().is_some_and(handshake_works)
+}
+
+fn log_fact(line: &LogFact, means: &str) -> Fact {
+    let times = if line.count > 1 { format!(" ({} times)", line.count) } else { String::new() };
+    fact(Viewpoint::Log, line.last, format!("{}{times}", line.sample), means)
+}
+
+fn named(e: &Evidence, cause: Cause, suspected: bool, facts: impl IntoIterator<Item = Option<Fact>>) -> Finding {
+    let because = facts.into_iter().flatten().chain([link_fact(e)]).collect();
+    finding(cause, suspected, because)
+}
+
+pub fn rdb_incompatible(e: &Evidence) -> Option<Finding> {
+    let line = told(e, LogKind::RdbVersion)?;
+    let versions = e.primary.seen().zip(e.local.seen()).map(|(primary, local)| {
+        fact(
+            Viewpoint::Primary,
+            primary.at,
+            format!("primary {:?} {}, replica {:?} {}", primary.flavour, primary.version, local.flavour, local.version),
+            "a replica loads data sets of its own version and older ones",
+        )
+    });
+    let first = log_fact(line, "the replica cannot load what the primary sends, and may have dropped its own data");
+    Some(named(e, Cause::RdbIncompatible, false, [Some(first), versions]))
+}
+
+pub fn replica_disk_full(e: &Evidence) -> Option<Finding> {
+    let line = told(e, LogKind::DumpWriteError)?;
+    let disk = e.host.disk.seen();
+    let full = disk.is_some_and(|disk| disk.free < room_needed(e) || disk.inodes_free == 0);
+    // `short write` is what a full disk looks like here: the server prints no errno (Redis 7.0.15,
+    // readSyncBulkPayload).
+    let says_so = line.sample.contains("short write") || line.sample.contains("No space left");
+    if !full && !says_so {
+        return None;
+    }
+    let room = disk.map(|disk| {
+        fact(
+            Viewpoint::Host,
+            disk.at,
+            format!("{} has {} bytes free of {}", disk.path, disk.free, disk.total),
+            "the data set is written there before it is loaded",
+        )
+    });
+    let first = log_fact(line, "this replica could not write the data set that it received");
+    Some(named(e, Cause::ReplicaDiskFull, false, [Some(first), room]))
+}
+
+/// What a data set may need on disk, as far as anybody told us; at least a token amount.
+fn room_needed(e: &Evidence) -> u64 {
+    let told = broken_link(e).map_or(0, |link| link.sync_total.saturating_sub(link.sync_read));
+    told.max(NO_ROOM)
+}
+
+pub fn primary_fork_failed(e: &Evidence) -> Option<Finding> {
+    let line = [LogKind::SyncAborted, LogKind::PsyncUnsupported, LogKind::PsyncRefused]
+        .into_iter()
+        .filter_map(|kind| told(e, kind))
+        .find(|line| line.sample.contains("BGSAVE failed"))?;
+    let first = log_fact(line, "the primary could not fork the process that makes the data set");
+    Some(named(e, Cause::PrimaryForkFailed, false, [Some(first)]))
+}
+
+/// The transfer is cut from the other side, again and again, while the handshake is fine: the primary's counter of
+/// cuts says so for certain; before Redis 7.2 there is none, and its limits against its data decide.
+pub fn output_buffer_exceeded(e: &Evidence) -> Option<Finding> {
+    let cut = cut_in_transfer(e)?;
+    let primary = e.primary.seen();
+    let counted = primary.and_then(|view| view.output_buffer_cuts).zip(e.trend.output_buffer_cuts);
+    let limits = e.primary_limits.seen();
+    let evidence = match counted {
+        Some((now, before)) if now > before => fact(
+            Viewpoint::Primary,
+            e.ended,
+            format!("client_output_buffer_limit_disconnections went from {before} to {now}"),
+            "the primary cut this many connections for their output buffer since the link broke",
+        ),
+        Some(_) => return None,
+        None => {
+            let limits = limits?;
+            let data = primary.map_or(0, |view| view.used_memory);
+            // Redis 7.0.15: the hard limit is never below repl-backlog-size, whatever is configured.
+            let limit = [limits.output_hard, limits.output_soft]
+                .into_iter()
+                .filter(|limit| *limit > 0)
+                .min()?
+                .max(limits.backlog_size);
+            if limit > data {
+                return None;
+            }
+            fact(
+                Viewpoint::Primary,
+                limits.at,
+                format!("client-output-buffer-limit replica is {limit} bytes, the data set takes {data}"),
+                "what is written during a transfer has to fit into that buffer; this server version counts no cuts",
+            )
+        }
+    };
+    Some(named(e, Cause::OutputBufferExceeded, false, [Some(cut), Some(evidence)]))
+}
+
+/// The signs of a transfer that the primary's side ends.
+fn cut_in_transfer(e: &Evidence) -> Option<Fact> {
+    if !handshake_green(e) {
+        return None;
+    }
+    let line =
+        told(e, LogKind::TransferError).or_else(|| told(e, LogKind::LinkLost).filter(|_| e.trend.transfers > 1))?;
+    let again = line.count > 1 || e.trend.transfers > 1;
+    again.then(|| log_fact(line, "the primary ended the transfer, more than once"))
+}
+
+pub fn sync_timeout(e: &Evidence) -> Option<Finding> {
+    if let Some(line) = told(e, LogKind::TransferTimeout) {
+        let first = log_fact(line, "no byte of the data set arrived for repl-timeout");
+        return Some(named(e, Cause::SyncTimeout, false, [Some(first), timeouts(e)]));
+    }
+    // The link times out although the primary is well: its PINGs come less often than the timeout.
+    let line = e.logged(LogKind::LinkTimeout).filter(|line| e.ended.since(line.last) <= FRESH * 2)?;
+    let limits = e.primary_limits.seen()?;
+    let settings = e.settings.seen()?;
+    if settings.repl_timeout_s <= limits.ping_period_s {
+        let first = log_fact(line, "the replica gave the link up for silence");
+        return Some(named(e, Cause::SyncTimeout, false, [Some(first), timeouts(e)]));
+    }
+    None
+}
+
+fn timeouts(e: &Evidence) -> Option<Fact> {
+    let settings = e.settings.seen()?;
+    let primary = e.primary_limits.seen().map_or_else(
+        || "the primary's side is unseen".to_owned(),
+        |limits| {
+            format!(
+                "on the primary repl-timeout {} s, repl-ping-replica-period {} s",
+                limits.repl_timeout_s, limits.ping_period_s
+            )
+        },
+    );
+    Some(fact(
+        Viewpoint::Replica,
+        settings.at,
+        format!("repl-timeout {} s here; {primary}", settings.repl_timeout_s),
+        "a timeout has to exceed the ping period and the longest pause of a transfer",
+    ))
+}
+
+/// The primary accepts the sync and cannot write the data set for it.
+pub fn primary_disk_full(e: &Evidence) -> Option<Finding> {
+    let line = told(e, LogKind::BulkCountError).filter(|_| handshake_green(e))?;
+    let save = e.primary.seen().map(|view| (view.at, view.rdb_last_save_ok));
+    // "I/O error reading bulk count" alone is also what a primary that died in that moment leaves behind.
+    let confirmed = matches!(save, Some((_, false)));
+    if !confirmed && line.count < 2 {
+        return None;
+    }
+    let told = save.map(|(at, ok)| {
+        fact(
+            Viewpoint::Primary,
+            at,
+            format!("rdb_last_bgsave_status:{}", if ok { "ok" } else { "err" }),
+            if ok { "its last save before this went well" } else { "its last save failed" },
+        )
+    });
+    let first = log_fact(line, "the primary promised a data set and closed the connection instead");
+    Some(named(e, Cause::PrimaryDiskFull, save.is_none(), [Some(first), told]))
+}
+
+/// A full resync where a partial one was asked for, because the backlog begins after the place where the link broke.
+pub fn backlog_too_small(e: &Evidence) -> Option<Finding> {
+    let link = broken_link(e)?;
+    let primary = e.primary.seen()?;
+    let replid = e.trend.replid.as_deref()?;
+    let offset = e.trend.offset.filter(|offset| *offset > 1)?;
+    let same_history = replid == primary.replid || (replid == primary.replid2 && offset <= primary.second_repl_offset);
+    let refused = e.trend.sync_partial_err.is_none_or(|before| primary.sync_partial_err > before);
+    let in_sync =
+        matches!(link.state, LinkState::Sync | LinkState::Handshake) || told(e, LogKind::FullResync).is_some();
+    if !same_history || !refused || !in_sync || primary.backlog_first <= offset + 1 {
+        return None;
+    }
+    let first = fact(
+        Viewpoint::Primary,
+        primary.at,
+        format!(
+            "the backlog ({} bytes) begins at offset {}, this replica had reached {offset}",
+            primary.backlog_size, primary.backlog_first
+        ),
+        format!(
+            "{} bytes were gone from the backlog before it could ask for them, so everything is sent anew",
+            primary.backlog_first - offset - 1
+        ),
+    );
+    let full = told(e, LogKind::FullResync).map(|line| log_fact(line, "the primary answered with a full resync"));
+    Some(named(e, Cause::BacklogTooSmall, false, [Some(first), full]))
+}
+
+pub fn sync_running(e: &Evidence) -> Option<Finding> {
+    let link = broken_link(e)?;
+    let waiting = link.state == LinkState::Handshake && told(e, LogKind::FullResync).is_some();
+    if link.state != LinkState::Sync && !link.syncing && !waiting {
+        return None;
+    }
+    let progress = match (link.sync_read, link.sync_total) {
+        (0, _) => "waiting for the data set".to_owned(),
+        (read, 0) => format!("{read} bytes received, the size is not told"),
+        (read, total) => format!("{read} of {total} bytes received"),
+    };
+    let rate = e.trend.sync_read.and_then(|(then, before)| {
+        let span = e.ended.since(then).as_secs_f64();
+        let got = link.sync_read.checked_sub(before)?;
+        (span > 0.2).then(|| format!(", {:.0} bytes/s", got as f64 / span))
+    });
+    let first = fact(
+        Viewpoint::Replica,
+        e.ended,
+        format!("{progress}{}", rate.unwrap_or_default()),
+        "the data set is on its way; nothing helps but to let it come",
+    );
+    Some(named(e, Cause::SyncRunning, false, [Some(first)]))
+}

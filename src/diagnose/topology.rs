@@ -1,0 +1,172 @@
+//! Who should follow whom: the replica's address for its primary against what the Sentinels name.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{fact, finding, link_fact};
+use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole};
+use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
+use crate::model::{Address, Endpoint};
+
+/// For this long after Sentinels were last seen to disagree or to fail over, they may still be moving replicas.
+/// Redis 7.0.15: followers publish `+switch-master` a second before the leader does, and a replica that was not
+/// yet told is moved within seconds.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
+pub fn self_replication(e: &Evidence) -> Option<Finding> {
+    let link = e.local_link()?;
+    let Address::Tcp(own) = &e.address else { return None };
+    let own_run = e.local.seen().map(|view| view.run_id.as_str());
+    let upstream_run = e.primary.seen().map(|view| view.run_id.as_str());
+    let by_address = link.primary == *own;
+    let by_run_id = own_run.is_some_and(|run| !run.is_empty()) && own_run == upstream_run;
+    (by_address || by_run_id).then(|| {
+        finding(
+            Cause::SelfReplication,
+            false,
+            vec![
+                fact(
+                    Viewpoint::Replica,
+                    e.ended,
+                    format!("{} follows {}", e.address, link.primary),
+                    "that is the replica itself; it can never link",
+                ),
+                link_fact(e),
+            ],
+        )
+    })
+}
+
+/// Signs that a failover runs, or has just ended, in what the Sentinels say now or were seen to say before.
+pub fn failover_in_doubt(e: &Evidence) -> Option<Fact> {
+    for (endpoint, says) in e.answering() {
+        if says.flags.contains("failover_in_progress") || says.failover_state.is_some() {
+            let state = says.failover_state.as_deref().unwrap_or("failover_in_progress");
+            return Some(fact(
+                Viewpoint::Sentinel,
+                says.at,
+                format!("{endpoint} runs a failover ({state})"),
+                "Sentinel is moving the group; every link may change at any moment",
+            ));
+        }
+    }
+    let mut named = e.answering().map(|(_, says)| &says.primary);
+    if let Some(first) = named.next()
+        && let Some(other) = named.find(|other| *other != first)
+    {
+        return Some(fact(
+            Viewpoint::Sentinel,
+            e.ended,
+            format!("some Sentinels name {first}, others {other}"),
+            "they disagree for about a second around a failover",
+        ));
+    }
+    None
+}
+
+pub fn failover_running(e: &Evidence) -> Option<Finding> {
+    let link = e.local_link()?;
+    if let Some(sign) = failover_in_doubt(e) {
+        let settled = link.up && e.named_primary().is_some_and(|(named, _)| same_place(e, &link.primary, named));
+        // A link that is up, to the address that the majority names, is no fault whoever still tidies up.
+        if settled {
+            return None;
+        }
+        return Some(finding(Cause::FailoverRunning, false, vec![sign, link_fact(e)]));
+    }
+    let (named, _) = e.named_primary()?;
+    if same_place(e, &link.primary, named) {
+        return None;
+    }
+    let recent = e.trend.failover_seen.is_some_and(|seen| e.ended.since(seen) < AFTERMATH)
+        || e.answering().any(|(_, says)| Duration::from_millis(says.role_reported_ms) < AFTERMATH);
+    recent.then(|| {
+        finding(
+            Cause::FailoverRunning,
+            false,
+            vec![
+                fact(
+                    Viewpoint::Sentinel,
+                    e.ended,
+                    format!("the Sentinels name {named} since less than {} s", AFTERMATH.as_secs()),
+                    "Sentinel moves this replica itself; it is given that time",
+                ),
+                link_fact(e),
+            ],
+        )
+    })
+}
+
+pub fn wrong_primary(e: &Evidence) -> Option<Finding> {
+    let link = e.local_link()?;
+    let (named, votes) = e.named_primary()?;
+    if same_place(e, &link.primary, named) {
+        return None;
+    }
+    Some(finding(
+        Cause::WrongPrimary,
+        false,
+        vec![
+            fact(
+                Viewpoint::Sentinel,
+                e.ended,
+                format!("{votes} of {} Sentinels name {named} as the primary", e.sentinels_known()),
+                format!("this replica follows {} instead", link.primary),
+            ),
+            link_fact(e),
+        ],
+    ))
+}
+
+pub fn upstream_broken(e: &Evidence) -> Option<Finding> {
+    let probe = e.upstream.seen()?;
+    super::broken_link(e)?;
+    let told = [&probe.ping, &probe.ping_again, &probe.psync]
+        .into_iter()
+        .find(|answer| matches!(answer.code(), "MASTERDOWN" | "NOMASTERLINK"));
+    let by_role = match probe.role.seen() {
+        Some(PeerRole::Replica { of, state }) if *state != LinkState::Connected => Some(of),
+        _ => None,
+    };
+    let saw = match (told, by_role) {
+        (Some(answer), _) => format!("{} → {answer}", probe.target),
+        (None, Some(of)) => format!("{} is a replica of {of}, and its link is down", probe.target),
+        (None, None) => return None,
+    };
+    Some(finding(
+        Cause::UpstreamBroken,
+        false,
+        vec![
+            fact(Viewpoint::Probe, probe.at, saw, "the server that this replica follows has no link itself"),
+            link_fact(e),
+        ],
+    ))
+}
+
+/// Whether two addresses mean the same server as far as this look can tell. A name and an IP are taken for the
+/// same unless the connections that the probes made prove otherwise: to call a replica astray for a spelling would
+/// be worse than to miss one.
+pub fn same_place(e: &Evidence, followed: &Endpoint, named: &Endpoint) -> bool {
+    if followed == named {
+        return true;
+    }
+    if followed.port != named.port {
+        return false;
+    }
+    let literal = |endpoint: &Endpoint| endpoint.host.parse::<IpAddr>().ok();
+    match (literal(followed), literal(named)) {
+        (Some(a), Some(b)) => a == b,
+        _ => {
+            let peer = |probe: &crate::model::evidence::Probe| match probe.connect {
+                Connect::Open if probe.ping != Answer::NotAsked => probe.peer.clone(),
+                _ => None,
+            };
+            let here = e.upstream.seen().and_then(peer);
+            let there = e.named.seen().and_then(peer);
+            match (here, there) {
+                (Some(here), Some(there)) => here == there,
+                _ => true,
+            }
+        }
+    }
+}
