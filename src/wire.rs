@@ -24,6 +24,7 @@ use crate::secrets::Secret;
 
 pub mod reply;
 pub mod resp;
+mod all;
 mod reads;
 mod connection;
 mod tls;
@@ -31,6 +32,7 @@ mod reader;
 mod subscription;
 mod writer;
 
+pub use all::all;
 pub use reader::Reader;
 pub use subscription::Subscription;
 pub use writer::{Arg, Writer};

@@ -64,7 +64,7 @@ impl Agent {
             took_us,
         };
         self.record(What::Finished { attempt, action }, now);
-        if step.change == Change::ProveLink && outcome.went_well() {
+        if step.change == Change::ProveLink && matches!(outcome, Outcome::Changed(_)) {
             self.record(What::LinkUp { at: now }, now);
         }
         self.flush(None);

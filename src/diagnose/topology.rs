@@ -40,7 +40,7 @@ pub fn self_replication(e: &Evidence) -> Option<Finding> {
 /// Signs that a failover runs, or has just ended, in what the Sentinels say now or were seen to say before.
 pub fn failover_in_doubt(e: &Evidence) -> Option<Fact> {
     for (endpoint, says) in e.answering() {
-        if says.flags.contains("failover_in_progress") || says.failover_state.is_some() {
+        if says.fails_over() {
             let state = says.failover_state.as_deref().unwrap_or("failover_in_progress");
             return Some(fact(
                 Viewpoint::Sentinel,

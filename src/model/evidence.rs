@@ -590,6 +590,13 @@ pub struct Trend {
     pub transfers: u32,
 }
 
+impl SentinelSays {
+    /// Whether this Sentinel is in the middle of a failover of the group.
+    pub fn fails_over(&self) -> bool {
+        self.flags.contains("failover_in_progress") || self.failover_state.is_some()
+    }
+}
+
 impl Evidence {
     /// The link of the local instance, when it answers and is a replica.
     pub fn local_link(&self) -> Option<&LinkView> {

@@ -212,6 +212,8 @@ impl Change {
 pub enum Outcome {
     /// Done; the text says what was seen, and any warning.
     Changed(String),
+    /// Begun well, and the rest is the server's to finish: a full resync that runs.
+    UnderWay(String),
     /// The world was already so.
     AlreadySo(String),
     /// The world has moved: nothing was changed.
@@ -224,6 +226,7 @@ impl Outcome {
     pub const fn code(&self) -> &'static str {
         match self {
             Outcome::Changed(_) => "changed",
+            Outcome::UnderWay(_) => "under-way",
             Outcome::AlreadySo(_) => "already-so",
             Outcome::PreconditionGone(_) => "precondition-gone",
             Outcome::Failed(_) => "failed",
@@ -233,6 +236,7 @@ impl Outcome {
     pub fn detail(&self) -> &str {
         match self {
             Outcome::Changed(text)
+            | Outcome::UnderWay(text)
             | Outcome::AlreadySo(text)
             | Outcome::PreconditionGone(text)
             | Outcome::Failed(text) => text,
@@ -240,7 +244,7 @@ impl Outcome {
     }
 
     pub const fn went_well(&self) -> bool {
-        matches!(self, Outcome::Changed(_) | Outcome::AlreadySo(_))
+        matches!(self, Outcome::Changed(_) | Outcome::UnderWay(_) | Outcome::AlreadySo(_))
     }
 }
 

@@ -1,0 +1,249 @@
+//! Changes to the local server: its password for the primary, its link, the address that it follows, its file.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{COMMAND, Done, Former, Hands, Stop, config_file};
+use crate::model::Endpoint;
+use crate::model::evidence::{LinkState, ServerView};
+use crate::model::remedy::{Outcome, Precondition};
+use crate::secrets::{self, Secret};
+use crate::wire::reply::{Reply, info};
+use crate::wire::{Arg, WireError, Writer};
+
+/// Port 1 of the loopback: REPLICAOF to it and back, inside one transaction, forces an attempt at once and keeps the
+/// cached primary, so a partial resync follows. REPLICAOF with the address that it has already does nothing at all,
+/// and REPLICAOF NO ONE costs a full resync (Redis 7.0.15 to Valkey 9.1.2, replicaofCommand).
+const ELSEWHERE: [&str; 3] = ["REPLICAOF", "127.0.0.1", "1"];
+
+/// The password that a plan means, by its fingerprint.
+pub(super) struct Wanted<'a> {
+    pub source: &'a str,
+    pub version: &'a str,
+    pub print: &'a str,
+    pub user: &'a str,
+}
+
+fn failed(what: &str, why: impl std::fmt::Display) -> Stop {
+    Stop::Failed(format!("{what}: {why}"))
+}
+
+fn words(parts: &[&str]) -> Vec<Arg> {
+    parts.iter().map(|part| Arg::from(*part)).collect()
+}
+
+fn follow(target: &Endpoint) -> Vec<Arg> {
+    words(&["REPLICAOF", &target.host, &target.port.to_string()])
+}
+
+fn set(key: &str, value: Arg) -> Vec<Arg> {
+    vec![Arg::from("CONFIG"), Arg::from("SET"), Arg::from(key), value]
+}
+
+impl Hands {
+    async fn writer(&self) -> Result<Writer, Stop> {
+        Writer::connect(&self.local, COMMAND).await.map_err(|error| failed("the local server", error))
+    }
+
+    pub(super) async fn realign_auth(&mut self, expect: &Precondition, wanted: &Wanted<'_>, to: &Endpoint) -> Done {
+        let secret = self.fetch(wanted).await?;
+        let mut writer = self.writer().await?;
+        self.local_still_so(&mut writer, expect).await?;
+        let former = read_credentials(&mut writer).await?;
+        self.former = Some(Former { user: former.0, password: former.1 });
+        self.set_credentials(&mut writer, wanted.user, secret, to).await?;
+        Ok(Outcome::Changed(format!("masterauth is now {} (version {}); reconnecting", wanted.source, wanted.version)))
+    }
+
+    /// The store again, at the last moment: exactly the value that was proved, or none.
+    async fn fetch(&self, wanted: &Wanted<'_>) -> Result<Secret, Stop> {
+        let Some(store) = &self.store else {
+            return Err(Stop::Moved("no secret store is configured any more".to_owned()));
+        };
+        let offers = secrets::fetch(store).await.map_err(|error| Stop::Moved(error.to_string()))?;
+        let found = offers.into_iter().find(|offer| offer.secret.print(&self.salt) == wanted.print);
+        found.map(|offer| offer.secret).ok_or_else(|| {
+            Stop::Moved(format!("{} does not offer the password any more that was proved a moment ago", wanted.source))
+        })
+    }
+
+    pub(super) async fn restore_auth(&mut self, expect: &Precondition, to: &Endpoint) -> Done {
+        let Some(former) = self.former.take() else {
+            return Err(Stop::Failed("the former password is not known any more; set masterauth by hand".to_owned()));
+        };
+        let mut writer = self.writer().await?;
+        self.local_still_so(&mut writer, expect).await?;
+        self.set_credentials(&mut writer, &former.user, former.password, to).await?;
+        Ok(Outcome::Changed("the former masterauth is back".to_owned()))
+    }
+
+    /// CONFIG SET and the bounce, all or nothing, and read back when the answer was lost.
+    async fn set_credentials(
+        &self,
+        writer: &mut Writer,
+        user: &str,
+        secret: Secret,
+        to: &Endpoint,
+    ) -> Result<(), Stop> {
+        let print = secret.print(&self.salt);
+        let commands =
+            [set("masteruser", Arg::from(user)), set("masterauth", Arg::from(secret)), words(&ELSEWHERE), follow(to)];
+        const WHAT: &str = "CONFIG SET masterauth with the reconnect";
+        match writer.transaction(&commands, COMMAND).await {
+            Ok(reply) => all_done(WHAT, reply),
+            Err(error) => {
+                let mut writer = self.writer().await?;
+                let (_, now) = read_credentials(&mut writer).await?;
+                if now.print(&self.salt) == print {
+                    return Ok(());
+                }
+                Err(failed(WHAT, format!("{error}; read back: it did not take effect")))
+            }
+        }
+    }
+
+    pub(super) async fn bounce(&mut self, expect: &Precondition, to: &Endpoint) -> Done {
+        let mut writer = self.writer().await?;
+        self.local_still_so(&mut writer, expect).await?;
+        let reply = writer.transaction(&[words(&ELSEWHERE), follow(to)], COMMAND).await;
+        match reply {
+            Ok(reply) => all_done("the reconnect", reply)?,
+            Err(error) => self.follows(to).await.map_err(|_| failed("the reconnect", error))?,
+        }
+        Ok(Outcome::Changed(format!("reconnecting to {to}")))
+    }
+
+    pub(super) async fn repoint(&mut self, expect: &Precondition, to: &Endpoint) -> Done {
+        let mut writer = self.writer().await?;
+        self.local_still_so(&mut writer, expect).await?;
+        match writer.run(&follow(to), COMMAND).await {
+            Ok(Reply::Text(text)) if text.contains("Already") => Ok(Outcome::AlreadySo(text)),
+            Ok(Reply::Text(_)) => Ok(Outcome::Changed(format!("it follows {to} now"))),
+            Ok(reply) => Err(failed("REPLICAOF", refusal(reply))),
+            Err(error) => {
+                self.follows(to).await.map_err(|_| failed("REPLICAOF", error))?;
+                Ok(Outcome::Changed(format!("it follows {to} now (read back, the answer was lost)")))
+            }
+        }
+    }
+
+    /// Reads back whom the replica follows.
+    async fn follows(&self, to: &Endpoint) -> Result<(), Stop> {
+        let mut writer = self.writer().await?;
+        let view = super::precondition::read_local(&mut writer).await?;
+        match view.role.link() {
+            Some(link) if link.primary == *to => Ok(()),
+            _ => Err(Stop::Failed("it follows another address".to_owned())),
+        }
+    }
+
+    /// Polls until the link reads up. A data set on its way is a link that works, and takes its time.
+    pub(super) async fn prove_link(&self, within: Duration) -> Done {
+        let began = Instant::now();
+        let mut writer = self.writer().await?;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let view = replication(&mut writer).await;
+            // Sentinel, or the server itself, may cut this connection meanwhile: that is no answer on the link.
+            let Ok(view) = view else {
+                writer = self.writer().await?;
+                continue;
+            };
+            let Some(link) = view.role.link() else {
+                return Err(Stop::Moved("the instance is not a replica any more".to_owned()));
+            };
+            if link.up {
+                let ms = began.elapsed().as_millis();
+                return Ok(Outcome::Changed(format!("link to {} up after {ms} ms", link.primary)));
+            }
+            if began.elapsed() + pause >= within {
+                return match link.state {
+                    LinkState::Sync | LinkState::Handshake => {
+                        Ok(Outcome::UnderWay("the primary took the handshake; a full resync is running".to_owned()))
+                    }
+                    _ => Err(Stop::Failed(format!("the link did not come up within {} ms", within.as_millis()))),
+                };
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// CONFIG REWRITE, with a look at the file before and after.
+    pub(super) async fn persist(&self, within: Duration) -> Done {
+        let mut writer = self.writer().await?;
+        let view = super::precondition::read_local(&mut writer).await?;
+        let before = config_file::look(&view.config_file);
+        if let Some(reason) = before.reason_to_leave() {
+            return Err(Stop::Failed(format!(
+                "not written to the config file: {reason}; it lasts until the server restarts"
+            )));
+        }
+        match writer.run(&words(&["CONFIG", "REWRITE"]), within).await {
+            Ok(Reply::Text(_)) => {
+                let warnings = before.warnings_after(&config_file::look(&view.config_file));
+                let told = format!("written to {}", view.config_file);
+                Ok(Outcome::Changed([vec![told], warnings].concat().join("; ")))
+            }
+            Ok(reply) => {
+                Err(failed("CONFIG REWRITE", format!("{}; the change lasts until the server restarts", refusal(reply))))
+            }
+            Err(error) => Err(failed("CONFIG REWRITE", format!("{error}; whether the file was written is unknown"))),
+        }
+    }
+
+    /// With what the replica itself logs in to its primary.
+    pub(super) async fn own_credentials(&self) -> Result<(String, Secret), String> {
+        let mut writer = Writer::connect(&self.local, COMMAND).await.map_err(|error| error.to_string())?;
+        read_credentials(&mut writer).await.map_err(|stop| match stop {
+            Stop::Moved(why) | Stop::Failed(why) => why,
+        })
+    }
+}
+
+async fn replication(writer: &mut Writer) -> Result<ServerView, WireError> {
+    let replies = writer.ask_all(&[&["INFO", "replication"], &["ROLE"]], COMMAND).await?;
+    let [Reply::Text(text), role] = replies.as_slice() else { return Err(WireError::Closed) };
+    info::server_view(text, Some(role), crate::model::Timestamp::default(), 0).ok_or(WireError::Closed)
+}
+
+/// Each parameter by a command of its own: CONFIG GET takes several only from Redis 7.0 on.
+async fn read_credentials(writer: &mut Writer) -> Result<(String, Secret), Stop> {
+    let asked: [&[&str]; 2] = [&["CONFIG", "GET", "masteruser"], &["CONFIG", "GET", "masterauth"]];
+    let replies = writer.ask_all(&asked, COMMAND).await.map_err(|error| failed("CONFIG GET", error))?;
+    let mut values = Vec::with_capacity(2);
+    for reply in replies {
+        match reply {
+            // Valkey 8 names a parameter twice, under its old name and its new one.
+            Reply::List(items) => values.push(items.into_iter().nth(1).and_then(Reply::into_text).unwrap_or_default()),
+            other => return Err(failed("CONFIG GET", refusal(other))),
+        }
+    }
+    match <[String; 2]>::try_from(values) {
+        Ok([user, password]) => Ok((user, Secret::new(password))),
+        Err(_) => Err(failed("CONFIG GET", "a reply is missing")),
+    }
+}
+
+/// EXEC's reply: each of its commands has to have gone well.
+fn all_done(what: &str, reply: Reply) -> Result<(), Stop> {
+    match reply {
+        Reply::List(items) => match items.into_iter().find(|item| matches!(item, Reply::Error { .. })) {
+            None => Ok(()),
+            Some(error) => Err(failed(what, refusal(error))),
+        },
+        other => Err(failed(what, refusal(other))),
+    }
+}
+
+/// A server's error, with what to do about it where that is known.
+fn refusal(reply: Reply) -> String {
+    match reply {
+        Reply::Error { code, text } if code == "NOPERM" => format!(
+            "{text}; relinkd's user needs +multi +exec +replicaof +config|get +config|set +config|rewrite on this server"
+        ),
+        Reply::Error { text, .. } => text,
+        other => other.unfit("the command").to_string(),
+    }
+}

@@ -1,0 +1,128 @@
+//! Reading the world once more, just before it is changed. What cannot be read counts as moved.
+
+use std::time::Duration;
+
+use super::{COMMAND, Hands, Stop};
+use crate::model::evidence::{LinkState, PeerRole, SentinelSays, ServerView};
+use crate::model::remedy::Precondition;
+use crate::model::{Endpoint, Timestamp};
+use crate::wire::reply::sentinel::Answers;
+use crate::wire::reply::{Reply, info, peer_role, sentinel};
+use crate::wire::{Dial, Reader, WireError, Writer, all};
+
+/// How long the reading may take in all.
+pub(super) const BOUND: Duration = Duration::from_millis(2_000);
+
+/// A Sentinel that does not answer within this is passed over; a majority has to answer all the same.
+const SENTINEL: Duration = Duration::from_millis(400);
+
+impl Hands {
+    /// The part of a precondition that the Sentinels answer for, asked of each at once.
+    pub(super) async fn sentinels_still_agree(&self, expect: &Precondition) -> Result<(), Stop> {
+        let wanted = expect.sentinels_name.is_some() || expect.no_failover || expect.primary_down;
+        let Some(group) = self.group.as_deref().filter(|_| wanted) else { return Ok(()) };
+        let views: Vec<SentinelSays> =
+            all(self.sentinels.iter().map(|dial| ask(dial, group))).await.into_iter().flatten().collect();
+        let known = views.iter().map(|says| says.others as usize + 1).max().unwrap_or(0).max(self.sentinels.len());
+        let need = known / 2 + 1;
+        let moved = |what: String| Err(Stop::Moved(what));
+        if views.len() < need {
+            return moved(format!("only {} of {known} Sentinels answer now", views.len()));
+        }
+        if expect.no_failover {
+            if let Some(busy) = views.iter().find(|says| says.fails_over()) {
+                return moved(format!("Sentinel {} runs a failover now", busy.id));
+            }
+        }
+        if let Some(named) = &expect.sentinels_name {
+            let votes = views.iter().filter(|says| says.primary == *named).count();
+            if votes < need {
+                return moved(format!("{votes} of {known} Sentinels name {named} now, {need} are needed"));
+            }
+        }
+        if expect.primary_down {
+            let down = views.iter().filter(|says| says.flags.contains("s_down")).count();
+            if down < need {
+                return moved(format!("{down} of {known} Sentinels hold the primary down now, {need} are needed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The part that the local server answers for, on the very connection that will make the change.
+    pub(super) async fn local_still_so(&self, writer: &mut Writer, expect: &Precondition) -> Result<ServerView, Stop> {
+        let view = read_local(writer).await?;
+        let moved = |what: String| Err(Stop::Moved(what));
+        if let Some(run_id) = expect.run_id.as_deref().filter(|run_id| *run_id != view.run_id) {
+            return moved(format!("the server was restarted since: run id {} and not {run_id}", view.run_id));
+        }
+        let Some(link) = view.role.link() else {
+            return moved("the instance is not a replica any more".to_owned());
+        };
+        if let Some(primary) = expect.replica_of.as_ref().filter(|primary| **primary != link.primary) {
+            return moved(format!("it follows {} now and not {primary}", link.primary));
+        }
+        if expect.link_down && link.up {
+            return moved("the link is up again".to_owned());
+        }
+        // An attempt that only waits in `sync` for its answer, as in a hot reconnect loop, transfers nothing yet.
+        let transferring = view.loading || (link.state == LinkState::Sync && link.sync_read > 0);
+        if expect.not_syncing && transferring {
+            return moved("a data set is being transferred now".to_owned());
+        }
+        if let Some(target) = &expect.is_primary {
+            self.is_primary(target).await?;
+        }
+        Ok(view)
+    }
+
+    /// Asks an address for its role, with the credentials that the replica itself would use there.
+    async fn is_primary(&self, target: &Endpoint) -> Result<(), Stop> {
+        let moved = |why: String| Err(Stop::Moved(format!("{target} is not proved to be a primary: {why}")));
+        let (user, password) = match self.own_credentials().await {
+            Ok(found) => found,
+            Err(why) => return moved(why),
+        };
+        let dial = Dial {
+            address: crate::model::Address::Tcp(target.clone()),
+            user,
+            password: (!password.is_empty()).then_some(password),
+            tls: self.local.tls.clone(),
+        };
+        let asked = async {
+            let mut reader = Reader::connect(&dial, COMMAND).await?;
+            reader.ask(&["ROLE"], COMMAND).await
+        };
+        match asked.await {
+            Ok(reply) => match peer_role(&reply) {
+                Some(PeerRole::Primary { .. }) => Ok(()),
+                Some(_) => moved("it calls itself something else".to_owned()),
+                None => moved(reply.unfit("ROLE").to_string()),
+            },
+            Err(error) => moved(error.to_string()),
+        }
+    }
+}
+
+/// INFO and ROLE of the local server.
+pub(super) async fn read_local(writer: &mut Writer) -> Result<ServerView, Stop> {
+    let failed = |why: String| Stop::Moved(format!("the local server could not be read: {why}"));
+    let replies = writer.ask_all(&[&["INFO"], &["ROLE"]], COMMAND).await.map_err(|e| failed(e.to_string()))?;
+    let [told, role] = replies.as_slice() else { return Err(failed("replies are missing".to_owned())) };
+    let Reply::Text(text) = told else { return Err(failed(told.unfit("INFO").to_string())) };
+    info::server_view(text, Some(role), Timestamp::default(), 0)
+        .ok_or_else(|| failed("INFO is not understood".to_owned()))
+}
+
+async fn ask(dial: &Dial, group: &str) -> Option<SentinelSays> {
+    let asked = async {
+        let mut reader = Reader::connect(dial, SENTINEL).await?;
+        reader.ask_all(&[&["SENTINEL", "MASTER", group], &["SENTINEL", "MYID"]], SENTINEL).await
+    };
+    let replies: Result<Vec<Reply>, WireError> = tokio::time::timeout(SENTINEL, asked).await.ok()?;
+    let replies = replies.ok()?;
+    let [master, myid] = replies.as_slice() else { return None };
+    let unasked = &Reply::Nil;
+    let answers = Answers { myid, master, replicas: unasked, ckquorum: unasked, info: unasked, info_cache: unasked };
+    sentinel::says(&answers, Timestamp::default(), 0).ok()
+}

@@ -1,0 +1,42 @@
+//! The one change that is asked of a Sentinel.
+
+use super::{COMMAND, Done, Hands, Stop};
+use crate::model::Endpoint;
+use crate::model::remedy::Outcome;
+use crate::wire::reply::Reply;
+use crate::wire::{Arg, Writer};
+
+impl Hands {
+    /// SENTINEL FAILOVER on the first of these that can be reached. The command is forced: no vote is asked for, and
+    /// `-INPROG` is known to that one Sentinel only (Redis 7.0.15, sentinelCommand). So one request is sent, and when
+    /// its answer is lost no second Sentinel is asked.
+    pub(super) async fn request_failover(&self, group: &str, order: &[Endpoint]) -> Done {
+        let mut unreached = Vec::new();
+        for endpoint in order {
+            let Some(dial) = self.sentinel_at(endpoint) else { continue };
+            let mut writer = match Writer::connect(dial, COMMAND).await {
+                Ok(writer) => writer,
+                Err(error) => {
+                    unreached.push(format!("{endpoint}: {error}"));
+                    continue;
+                }
+            };
+            let command = ["SENTINEL", "FAILOVER", group].map(Arg::from);
+            return match writer.run(&command, COMMAND).await {
+                Ok(Reply::Text(_)) => Ok(Outcome::Changed(format!("Sentinel {endpoint} took the request"))),
+                Ok(Reply::Error { code, text }) if code == "INPROG" => {
+                    Ok(Outcome::AlreadySo(format!("Sentinel {endpoint} is at it already: {text}")))
+                }
+                Ok(Reply::Error { code, text }) if code == "NOPERM" => Err(Stop::Failed(format!(
+                    "Sentinel {endpoint}: {text}; relinkd's user needs +sentinel|failover there"
+                ))),
+                Ok(Reply::Error { text, .. }) => Err(Stop::Failed(format!("Sentinel {endpoint}: {text}"))),
+                Ok(_) => Err(Stop::Failed(format!("Sentinel {endpoint}: an answer that is not understood"))),
+                Err(error) => Err(Stop::Failed(format!(
+                    "Sentinel {endpoint}: {error}; whether it took the request is unknown, and no other one is asked"
+                ))),
+            };
+        }
+        Err(Stop::Failed(format!("no Sentinel could be reached: {}", unreached.join("; "))))
+    }
+}
