@@ -1,1 +1,132 @@
-//! Connections to Redis, Valkey and Sentinel: TLS, deadlines, bounded replies; a Reader and a Writer, two types.
+//! Connections to Redis, Valkey and Sentinel: RESP2 over TCP, TLS or a Unix socket, under our own deadlines.
+//!
+//! Two types keep reading and writing apart. A [`Reader`] sends only what stands on a closed list of harmless
+//! commands and refuses the rest before a byte leaves; everything that looks uses it. A [`Writer`] sends
+//! anything, and only `act` may hold one.
+//!
+//! Invariants: every wait has an end that the caller names; a reply is bounded before it is stored; a connection
+//! that was left in the middle of an answer is never used again; no buffer that may have held a password is freed
+//! unwiped.
+//!
+//! Not here: reconnecting, pooling, RESP3, what replies mean to us ([`reply`] only takes them apart).
+//!
+//! The protocol is read by [`resp`] and not by a client library: clients hide the order and the exact text of
+//! errors, which is what a diagnosis stands on, and do not bound what a peer makes them store.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::model::evidence::Missing;
+use crate::model::{Address, Endpoint};
+use crate::secrets::Secret;
+
+pub mod reply;
+pub mod resp;
+mod reads;
+mod connection;
+mod tls;
+mod reader;
+mod subscription;
+mod writer;
+
+pub use reader::Reader;
+pub use subscription::Subscription;
+pub use writer::{Arg, Writer};
+
+/// Where to connect, and as whom.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    pub address: Address,
+    /// Empty for the default user.
+    pub user: String,
+    pub password: Option<Secret>,
+    pub tls: Option<TlsSettings>,
+}
+
+impl Dial {
+    /// Plain TCP without a password.
+    pub fn plain(endpoint: Endpoint) -> Dial {
+        Dial { address: Address::Tcp(endpoint), user: String::new(), password: None, tls: None }
+    }
+}
+
+/// TLS towards a server. Files are PEM and are read again at each connection, so renewed ones count at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TlsSettings {
+    /// Who signs the server's certificate; without it, the system's roots.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate and its key, where the server asks for one.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// The name expected in the certificate; without it, the host that is dialled.
+    pub server_name: Option<String>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WireError {
+    TimedOut,
+    Refused,
+    /// The peer cut the connection with a reset.
+    Reset,
+    /// The peer closed the connection, perhaps in the middle of a reply.
+    Closed,
+    /// No route, no such socket and their kin: the system's words.
+    Unreachable(String),
+    NameUnresolved(String),
+    Tls(String),
+    /// The server does not let us in: its first word, and the whole.
+    Denied {
+        code: String,
+        text: String,
+    },
+    /// Bytes that are not RESP: what is wrong, with their beginning.
+    Protocol(String),
+    /// A reply of at least so many bytes or elements, above what we take.
+    TooLarge(usize),
+    /// A command that a [`Reader`] does not send. This is an error of ours, not the server's.
+    NotARead(String),
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WireError::TimedOut => f.write_str("no answer in time"),
+            WireError::Refused => f.write_str("connection refused: nothing listens there, or a firewall rejects us"),
+            WireError::Reset => f.write_str("connection reset by the peer"),
+            WireError::Closed => f.write_str("connection closed by the peer"),
+            WireError::Unreachable(why) => write!(f, "cannot be reached: {why}"),
+            WireError::NameUnresolved(why) => write!(f, "name not resolved: {why}"),
+            WireError::Tls(why) => write!(f, "TLS: {why}"),
+            WireError::Denied { text, .. } => write!(f, "not let in: {text}"),
+            WireError::Protocol(what) => write!(f, "not a Redis or Valkey server: {what}"),
+            WireError::TooLarge(size) => write!(f, "reply too large: {size} bytes or elements announced or read"),
+            WireError::NotARead(what) => write!(f, "refused to send {what}: not on the list of reading commands"),
+        }
+    }
+}
+
+impl std::error::Error for WireError {}
+
+impl From<&WireError> for Missing {
+    fn from(error: &WireError) -> Missing {
+        match error {
+            WireError::TimedOut => Missing::TimedOut,
+            WireError::Denied { text, .. } => Missing::Denied(text.clone()),
+            WireError::Protocol(_) | WireError::TooLarge(_) | WireError::NotARead(_) => {
+                Missing::Unsupported(error.to_string())
+            }
+            WireError::Refused
+            | WireError::Reset
+            | WireError::Closed
+            | WireError::Unreachable(_)
+            | WireError::NameUnresolved(_)
+            | WireError::Tls(_) => Missing::Refused(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! One connection: sockets opened, bytes sent, replies awaited, each under a deadline.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
+
+use super::reply::Reply;
+use super::resp::{Buffer, Decoder};
+use super::{Dial, WireError, tls};
+use crate::model::{Address, Endpoint};
+
+const READ_BYTES: usize = 16 * 1024;
+
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+pub struct Connection {
+    stream: Box<dyn Stream>,
+    incoming: Buffer,
+    chunk: Box<[u8; READ_BYTES]>,
+    /// The reply that is coming in, kept over cancelled waits.
+    decoder: Option<Decoder>,
+    /// An answer was left unread, or the stream is no longer RESP: nothing read from here on could be trusted.
+    broken: bool,
+}
+
+impl Connection {
+    pub async fn open(dial: &Dial, deadline: Instant) -> Result<Connection, WireError> {
+        let stream = timeout_at(deadline, connect(dial)).await.map_err(|_| WireError::TimedOut)??;
+        Ok(Connection {
+            stream,
+            incoming: Buffer::default(),
+            chunk: Box::new([0; READ_BYTES]),
+            decoder: None,
+            broken: false,
+        })
+    }
+
+    /// Sends commands in one write and reads one reply for each, `caps[i]` bytes at most for the i-th.
+    pub async fn exchange(
+        &mut self,
+        commands: &Buffer,
+        caps: &[usize],
+        within: Duration,
+    ) -> Result<Vec<Reply>, WireError> {
+        let deadline = Instant::now() + within;
+        if self.broken {
+            return Err(WireError::Closed);
+        }
+        // Stays set when an error or a cancelled future leaves answers unread.
+        self.broken = true;
+        self.send(commands, deadline).await?;
+        let mut replies = Vec::with_capacity(caps.len());
+        for cap in caps {
+            replies.push(self.receive(*cap, deadline).await?);
+        }
+        self.broken = false;
+        Ok(replies)
+    }
+
+    pub async fn send(&mut self, commands: &Buffer, deadline: Instant) -> Result<(), WireError> {
+        let write = async {
+            self.stream.write_all(commands.bytes()).await?;
+            self.stream.flush().await
+        };
+        match timeout_at(deadline, write).await {
+            Err(_) => Err(WireError::TimedOut),
+            // A server that turns us away says why, then closes: the reason may still be there to read.
+            Ok(Err(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Ok(done) => done.map_err(|e| cut(&e)),
+        }
+    }
+
+    /// The next reply. Cancel safe: what has come in is kept.
+    pub async fn receive(&mut self, cap: usize, deadline: Instant) -> Result<Reply, WireError> {
+        loop {
+            let decoder = self.decoder.get_or_insert_with(|| Decoder::new(cap));
+            if let Some((reply, length)) = decoder.advance(self.incoming.bytes())? {
+                self.incoming.consume(length);
+                self.decoder = None;
+                return Ok(reply);
+            }
+            let read = self.stream.read(self.chunk.as_mut_slice());
+            let count = match timeout_at(deadline, read).await {
+                Err(_) => return Err(WireError::TimedOut),
+                Ok(Err(e)) => return Err(cut(&e)),
+                Ok(Ok(0)) => return Err(WireError::Closed),
+                Ok(Ok(count)) => count,
+            };
+            let fresh = self.chunk.get_mut(..count).unwrap_or_default();
+            self.incoming.append(fresh);
+            zeroize::Zeroize::zeroize(fresh);
+        }
+    }
+}
+
+fn cut(error: &io::Error) -> WireError {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => WireError::Reset,
+        io::ErrorKind::UnexpectedEof => WireError::Closed,
+        io::ErrorKind::TimedOut => WireError::TimedOut,
+        io::ErrorKind::InvalidData => WireError::Tls(error.to_string()),
+        _ => WireError::Unreachable(error.to_string()),
+    }
+}
+
+async fn connect(dial: &Dial) -> Result<Box<dyn Stream>, WireError> {
+    match (&dial.address, &dial.tls) {
+        (Address::Unix(path), None) => unix(path).await,
+        (Address::Unix(_), Some(_)) => Err(WireError::Tls("a Unix socket carries no TLS; leave it out".into())),
+        (Address::Tcp(endpoint), None) => Ok(Box::new(tcp(endpoint).await?)),
+        (Address::Tcp(endpoint), Some(settings)) => {
+            Ok(Box::new(tls::wrap(tcp(endpoint).await?, settings, &endpoint.host).await?))
+        }
+    }
+}
+
+async fn unix(path: &Path) -> Result<Box<dyn Stream>, WireError> {
+    match UnixStream::connect(path).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(e) => Err(no_connection(&e, &path.display().to_string())),
+    }
+}
+
+async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, WireError> {
+    let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
+        .await
+        .map_err(|e| WireError::NameUnresolved(format!("{}: {e}", endpoint.host)))?;
+    let mut last = WireError::NameUnresolved(format!("{}: no address", endpoint.host));
+    for address in found {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true).map_err(|e| cut(&e))?;
+                return Ok(stream);
+            }
+            Err(e) => last = no_connection(&e, &address.to_string()),
+        }
+    }
+    Err(last)
+}
+
+fn no_connection(error: &io::Error, to: &str) -> WireError {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => WireError::Refused,
+        io::ErrorKind::ConnectionReset => WireError::Reset,
+        io::ErrorKind::TimedOut => WireError::TimedOut,
+        _ => WireError::Unreachable(format!("{to}: {error}")),
+    }
+}

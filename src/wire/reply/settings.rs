@@ -1,0 +1,110 @@
+//! CONFIG GET and CLIENT LIST taken apart.
+//!
+//! Each parameter is asked by a command of its own: CONFIG GET takes several only from Redis 7.0 on.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use super::Reply;
+use crate::model::Timestamp;
+use crate::model::evidence::{LimitsView, Missing, SettingsView};
+use crate::secrets::{Salt, Secret};
+
+/// What [`settings`] wants asked, in this order.
+pub const SETTINGS: [&str; 8] = [
+    "masteruser",
+    "masterauth",
+    "repl-timeout",
+    "dir",
+    "logfile",
+    "repl-diskless-load",
+    "replica-serve-stale-data",
+    "tls-replication",
+];
+
+/// What [`limits`] wants asked, in this order.
+pub const LIMITS: [&str; 5] = [
+    "repl-timeout",
+    "repl-ping-replica-period",
+    "repl-backlog-size",
+    "repl-diskless-sync",
+    "client-output-buffer-limit",
+];
+
+/// With what a replica logs in to its primary. Never part of evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Empty for the default user.
+    pub user: String,
+    /// Empty when none is set.
+    pub secret: Secret,
+}
+
+/// A replica's settings, out of the answers to CONFIG GET for each of [`SETTINGS`].
+pub fn settings(answers: Vec<Reply>, at: Timestamp, salt: &Salt) -> Result<(SettingsView, Credentials), Missing> {
+    let [user, secret, timeout, dir, logfile, diskless_load, serve_stale, tls] = values(answers)?;
+    let credentials = Credentials { user, secret: Secret::new(secret) };
+    let view = SettingsView {
+        at,
+        masteruser: credentials.user.clone(),
+        masterauth_set: !credentials.secret.is_empty(),
+        masterauth_print: match credentials.secret.is_empty() {
+            true => String::new(),
+            false => credentials.secret.print(salt),
+        },
+        repl_timeout_s: number(&timeout),
+        dir,
+        logfile,
+        diskless_load,
+        serve_stale_data: serve_stale != "no",
+        tls_replication: tls == "yes",
+    };
+    Ok((view, credentials))
+}
+
+/// A primary's limits, out of the answers to CONFIG GET for each of [`LIMITS`] and, where allowed, CLIENT LIST.
+pub fn limits(answers: Vec<Reply>, clients: Option<&Reply>, at: Timestamp) -> Result<LimitsView, Missing> {
+    let [timeout, ping_period, backlog, diskless, output] = values(answers)?;
+    let [output_hard, output_soft, output_soft_s] = replica_class(&output);
+    Ok(LimitsView {
+        at,
+        repl_timeout_s: number(&timeout),
+        ping_period_s: number(&ping_period),
+        backlog_size: number(&backlog),
+        diskless_sync: diskless == "yes",
+        output_hard,
+        output_soft,
+        output_soft_s,
+        output_largest: clients.and_then(Reply::text).map(largest_output),
+    })
+}
+
+/// The largest output buffer (`omem`) in a CLIENT LIST; 0 when nobody is listed.
+pub fn largest_output(clients: &str) -> u64 {
+    let sizes = clients.split_whitespace().filter_map(|field| field.strip_prefix("omem=")?.parse().ok());
+    sizes.max().unwrap_or(0)
+}
+
+/// One value for each answer. A server that does not know a parameter sends an empty list: the value is empty.
+/// An error in any answer makes all of it missing: half a view would pass for a whole one.
+fn values<const N: usize>(answers: Vec<Reply>) -> Result<[String; N], Missing> {
+    let mut found = Vec::with_capacity(N);
+    for answer in answers {
+        let Reply::List(pairs) = answer else { return Err(answer.unfit("CONFIG GET")) };
+        found.push(pairs.into_iter().nth(1).and_then(Reply::into_text).unwrap_or_default());
+    }
+    let count = found.len();
+    found.try_into().map_err(|_| Missing::Unsupported(format!("{count} answers to {N} CONFIG GET")))
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or(0)
+}
+
+/// Hard bytes, soft bytes and soft seconds of the replica class in `normal 0 0 0 slave 268435456 67108864 60 …`.
+fn replica_class(text: &str) -> [u64; 3] {
+    let mut words = text.split_whitespace();
+    if !words.any(|word| word == "slave" || word == "replica") {
+        return [0; 3];
+    }
+    std::array::from_fn(|_| words.next().map_or(0, number))
+}

@@ -1,0 +1,95 @@
+//! The connection that can change something. Only `act` holds one; `tests/tidy.rs` sees to it.
+
+use std::time::Duration;
+
+use super::reply::Reply;
+use super::resp::{Buffer, CAP, encode};
+use super::{Dial, Reader, WireError};
+use crate::secrets::Secret;
+
+/// One word of a command. `Debug` hides a secret, and its bytes are copied only into a buffer that is wiped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arg {
+    Text(String),
+    Secret(Secret),
+}
+
+impl Arg {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Arg::Text(text) => text.as_bytes(),
+            Arg::Secret(secret) => secret.expose().as_bytes(),
+        }
+    }
+}
+
+impl From<&str> for Arg {
+    fn from(text: &str) -> Arg {
+        Arg::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Arg {
+    fn from(text: String) -> Arg {
+        Arg::Text(text)
+    }
+}
+
+impl From<Secret> for Arg {
+    fn from(secret: Secret) -> Arg {
+        Arg::Secret(secret)
+    }
+}
+
+#[derive(Debug)]
+pub struct Writer {
+    reader: Reader,
+}
+
+impl Writer {
+    /// Connects and logs in, as [`Reader::connect`] does.
+    pub async fn connect(dial: &Dial, within: Duration) -> Result<Writer, WireError> {
+        Ok(Writer { reader: Reader::connect(dial, within).await? })
+    }
+
+    /// One command of any kind. `TimedOut`, `Reset` and `Closed` leave its outcome unknown: read back.
+    pub async fn run(&mut self, command: &[Arg], within: Duration) -> Result<Reply, WireError> {
+        let mut packed = Buffer::default();
+        encode(command.iter().map(Arg::bytes), &mut packed);
+        let mut replies = self.reader.connection.exchange(&packed, &[CAP], within).await?;
+        replies.pop().ok_or(WireError::Closed)
+    }
+
+    /// MULTI, the commands, EXEC. Gives EXEC's reply (one element for each command, each perhaps an error), or the
+    /// error of the first command that the server would not queue: then none has run.
+    ///
+    /// MULTI is answered before the rest is sent. A user who may not MULTI would otherwise run the commands one by
+    /// one, without the transaction. What follows goes in one write, and EXEC is atomic either way.
+    pub async fn transaction(&mut self, commands: &[Vec<Arg>], within: Duration) -> Result<Reply, WireError> {
+        let began = tokio::time::Instant::now();
+        let opened = self.run(&[Arg::from("MULTI")], within).await?;
+        if matches!(opened, Reply::Error { .. }) {
+            return Ok(opened);
+        }
+        let mut packed = Buffer::default();
+        for command in commands {
+            encode(command.iter().map(Arg::bytes), &mut packed);
+        }
+        encode([b"EXEC".as_slice()].into_iter(), &mut packed);
+        let caps = vec![CAP; commands.len() + 1];
+        let left = within.saturating_sub(began.elapsed());
+        let mut replies = self.reader.connection.exchange(&packed, &caps, left).await?;
+        let done = replies.pop().ok_or(WireError::Closed)?;
+        Ok(replies.into_iter().find(|reply| matches!(reply, Reply::Error { .. })).unwrap_or(done))
+    }
+
+    /// A reading command, as [`Reader::ask`].
+    pub async fn ask(&mut self, command: &[&str], within: Duration) -> Result<Reply, WireError> {
+        self.reader.ask(command, within).await
+    }
+
+    /// Reading commands in one write, as [`Reader::ask_all`].
+    pub async fn ask_all(&mut self, commands: &[&[&str]], within: Duration) -> Result<Vec<Reply>, WireError> {
+        self.reader.ask_all(commands, within).await
+    }
+}
