@@ -34,7 +34,8 @@ async fn fetch_within(
     match tokio::time::timeout(limit, run.finish(source)).await {
         Ok(bytes) => printed(source, &bytes?),
         Err(_) => Err(SecretError::TimedOut(format!(
-            "{source}: no answer within {} s, so it was killed; run it by hand as relinkd's user to see what it waits for",
+            "{source}: no answer within {} s, so it was killed; run it by hand as \
+             relinkd's user to see what it waits for",
             limit.as_secs()
         ))),
     }
@@ -80,7 +81,8 @@ impl Run {
             .spawn()
             .map_err(|error| match error.kind() {
                 ErrorKind::NotFound => SecretError::NotFound(format!(
-                    "{source}: no such program, or its interpreter is missing; install it, or correct the reference in the config"
+                    "{source}: no such program, or its interpreter is missing; install it, or correct the \
+                     reference in the config"
                 )),
                 ErrorKind::PermissionDenied => SecretError::Denied(format!(
                     "{source}: uid {} may not run it; make it executable for that user",

@@ -71,7 +71,8 @@ fn explain(source: &str, path: &Path, error: &io::Error) -> SecretError {
             path.display()
         )),
         ErrorKind::PermissionDenied => SecretError::Denied(format!(
-            "{source}: permission denied to uid {}; let that user read it, as in: chgrp relinkd {path} && chmod 0640 {path}",
+            "{source}: permission denied to uid {}; let that user read it, as in: \
+             chgrp relinkd {path} && chmod 0640 {path}",
             rustix::process::geteuid().as_raw(),
             path = path.display(),
         )),

@@ -1,0 +1,217 @@
+//! One log line taken apart: its time, its message, and the kind of fact that it tells. Pure.
+//!
+//! Three formats exist (server.c, serverLogRaw and serverLogRawFromHandler):
+//!
+//! ```text
+//! 4711:S 23 Nov 2026 06:12:00.041 # Unable to AUTH to MASTER: -WRONGPASS …
+//! 4711:signal-handler (1795414320) Received SIGTERM scheduling shutdown...
+//! pid=4711 role=replica timestamp="2026-11-23T06:12:00.041Z" level=warning message="Unable to …"    (Valkey 8.1)
+//! ```
+//!
+//! The timestamp is in the server's local time, without a zone, or (Valkey 8.1) ISO 8601 or milliseconds. A line
+//! without any prefix, as syslog carries it, is all message.
+
+use crate::model::Timestamp;
+use crate::model::evidence::LogKind;
+
+use super::phrases::{BEFORE, PHRASES, Phrase};
+
+/// When a line says that it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stamp {
+    Exact(Timestamp),
+    /// Local time of a zone that the line does not name, read as if it were UTC.
+    Local(Timestamp),
+}
+
+/// A line, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Line<'a> {
+    pub stamp: Option<Stamp>,
+    pub message: &'a str,
+}
+
+/// What a line tells, and the message without its prefix; nothing for the many lines that tell no cause.
+pub fn classify(line: &str) -> Option<(LogKind, &str)> {
+    let message = parse(line).message;
+    let said = BEFORE.iter().fold(message, |rest, before| rest.strip_prefix(before).unwrap_or(rest));
+    PHRASES.iter().find(|phrase| matches(said, phrase)).map(|phrase| (phrase.kind, message))
+}
+
+pub(super) fn parse(line: &str) -> Line<'_> {
+    let line = line.trim_end();
+    logfmt(line).or_else(|| legacy(line)).unwrap_or(Line { stamp: None, message: line })
+}
+
+fn logfmt(line: &str) -> Option<Line<'_>> {
+    let rest = line.strip_prefix("pid=")?;
+    let (head, message) = rest.split_once(" message=\"")?;
+    let stamp = head.split_once("timestamp=\"").and_then(|(_, s)| s.split_once('"')).and_then(|(s, _)| stamp(s));
+    Some(Line { stamp, message: message.strip_suffix('"').unwrap_or(message) })
+}
+
+fn legacy(line: &str) -> Option<Line<'_>> {
+    let (pid, rest) = line.split_once(':')?;
+    if pid.is_empty() || !pid.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    if let Some(rest) = rest.strip_prefix("signal-handler (") {
+        let (seconds, message) = rest.split_once(") ")?;
+        let at =
+            seconds.parse::<i64>().ok().and_then(|s| s.checked_mul(1_000_000)).map(|us| Stamp::Exact(Timestamp(us)));
+        return Some(Line { stamp: at, message });
+    }
+    let (role, rest) = rest.split_once(' ')?;
+    if role.len() != 1 {
+        return None;
+    }
+    // A local time has four words, the other two formats have one; the level is one character either way.
+    let words = if rest.as_bytes().get(2) == Some(&b' ') { 4 } else { 1 };
+    let end = rest.match_indices(' ').nth(words - 1)?.0;
+    let (time, rest) = rest.split_at(end);
+    let (level, message) = rest.strip_prefix(' ')?.split_once(' ')?;
+    (level.len() == 1).then_some(Line { stamp: stamp(time), message })
+}
+
+fn stamp(text: &str) -> Option<Stamp> {
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        let ms: i64 = text.parse().ok()?;
+        return Some(Stamp::Exact(Timestamp(ms.checked_mul(1_000)?)));
+    }
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Some(Stamp::Exact(Timestamp(at.as_microsecond())));
+    }
+    local(text).map(Stamp::Local)
+}
+
+/// `23 Nov 2026 06:12:00.041`. Month names are English whatever the locale: the server sets LC_COLLATE alone.
+fn local(text: &str) -> Option<Timestamp> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut words = text.split(' ');
+    let day: i8 = words.next()?.parse().ok()?;
+    let month = words.next()?;
+    let month = i8::try_from(MONTHS.iter().position(|m| *m == month)? + 1).ok()?;
+    let year: i16 = words.next()?.parse().ok()?;
+    let date = jiff::civil::Date::new(year, month, day).ok()?;
+    let time: jiff::civil::Time = words.next()?.parse().ok()?;
+    let at = jiff::tz::TimeZone::UTC.to_timestamp(date.to_datetime(time)).ok()?;
+    Some(Timestamp(at.as_microsecond()))
+}
+
+fn matches(message: &str, phrase: &Phrase) -> bool {
+    begins(message, phrase.starts) && phrase.holds.iter().all(|part| message.contains(part))
+}
+
+/// Whether the message begins with the phrase, `{P}` standing for either word in any case.
+fn begins(message: &str, phrase: &str) -> bool {
+    let mut rest = message;
+    for (index, piece) in phrase.split("{P}").enumerate() {
+        if index > 0 {
+            match primary_word(rest) {
+                Some(after) => rest = after,
+                None => return false,
+            }
+        }
+        match rest.strip_prefix(piece) {
+            Some(after) => rest = after,
+            None => return false,
+        }
+    }
+    true
+}
+
+fn primary_word(text: &str) -> Option<&str> {
+    ["master", "primary"].iter().find_map(|word| {
+        let (head, rest) = text.split_at_checked(word.len())?;
+        head.eq_ignore_ascii_case(word).then_some(rest)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_gives_the_same_message() {
+        let message = "Unable to AUTH to MASTER: -WRONGPASS invalid";
+        let at = Stamp::Exact(Timestamp::from_millis(1_795_414_320_041));
+        for (line, stamp) in [
+            (
+                format!("4711:S 23 Nov 2026 06:12:00.041 # {message}"),
+                Some(Stamp::Local(Timestamp::from_millis(1_795_414_320_041))),
+            ),
+            (format!("4711:S 2026-11-23T07:12:00.041+01:00 # {message}"), Some(at)),
+            (format!("4711:S 1795414320041 # {message}\r"), Some(at)),
+            (
+                format!(
+                    "pid=4711 role=replica timestamp=\"2026-11-23T06:12:00.041+00:00\" level=warning message=\"{message}\""
+                ),
+                Some(at),
+            ),
+            (
+                format!(
+                    "pid=4711 role=replica timestamp=\"23 Nov 2026 06:12:00.041\" level=warning message=\"{message}\""
+                ),
+                Some(Stamp::Local(Timestamp::from_millis(1_795_414_320_041))),
+            ),
+            (message.to_owned(), None),
+        ] {
+            assert_eq!(parse(&line), Line { stamp, message }, "{line}");
+        }
+        let handler = parse("4711:signal-handler (1795414320) Received SIGTERM scheduling shutdown...");
+        assert_eq!(handler.message, "Received SIGTERM scheduling shutdown...");
+        assert_eq!(handler.stamp, Some(Stamp::Exact(Timestamp(1_795_414_320_000_000))));
+    }
+
+    #[test]
+    fn a_broken_prefix_is_no_panic() {
+        for line in [
+            "",
+            ":",
+            "1:",
+            "1:S",
+            "1:S ",
+            "1:S 23",
+            "1:S 23 Nov",
+            "1:S 99 Foo 2026 25:61:61.9 # x",
+            "1:é 23 é",
+            "pid=",
+            "pid=1 message=\"",
+            "1:S 9223372036854775807 # x",
+            "1:signal-handler (",
+            "1:signal-handler (99999999999999999999) x",
+            "\u{fffd}:S é",
+        ] {
+            let _ = (parse(line), classify(line));
+        }
+    }
+
+    #[test]
+    fn either_word_in_any_case_is_a_primary() {
+        for word in ["MASTER", "master", "Master", "PRIMARY", "primary", "Primary"] {
+            let line = format!("1:S 23 Nov 2026 06:12:00.041 * Connection with {word} lost.");
+            assert_eq!(classify(&line).map(|(kind, _)| kind), Some(LogKind::LinkLost), "{line}");
+        }
+        assert_eq!(classify("1:S 23 Nov 2026 06:12:00.041 * Connection with replica 10.0.0.1:6379 lost."), None);
+        assert_eq!(classify("Connection with mÄster lost."), None);
+    }
+
+    #[test]
+    fn the_level_is_never_a_key() {
+        for level in [".", "-", "*", "#"] {
+            let line = format!("1:S 23 Nov 2026 06:12:00.041 {level} Connection with master lost.");
+            assert_eq!(classify(&line), Some((LogKind::LinkLost, "Connection with master lost.")));
+        }
+    }
+
+    #[test]
+    fn a_clients_output_buffer_is_not_a_replicas() {
+        let cut = |flags: &str| {
+            format!(
+                "1:M 23 Nov 2026 06:12:00.041 # Client id=7 addr=127.0.0.1:1 flags={flags} db=0 scheduled to be closed ASAP for overcoming of output buffer limits."
+            )
+        };
+        assert_eq!(classify(&cut("S")).map(|(kind, _)| kind), Some(LogKind::OutputBufferCut));
+        assert_eq!(classify(&cut("P")), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! The one table from a server's words to a [`LogKind`]: Redis 6.2 to 8.2, Valkey 7.2 to 9.1.
+//!
+//! `{P}` stands for what the servers call a primary: `MASTER` and `master` in Redis and in Valkey 7.2, `PRIMARY`,
+//! `Primary` and `primary` from Valkey 8.0 on. A phrase matches from the start of the message, after the prefixes
+//! that name a thread or a channel. Each row names the function that writes the line (file `replication.c` where none
+//! is given); rows without a version stand in all of them.
+//!
+//! The level character is left out on purpose: `Connection with master lost.` is a warning in Redis 7.0 and a notice
+//! from 7.2 on.
+
+use crate::model::evidence::LogKind;
+
+/// A beginning, parts that must stand somewhere behind it, and what it means.
+pub(super) struct Phrase {
+    pub starts: &'static str,
+    pub holds: &'static [&'static str],
+    pub kind: LogKind,
+}
+
+const fn starts(starts: &'static str, kind: LogKind) -> Phrase {
+    Phrase { starts, holds: &[], kind }
+}
+
+const fn holds(starts: &'static str, holds: &'static [&'static str], kind: LogKind) -> Phrase {
+    Phrase { starts, holds, kind }
+}
+
+/// What may stand before a phrase.
+pub(super) const BEFORE: &[&str] = &[
+    "Replica bio thread: ",       // Valkey 9.1, the thread that downloads the data set
+    "Replica main thread: ",      // Valkey 9.1, the same for what stayed in the main thread
+    "Dual channel replication: ", // Valkey 8.0, fullSyncWithPrimary
+    "Guru Meditation: ",          // debug.c, _serverPanic
+];
+
+pub(super) const PHRASES: &[Phrase] = &[
+    // A replica's handshake: syncWithMaster, from Valkey 8.0 on syncWithPrimary.
+    starts("Unable to AUTH to {P}: ", LogKind::AuthFailed),
+    starts("Error reply to PING from {P}: ", LogKind::PingRefused),
+    starts("Error condition on socket for SYNC: ", LogKind::SocketError),
+    starts("Error condition on socket for dual channel replication: ", LogKind::SocketError), // Valkey 8.0
+    starts("{P} did not respond to command during SYNC handshake", LogKind::HandshakeCut),
+    starts("{P} did not respond to auth command during SYNC handshake", LogKind::HandshakeCut), // Valkey 8.0
+    starts("{P} did not respond to replconf command during SYNC handshake", LogKind::HandshakeCut), // Valkey 8.0
+    starts("Failed to read response from the server: ", LogKind::HandshakeCut), // receiveSynchronousResponse
+    starts("Unable to connect to {P}: ", LogKind::ConnectFailed),               // connectWithMaster
+    // The answer to PSYNC: slaveTryPartialResynchronization.
+    starts("Unexpected reply to PSYNC from {P}: ", LogKind::PsyncRefused),
+    starts("{P} is currently unable to PSYNC", LogKind::PsyncLater),
+    starts("{P} does not support PSYNC or is in error state", LogKind::PsyncUnsupported),
+    starts("Full resync from {P}: ", LogKind::FullResync),
+    starts("Successful partial resynchronization with {P}.", LogKind::PartialResync),
+    // The transfer: readSyncBulkPayload.
+    starts("{P} aborted replication with an error: ", LogKind::SyncAborted),
+    starts("I/O error reading bulk count from {P}: ", LogKind::BulkCountError),
+    starts("I/O error trying to sync with {P}: ", LogKind::TransferError),
+    starts("Bad protocol from {P}, the first byte is not '$'", LogKind::TransferError),
+    starts("Replication stream EOF marker is broken", LogKind::TransferError),
+    starts("Write error or short write writing to the DB dump file", LogKind::DumpWriteError),
+    starts("Error truncating the RDB file received from the {P}", LogKind::DumpWriteError),
+    starts("Opening the temp file needed for {P} <-> REPLICA synchronization: ", LogKind::DumpWriteError),
+    starts("Failed trying to sync the temp DB to disk in", LogKind::DumpWriteError),
+    starts("Failed trying to rename the temp DB into ", LogKind::DumpWriteError),
+    starts("Failed trying to sync DB directory ", LogKind::DumpWriteError),
+    starts("{P} <-> REPLICA sync: Finished with success", LogKind::SyncFinished),
+    starts("Can't handle RDB format version ", LogKind::RdbVersion), // rdb.c, rdbLoadRioWithLoadingCtx
+    starts("Short read or OOM loading DB.", LogKind::RdbUnreadable), // rdb.c, rdbLoadRioWithLoadingCtx
+    // Time limits: replicationCron.
+    starts("Timeout connecting to the {P}...", LogKind::ConnectTimeout),
+    starts("Timeout receiving bulk data from {P}...", LogKind::TransferTimeout),
+    starts("{P} timeout: no data nor PING received...", LogKind::LinkTimeout),
+    // An established link: networking.c, freeClient; server.c, processCommand.
+    starts("Connection with {P} lost.", LogKind::LinkLost),
+    starts("Replica was unable to write command to disk", LogKind::ReplicaWriteFailed),
+    starts("Replica is applying a command even though it is unable to write to disk", LogKind::ReplicaWriteFailed),
+    // On a primary. `flags=S` tells a replica's connection from a client's (networking.c, catClientInfoString).
+    holds("Client id=", &[" flags=S", "overcoming of output buffer limits"], LogKind::OutputBufferCut),
+    holds("Unable to partial resync with replica ", &["for lack of backlog"], LogKind::BacklogTooShort),
+    starts("Disconnecting timedout replica (", LogKind::ReplicaTimedOut),
+    // Saving: rdb.c, backgroundSaveDoneHandlerDisk, rdbSave, rdbSaveBackground, rdbSaveToSlavesSockets.
+    starts("Background saving error", LogKind::SaveFailed),
+    starts("Write error saving DB on disk", LogKind::SaveFailed), // Redis up to 7.0
+    starts("Write error while saving DB to the disk(", LogKind::SaveFailed), // Redis 7.2, Valkey
+    starts("Failed opening the temp RDB file ", LogKind::SaveFailed),
+    starts("Failed opening the RDB file ", LogKind::SaveFailed), // Redis 6.2
+    starts("Error moving temp DB file ", LogKind::SaveFailed),
+    starts("Can't save in background: fork: ", LogKind::ForkFailed),
+    // The process: server.c, prepareForShutdown, sigShutdownHandler, main.
+    starts("User requested shutdown...", LogKind::Shutdown),
+    starts("Received SIGTERM scheduling shutdown...", LogKind::Shutdown),
+    starts("Received SIGINT scheduling shutdown...", LogKind::Shutdown),
+    starts("Received shutdown signal", LogKind::Shutdown),
+    starts("Ready to accept connections", LogKind::Ready),
+    starts("The server is now ready to accept connections", LogKind::Ready), // server.c, main: on a unix socket
+];
+
+/// Kinds that say nothing about the instance's own link: they tell of some other replica, which has an agent of its
+/// own. They are kept as evidence and wake nobody.
+pub(super) fn wakes(kind: LogKind) -> bool {
+    !matches!(kind, LogKind::OutputBufferCut | LogKind::BacklogTooShort | LogKind::ReplicaTimedOut)
+}
