@@ -27,8 +27,6 @@ pub struct Hands {
     group: Option<String>,
     /// Where a new `masterauth` comes from.
     store: Option<SecretRef>,
-    /// `masteruser` where the secret itself carries none.
-    user: Option<String>,
     salt: Salt,
     former: Option<Former>,
 }
@@ -53,10 +51,9 @@ impl Hands {
         sentinels: Vec<Dial>,
         group: Option<String>,
         store: Option<SecretRef>,
-        user: Option<String>,
         salt: Salt,
     ) -> Self {
-        Hands { local, sentinels, group, store, user, salt, former: None }
+        Hands { local, sentinels, group, store, salt, former: None }
     }
 
     /// Runs one step within its time. Never panics, always comes back.

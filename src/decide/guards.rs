@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Held, LedgerHealth, Mode, rdb};
+use super::{Context, Held, LedgerHealth, rdb};
 use crate::diagnose::{failover_in_doubt, handshake_works, same_place};
 use crate::model::evidence::{LinkState, PeerRole, Reading};
 use crate::model::human;
@@ -12,7 +12,6 @@ pub type Guard = fn(Remedy, &Context<'_>) -> Result<(), Held>;
 
 /// Obeyed by all remedies, in this order.
 const ALWAYS: &[Guard] = &[
-    observe_only,
     stopping,
     ledger_unwritable,
     evidence_stale,
@@ -36,13 +35,6 @@ pub fn check(remedy: Remedy, context: &Context<'_>) -> Result<(), Held> {
         Remedy::RequestFailover => super::failover::GUARDS,
     };
     ALWAYS.iter().chain(own).try_for_each(|guard| guard(remedy, context))
-}
-
-fn observe_only(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
-    if c.policy.of(remedy).mode == Mode::Observe {
-        return Err((RefusalCode::ObserveOnly, format!("the mode of {remedy} is observe: relinkd looks and tells")));
-    }
-    Ok(())
 }
 
 fn stopping(_: Remedy, c: &Context<'_>) -> Result<(), Held> {

@@ -1,0 +1,162 @@
+//! Carries out one agent's effects, strictly in order: a change never starts before the record of its intent is
+//! durable. When a record fails, every change behind it is dropped, the records are kept and tried again.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch as board};
+
+use super::clock::Clock;
+use super::record::Record;
+use super::watched::Watched;
+use crate::act::Hands;
+use crate::agent::{Effect, Input};
+use crate::collect::{self, Ask};
+use crate::model::evidence::{Evidence, Missing, Reading};
+use crate::model::incident::{Entry, Notice};
+use crate::model::remedy::Step;
+use crate::watch::log::{LogBook, ServerLog};
+use crate::watch::replica::PulseBoard;
+
+/// How often records that failed are tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What one agent's effects need.
+pub struct Runner {
+    pub index: usize,
+    pub watched: Watched,
+    pub clock: Clock,
+    pub record: Arc<Record>,
+    pub book: Arc<Mutex<LogBook>>,
+    pub pulse: Arc<Mutex<PulseBoard>>,
+    /// Where the server logs, for whoever follows it.
+    pub server_log: board::Sender<Option<ServerLog>>,
+    pub inputs: mpsc::Sender<(usize, Input)>,
+}
+
+/// A record that waits for the ledger.
+struct Waiting {
+    entries: Vec<Entry>,
+    notice: Option<Box<Notice>>,
+}
+
+impl Runner {
+    /// Ends when the loop lets go of the other end.
+    pub async fn run(self, mut effects: mpsc::UnboundedReceiver<Effect>) {
+        let mut waiting: VecDeque<Waiting> = VecDeque::new();
+        let mut hands: Option<(u32, Hands)> = None;
+        loop {
+            let effect = tokio::select! {
+                effect = effects.recv() => match effect {
+                    Some(effect) => effect,
+                    None => break,
+                },
+                () = tokio::time::sleep(RETRY), if !waiting.is_empty() => {
+                    self.catch_up(&mut waiting).await;
+                    continue;
+                }
+            };
+            match effect {
+                Effect::Look { candidates, deep } => self.look(candidates, deep).await,
+                Effect::Record { entries, notice } => {
+                    waiting.push_back(Waiting { entries, notice });
+                    self.catch_up(&mut waiting).await;
+                }
+                // The intent is among the records that wait: nothing is changed.
+                Effect::Apply { .. } if !waiting.is_empty() => {}
+                Effect::Apply { attempt, step } => self.apply(attempt, &step, &mut hands).await,
+            }
+        }
+        self.catch_up(&mut waiting).await;
+    }
+
+    /// Writes what waits, oldest first. Says so when it fails, and when all of it is durable again after a failure.
+    async fn catch_up(&self, waiting: &mut VecDeque<Waiting>) {
+        let had_failed = waiting.len() > 1;
+        while let Some(next) = waiting.front() {
+            let (entries, notice) = (next.entries.clone(), next.notice.clone());
+            let written = self.record.on_thread(move |record| record.write(&entries, notice.as_deref())).await;
+            match written {
+                Ok(()) => {
+                    waiting.pop_front();
+                }
+                Err(why) => {
+                    if !had_failed {
+                        tracing::error!(replica = self.watched.name, "the ledger cannot be written, so nothing is changed: {why}");
+                    }
+                    self.send(Input::LedgerFailed(why)).await;
+                    return;
+                }
+            }
+        }
+        if had_failed {
+            self.send(Input::LedgerRecovered).await;
+        }
+    }
+
+    async fn look(&self, candidates: bool, deep: bool) {
+        let clock = self.clock;
+        let now = move || clock.now();
+        let dials = self.watched.dials().await;
+        for problem in &dials.problems {
+            tracing::warn!(replica = self.watched.name, "{problem}");
+        }
+        let (offers, store) = if candidates {
+            self.watched.candidates(now()).await
+        } else {
+            (Vec::new(), Reading::Missing(Missing::NotAsked))
+        };
+        let log = self.book.lock().unwrap_or_else(PoisonError::into_inner).reading(now());
+        let ask = Ask { candidates: &offers, store, log, clock: &now, deadline: collect::DEADLINE, probe_upstream: deep };
+        let mut evidence = collect::look(&self.watched.target(&dials), ask).await;
+        evidence.trend.last_up = self.pulse.lock().unwrap_or_else(PoisonError::into_inner).last_up();
+        self.note_log(&evidence);
+        self.send(Input::Looked(Box::new(evidence))).await;
+    }
+
+    /// Tells the log's follower where the server logs, when that was seen.
+    fn note_log(&self, evidence: &Evidence) {
+        let Some(settings) = evidence.settings.seen() else { return };
+        let seen = ServerLog {
+            logfile: settings.logfile.clone(),
+            dir: settings.dir.clone(),
+            process_id: evidence.local.seen().and_then(|view| view.process_id),
+        };
+        self.server_log.send_if_modified(|known| {
+            let new = known.as_ref() != Some(&seen);
+            if new {
+                *known = Some(seen);
+            }
+            new
+        });
+    }
+
+    async fn apply(&self, attempt: u32, step: &Step, hands: &mut Option<(u32, Hands)>) {
+        if hands.as_ref().is_none_or(|(held, _)| *held != attempt) {
+            let dials = self.watched.dials().await;
+            *hands = Some((attempt, self.hands(dials)));
+        }
+        let Some((_, hands)) = hands.as_mut() else { return };
+        let began = Instant::now();
+        let outcome = hands.run(step).await;
+        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(replica = self.watched.name, "{}: {}: {}", step.change.describe(), outcome.code(), outcome.detail());
+        self.send(Input::Stepped { attempt, outcome, took_us }).await;
+    }
+
+    fn hands(&self, dials: super::watched::Dials) -> Hands {
+        Hands::new(
+            dials.local,
+            dials.sentinels,
+            self.watched.group_name().map(str::to_owned),
+            self.watched.store().cloned(),
+            self.watched.salt.clone(),
+        )
+    }
+
+    async fn send(&self, input: Input) {
+        // The loop has gone: it is stopping, and the ledger has the rest.
+        let _ = self.inputs.send((self.index, input)).await;
+    }
+}

@@ -1,0 +1,62 @@
+//! The ledger as the daemon holds it: shared, reopened when it comes back, never written on the loop's own thread.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::ledger::{Ledger, LedgerError, Retention};
+use crate::model::incident::{Entry, Notice};
+
+pub struct Record {
+    path: PathBuf,
+    retention: Retention,
+    /// None while it cannot be opened.
+    ledger: Mutex<Option<Ledger>>,
+    /// Every channel that gets a copy of each message.
+    channels: Vec<String>,
+    /// Rung when a message was put in the outbox.
+    pub posted: Notify,
+}
+
+impl Record {
+    pub fn new(path: PathBuf, retention: Retention, channels: Vec<String>) -> Arc<Record> {
+        Arc::new(Record { path, retention, ledger: Mutex::new(None), channels, posted: Notify::new() })
+    }
+
+    /// Makes these durable. Blocks: the caller gives it a thread of its own.
+    pub fn write(&self, entries: &[Entry], notice: Option<&Notice>) -> Result<(), LedgerError> {
+        self.with(|ledger| ledger.record(entries, notice, &self.channels))?;
+        if notice.is_some() {
+            self.posted.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Uses the ledger, opening it first where that is needed. After an error that may mean a lost file the next use
+    /// opens it anew.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Ledger) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        let mut held = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let ledger = match held.as_mut() {
+            Some(ledger) => ledger,
+            None => held.insert(Ledger::open(&self.path, self.retention.clone())?),
+        };
+        let done = work(ledger);
+        if done.is_err() {
+            *held = None;
+        }
+        done
+    }
+
+    /// [`Record::with`] on a thread that may block.
+    pub async fn on_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Record) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, String> {
+        let record = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&record)).await {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(_) => Err("the ledger's thread ended unexpectedly".to_owned()),
+        }
+    }
+}
