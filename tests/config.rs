@@ -164,7 +164,10 @@ fn every_key_arrives_in_the_settings() {
 
     let replica = &settings.replicas["cache"];
     assert_eq!(replica.address.to_string(), "unix:/run/redis/redis.sock");
-    assert_eq!((replica.user.as_deref(), replica.log.as_str()), (Some("relinkd"), "journal:redis-server@6379.service"));
+    assert_eq!(
+        (replica.user.as_deref(), replica.log.to_string()),
+        (Some("relinkd"), "journal:redis-server@6379.service".to_owned())
+    );
     assert_eq!(replica.password, Some(SecretRef::Env("CACHE_PASSWORD".into())));
     assert_eq!(replica.poll, Duration::from_millis(250));
     assert!(replica.tls.is_none(), "tls = false");
@@ -447,7 +450,7 @@ fn drop_ins_add_to_the_main_file_in_the_order_of_their_names() {
     }
     let settings = config::load(&path).unwrap();
     let cache = &settings.replicas["cache"];
-    assert_eq!((cache.poll.as_millis(), cache.log.as_str()), (20, "off"));
+    assert_eq!((cache.poll.as_millis(), cache.log.to_string()), (20, "off".to_owned()));
     assert_eq!(cache.address.to_string(), "127.0.0.1:6379");
     assert!(settings.replicas.contains_key("more"));
 

@@ -17,6 +17,7 @@ use super::{
 use crate::decide::{Mode, Persist, Policy, RemedyPolicy};
 use crate::model::remedy::Remedy;
 use crate::model::{Address, Endpoint};
+use crate::watch::log::LogSource;
 use crate::wire::TlsSettings;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -332,17 +333,6 @@ fn address(text: &str) -> Result<Address, String> {
 
 const LOG: &str = "\"auto\", \"off\", \"file:/path\" or \"journal:UNIT\"";
 
-fn log_source(text: &str) -> Result<String, String> {
-    let fits = match text.split_once(':') {
-        None => matches!(text, "auto" | "off"),
-        Some(("file", path)) => path.starts_with('/') && !path.contains('\0'),
-        // A unit that starts with a dash would read as an option of journalctl.
-        Some(("journal", unit)) => {
-            !unit.is_empty()
-                && !unit.starts_with('-')
-                && unit.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '@' | '.' | '-' | '_' | ':' | '\\'))
-        }
-        Some(_) => false,
-    };
-    if fits { Ok(text.to_owned()) } else { Err(LOG.to_owned()) }
+fn log_source(text: &str) -> Result<LogSource, String> {
+    text.parse().map_err(|_| LOG.to_owned())
 }
