@@ -366,6 +366,7 @@ fn a_configuration_that_watches_nothing_is_told_so() {
     let said = r#"config.toml: watches nothing; add a section [replica.NAME] with address = "HOST:PORT""#;
     assert_eq!(problems(""), [said]);
     assert_eq!(problems("[agent]\n"), [said]);
+    assert_eq!(problems("[replica]\n"), [said]);
 }
 
 #[test]

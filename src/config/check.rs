@@ -43,7 +43,7 @@ pub(super) fn check(table: &Table, report: &mut Report) -> Settings {
     let groups = named(&root, "group", group, report);
     let replicas = named(&root, "replica", |section, report| replica(section, &root, report), report);
     refuse_same_addresses(&root, &replicas, report);
-    if !root.has("replica") {
+    if root.node("replica").is_none_or(|node| matches!(&node.value, Value::Table(all) if all.is_empty())) {
         report.add_absent(
             root.place,
             None,
@@ -77,8 +77,12 @@ fn named<'a, T>(
             continue;
         }
         let path = all.path_of(name);
-        if !matches!(node.value, Value::Table(_)) {
-            let text = format!("stands outside of a named section; write [{kind}.NAME] above its keys");
+        let misplaced = match node.value {
+            Value::Table(_) => None,
+            Value::List(_) => Some(format!("must be one section; write [{path}] with single brackets, once")),
+            _ => Some(format!("stands outside of a named section; write [{kind}.NAME] above its keys")),
+        };
+        if let Some(text) = misplaced {
             report.add(node.place, Some(&path), text);
             continue;
         }
