@@ -1,6 +1,6 @@
 //! Settings: typed, complete, nothing left to check.
 //!
-//! Three stages: text → [`raw`] (the TOML as written, merged over all files, with its places) → [`check`] →
+//! Three stages: text → `raw` (the TOML as written, merged over all files, with its places) → `check` →
 //! [`Settings`]. The invariant: settings exist only when no stage found a problem, and the problems of all stages and
 //! files are told at once, each with file, line and key, and none with a value.
 //!
