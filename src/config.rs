@@ -1,6 +1,6 @@
 //! Settings: typed, complete, nothing left to check.
 //!
-//! Three stages: text → [`raw`] (the TOML as written, merged over all files, with its places) → [`check`] →
+//! Three stages: text → `raw` (the TOML as written, merged over all files, with its places) → `check` →
 //! [`Settings`]. The invariant: settings exist only when no stage found a problem, and the problems of all stages and
 //! files are told at once, each with file, line and key, and none with a value.
 //!
@@ -18,11 +18,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::decide::Policy;
 use crate::model::{Address, Endpoint};
 use crate::secrets::SecretRef;
+use crate::watch::log::LogSource;
 use crate::wire::TlsSettings;
 
 pub use keys::TABLES;
@@ -139,8 +140,8 @@ pub struct ReplicaSettings {
     pub user: Option<String>,
     pub password: Option<SecretRef>,
     pub tls: Option<TlsSettings>,
-    /// `auto`, `off`, `file:/path` or `journal:UNIT`.
-    pub log: String,
+    #[serde(serialize_with = "as_written")]
+    pub log: LogSource,
     pub poll: Duration,
 }
 
@@ -153,10 +154,14 @@ impl ReplicaSettings {
             user: None,
             password: None,
             tls: None,
-            log: "auto".to_owned(),
+            log: LogSource::Auto,
             poll: Duration::from_millis(100),
         }
     }
+}
+
+fn as_written<S: Serializer>(log: &LogSource, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(log)
 }
 
 /// `[notify.NAME]`: where messages go.

@@ -17,6 +17,7 @@ use super::{
 use crate::decide::{Mode, Persist, Policy, RemedyPolicy};
 use crate::model::remedy::Remedy;
 use crate::model::{Address, Endpoint};
+use crate::watch::log::LogSource;
 use crate::wire::TlsSettings;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,7 +43,7 @@ pub(super) fn check(table: &Table, report: &mut Report) -> Settings {
     let groups = named(&root, "group", group, report);
     let replicas = named(&root, "replica", |section, report| replica(section, &root, report), report);
     refuse_same_addresses(&root, &replicas, report);
-    if !root.has("replica") {
+    if root.node("replica").is_none_or(|node| matches!(&node.value, Value::Table(all) if all.is_empty())) {
         report.add_absent(
             root.place,
             None,
@@ -76,8 +77,12 @@ fn named<'a, T>(
             continue;
         }
         let path = all.path_of(name);
-        if !matches!(node.value, Value::Table(_)) {
-            let text = format!("stands outside of a named section; write [{kind}.NAME] above its keys");
+        let misplaced = match node.value {
+            Value::Table(_) => None,
+            Value::List(_) => Some(format!("must be one section; write [{path}] with single brackets, once")),
+            _ => Some(format!("stands outside of a named section; write [{kind}.NAME] above its keys")),
+        };
+        if let Some(text) = misplaced {
             report.add(node.place, Some(&path), text);
             continue;
         }
@@ -332,17 +337,6 @@ fn address(text: &str) -> Result<Address, String> {
 
 const LOG: &str = "\"auto\", \"off\", \"file:/path\" or \"journal:UNIT\"";
 
-fn log_source(text: &str) -> Result<String, String> {
-    let fits = match text.split_once(':') {
-        None => matches!(text, "auto" | "off"),
-        Some(("file", path)) => path.starts_with('/') && !path.contains('\0'),
-        // A unit that starts with a dash would read as an option of journalctl.
-        Some(("journal", unit)) => {
-            !unit.is_empty()
-                && !unit.starts_with('-')
-                && unit.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '@' | '.' | '-' | '_' | ':' | '\\'))
-        }
-        Some(_) => false,
-    };
-    if fits { Ok(text.to_owned()) } else { Err(LOG.to_owned()) }
+fn log_source(text: &str) -> Result<LogSource, String> {
+    text.parse().map_err(|_| LOG.to_owned())
 }

@@ -88,11 +88,10 @@ fn open_and_read(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
     if !meta.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    if meta.len() > LIMIT_BYTES {
+    let mut bytes = Vec::new();
+    if Read::take(&mut file, LIMIT_BYTES + 1).read_to_end(&mut bytes)? as u64 > LIMIT_BYTES {
         return Err(io::Error::other("larger than 1 MiB, which is no configuration"));
     }
-    let mut bytes = Vec::new();
-    Read::take(&mut file, LIMIT_BYTES).read_to_end(&mut bytes)?;
     Ok((bytes, meta))
 }
 
