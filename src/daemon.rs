@@ -1,1 +1,381 @@
-//! The only loop: inputs to the agents, effects to the hands.
+//! The only loop: inputs to the agents, effects to the hands; and the only place that spawns tasks.
+//!
+//! The loop itself never waits for a server, a disk or a receiver. Each agent has a runner that carries out its effects
+//! in order, each channel a courier, each source of wake-ups a watcher. Agents live in the loop and have no locks.
+//! A reload builds everything anew from the ledger, once no step is in flight.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::agent::{Agent, Effect, Input};
+use crate::config::{self, Settings};
+use crate::control::{self, Asked, Request};
+use crate::ledger::Retention;
+use crate::model::event::{Wake, Why};
+use crate::secrets::Salt;
+
+pub mod clock;
+mod courier;
+mod effects;
+mod record;
+mod systemd;
+mod watched;
+mod watchers;
+
+pub use watched::{Dials, Watched};
+
+use clock::Clock;
+use record::Record;
+use watchers::Senses;
+
+/// How long a step in flight may take to end when we stop or reload.
+const DRAIN: Duration = Duration::from_secs(8);
+
+/// How often the ledger is pruned.
+const PRUNE: Duration = Duration::from_secs(3600);
+
+/// The ledger's file within `state_dir`.
+pub const LEDGER: &str = "ledger.db";
+
+/// Why the daemon did not start.
+#[derive(Debug)]
+pub enum DaemonError {
+    StateDir(PathBuf, std::io::Error),
+    Socket(PathBuf, std::io::Error),
+    Signals(std::io::Error),
+}
+
+impl std::fmt::Display for DaemonError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DaemonError::StateDir(path, error) => write!(
+                f,
+                "state_dir {}: {error}; it has to exist and belong to the user that runs relinkd (systemd: StateDirectory=relinkd)",
+                path.display()
+            ),
+            DaemonError::Socket(path, error) => write!(
+                f,
+                "the control socket in run_dir {}: {error} (systemd: RuntimeDirectory=relinkd)",
+                path.display()
+            ),
+            DaemonError::Signals(error) => write!(f, "signals cannot be received: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for DaemonError {}
+
+/// Why the loop came back.
+enum Ended {
+    Stop,
+    Reload(Box<Settings>),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(config_path: &Path, settings: Settings) -> Result<(), DaemonError> {
+    let mut signals = Signals::new().map_err(DaemonError::Signals)?;
+    let mut settings = settings;
+    let socket = control::bind(&settings.agent.run_dir)
+        .map_err(|error| DaemonError::Socket(settings.agent.run_dir.clone(), error))?;
+    let (asked_in, mut asked) = mpsc::channel(16);
+    let control = tokio::spawn(control::serve(socket, asked_in));
+    loop {
+        let daemon = Daemon::assemble(&settings).await?;
+        systemd::ready(&daemon.sentence());
+        match daemon.live(config_path, &mut signals, &mut asked).await {
+            Ended::Stop => break,
+            Ended::Reload(new) => settings = *new,
+        }
+    }
+    control.abort();
+    let _ = std::fs::remove_file(settings.agent.run_dir.join(control::SOCKET));
+    tracing::info!("stopped");
+    Ok(())
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// One life of the assembly: from one set of settings to the next.
+struct Daemon {
+    clock: Clock,
+    agents: Vec<Agent>,
+    /// Where each agent's effects go.
+    runners: Vec<mpsc::UnboundedSender<Effect>>,
+    inputs: mpsc::Receiver<(usize, Input)>,
+    record: Arc<Record>,
+    senses: Senses,
+    runner_tasks: JoinSet<()>,
+    /// Couriers and watchers: cut off at the end, they hold nothing that would be lost.
+    background: JoinSet<()>,
+    said: String,
+}
+
+impl Daemon {
+    async fn assemble(settings: &Settings) -> Result<Daemon, DaemonError> {
+        let clock = Clock::start();
+        let state_dir = &settings.agent.state_dir;
+        let salt = Salt::load_or_create(state_dir).map_err(|error| DaemonError::StateDir(state_dir.clone(), error))?;
+        let retention =
+            Retention { max_age: settings.agent.ledger_retain, max_bytes: settings.agent.ledger_max_size_bytes };
+        let channels: Vec<String> = settings.channels.keys().cloned().collect();
+        let record = Record::new(state_dir.join(LEDGER), retention, channels.clone());
+        let (inputs_in, inputs) = mpsc::channel(1024);
+        let watched = Watched::all(settings, &salt);
+        let mut daemon = Daemon {
+            clock,
+            agents: Vec::new(),
+            runners: Vec::new(),
+            inputs,
+            record: Arc::clone(&record),
+            senses: Senses::new(watched.clone(), clock, inputs_in.clone()),
+            runner_tasks: JoinSet::new(),
+            background: JoinSet::new(),
+            said: String::new(),
+        };
+        for (index, one) in watched.into_iter().enumerate() {
+            let agent = daemon.revive(&one, settings).await;
+            daemon.agents.push(agent);
+            let (effects_in, effects) = mpsc::unbounded_channel();
+            daemon.runners.push(effects_in);
+            let runner = effects::Runner {
+                index,
+                clock,
+                record: Arc::clone(&record),
+                book: daemon.senses.book(index),
+                pulse: daemon.senses.pulse(index),
+                server_log: daemon.senses.server_log(index),
+                watched: one,
+                inputs: inputs_in.clone(),
+            };
+            daemon.runner_tasks.spawn(runner.run(effects));
+        }
+        daemon.senses.refresh().await;
+        for (name, channel) in &settings.channels {
+            daemon.enable(name).await;
+            let courier = courier::Courier {
+                name: name.clone(),
+                channel: crate::notify::Channel::new(channel),
+                record: Arc::clone(&record),
+                clock,
+            };
+            daemon.background.spawn(courier.run());
+        }
+        for index in 0..daemon.agents.len() {
+            daemon.feed(index, Input::Wake(Wake { at: clock.now(), why: Why::Start }));
+        }
+        Ok(daemon)
+    }
+
+    /// An agent that takes up where the ledger ends. Without a ledger it begins anew, and may not act.
+    async fn revive(&self, watched: &Watched, settings: &Settings) -> Agent {
+        let now = self.clock.now();
+        let seed = u64::try_from(now.0).unwrap_or(0) ^ std::process::id() as u64;
+        let identity = watched.identity(&settings.agent.host, seed);
+        let mut agent = Agent::new(identity, settings.policy.clone(), now);
+        let (name, since) = (watched.name.clone(), now.before(Duration::from_secs(86_400)));
+        let history = self.record.on_thread(move |record| record.with(|ledger| ledger.history(&name, since))).await;
+        match history {
+            Ok(entries) => agent.replay(&entries, now),
+            Err(why) => {
+                tracing::error!(replica = watched.name, "the ledger cannot be read: {why}");
+                agent.handle(Input::LedgerFailed(why), now);
+            }
+        }
+        agent
+    }
+
+    /// A restart, or new settings, give a channel another chance that its receiver had switched off.
+    async fn enable(&self, channel: &str) {
+        let name = channel.to_owned();
+        let done = self.record.on_thread(move |record| record.with(|ledger| ledger.enable_channel(&name))).await;
+        if let Err(why) = done {
+            tracing::warn!(channel, "{why}");
+        }
+    }
+
+    async fn live(
+        mut self,
+        config_path: &Path,
+        signals: &mut Signals,
+        asked: &mut mpsc::Receiver<Asked>,
+    ) -> Ended {
+        let mut alive = tokio::time::interval(systemd::watchdog_period().unwrap_or(Duration::from_secs(10)));
+        let mut prune = tokio::time::interval(PRUNE);
+        let mut refresh = tokio::time::interval(Duration::from_secs(10));
+        let ended = loop {
+            self.hand_out();
+            let next = self.agents.iter().filter_map(Agent::poll_timeout).min();
+            let timer = next.map(|at| tokio::time::Instant::from_std(self.clock.instant(at)));
+            tokio::select! {
+                Some((index, input)) = self.inputs.recv() => self.feed(index, input),
+                () = sleep_until(timer) => self.timeouts(),
+                Some(question) = asked.recv() => self.answer(question),
+                _ = alive.tick() => { systemd::alive(); self.say(); }
+                _ = prune.tick() => self.prune(),
+                _ = refresh.tick() => self.senses.refresh().await,
+                _ = signals.term.recv() => break Ended::Stop,
+                _ = signals.int.recv() => break Ended::Stop,
+                _ = signals.hup.recv() => if let Some(settings) = reload(config_path) {
+                    break Ended::Reload(Box::new(settings));
+                },
+            }
+        };
+        if matches!(ended, Ended::Stop) {
+            systemd::stopping();
+        }
+        self.drain().await;
+        ended
+    }
+
+    fn feed(&mut self, index: usize, input: Input) {
+        let now = self.clock.now();
+        if let Some(agent) = self.agents.get_mut(index) {
+            agent.handle(input, now);
+        }
+        self.hand_out();
+        self.say();
+    }
+
+    fn timeouts(&mut self) {
+        let now = self.clock.now();
+        for agent in &mut self.agents {
+            agent.handle_timeout(now);
+        }
+    }
+
+    /// What the agents want done goes to their runners, in order.
+    fn hand_out(&mut self) {
+        for (agent, runner) in self.agents.iter_mut().zip(&self.runners) {
+            while let Some(effect) = agent.poll_effect() {
+                let _ = runner.send(effect);
+            }
+        }
+    }
+
+    fn answer(&mut self, asked: Asked) {
+        let answer = match asked.request {
+            Request::Status => serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "at": self.clock.now().to_string(),
+                "replicas": self.agents.iter().map(Agent::status).collect::<Vec<_>>(),
+                "sentinels": self.senses.sentinels(),
+            }),
+            Request::Look { replica } => {
+                match self.agents.iter().position(|agent| agent.status().replica == replica) {
+                    Some(index) => {
+                        self.feed(index, Input::Wake(Wake { at: self.clock.now(), why: Why::Asked }));
+                        serde_json::json!({ "looked": true })
+                    }
+                    None => serde_json::json!({ "error": format!("no replica {replica:?} is watched here") }),
+                }
+            }
+        };
+        let _ = asked.answer.send(answer);
+    }
+
+    fn prune(&mut self) {
+        let (record, now) = (Arc::clone(&self.record), self.clock.now());
+        self.background.spawn(async move {
+            match record.on_thread(move |record| record.with(|ledger| ledger.prune(now))).await {
+                Ok(pruned) if pruned.incidents > 0 => tracing::info!("the ledger forgot {} incidents", pruned.incidents),
+                Ok(_) => {}
+                Err(why) => tracing::warn!("the ledger could not be pruned: {why}"),
+            }
+        });
+    }
+
+    /// The sentence of the present cycle, for systemd and the log, when it changes.
+    fn say(&mut self) {
+        let sentence = self.sentence();
+        if sentence != self.said {
+            systemd::status(&sentence);
+            tracing::info!("{sentence}");
+            self.said = sentence;
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let all: Vec<_> = self.agents.iter().map(Agent::status).collect();
+        let troubled: Vec<String> = all
+            .iter()
+            .filter(|status| status.incident.is_some() || status.ledger_trouble.is_some())
+            .map(|status| format!("{}: {}", status.replica, status.sentence))
+            .collect();
+        match (troubled.as_slice(), all.as_slice()) {
+            ([], [only]) => format!("{}: {}", only.replica, only.sentence),
+            ([], _) => format!("watching {} instances, all well", all.len()),
+            ([one], _) => one.clone(),
+            ([first, rest @ ..], _) => format!("{first}; and {} more", rest.len()),
+        }
+    }
+
+    /// Lets the step in flight end and its record be made, within a bound; begins nothing new.
+    async fn drain(mut self) {
+        self.background.abort_all();
+        self.senses.stop();
+        for index in 0..self.agents.len() {
+            self.feed(index, Input::Stopping);
+        }
+        let busy = |agents: &[Agent]| agents.iter().any(Agent::is_acting);
+        let bound = tokio::time::sleep(DRAIN);
+        tokio::pin!(bound);
+        while busy(&self.agents) {
+            tokio::select! {
+                Some((index, input)) = self.inputs.recv() => self.feed(index, input),
+                () = &mut bound => {
+                    tracing::warn!("a step did not end in time; the next start finds it interrupted and looks again");
+                    break;
+                }
+            }
+        }
+        self.hand_out();
+        self.runners.clear();
+        self.inputs.close();
+        let _ = tokio::time::timeout(Duration::from_secs(3), async { while self.runner_tasks.join_next().await.is_some() {} }).await;
+    }
+}
+
+async fn sleep_until(timer: Option<tokio::time::Instant>) {
+    match timer {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// New settings, if they are good. Bad ones are told, and the old ones stay.
+fn reload(path: &Path) -> Option<Settings> {
+    systemd::reloading();
+    match config::load(path) {
+        Ok(settings) => {
+            tracing::info!("configuration reloaded from {}", path.display());
+            Some(settings)
+        }
+        Err(problems) => {
+            tracing::error!("the new configuration is refused and the old one stays: {problems}");
+            systemd::ready("the new configuration is refused, the old one stays; see the log");
+            None
+        }
+    }
+}
+
+/// A board that one task writes and others read.
+type Shared<T> = Arc<Mutex<T>>;

@@ -1,0 +1,228 @@
+//! The watchers of all instances: spawned, spawned again when a secret has changed, stopped together.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use tokio::sync::{mpsc, watch as board};
+use tokio::task::JoinSet;
+
+use super::Shared;
+use super::clock::Clock;
+use super::watched::{Dials, Watched, by_group};
+use crate::agent::Input;
+use crate::model::event::Wake;
+use crate::watch::log::{self, LogBook, LogSource, ServerLog};
+use crate::watch::replica::{self, PulseBoard};
+use crate::watch::sentinel::{self, Pace, SentinelBoard};
+
+/// Wake-ups that wait: one is as good as many.
+const PENDING: usize = 4;
+
+pub struct Senses {
+    clock: Clock,
+    inputs: mpsc::Sender<(usize, Input)>,
+    instances: Vec<Instance>,
+    groups: BTreeMap<String, Group>,
+    tasks: JoinSet<()>,
+}
+
+struct Instance {
+    watched: Watched,
+    book: Shared<LogBook>,
+    pulse: Shared<PulseBoard>,
+    server_log: board::Sender<Option<ServerLog>>,
+    /// The dials that the present watchers use.
+    dials: Option<Dials>,
+    tasks: JoinSet<()>,
+}
+
+struct Group {
+    members: Vec<usize>,
+    board: Shared<SentinelBoard>,
+    tasks: JoinSet<()>,
+}
+
+/// One Sentinel as the subscription sees it.
+#[derive(Debug, Serialize)]
+pub struct SentinelState {
+    pub group: String,
+    pub sentinel: String,
+    pub connected_since: Option<String>,
+    pub trouble: Option<String>,
+}
+
+impl Senses {
+    pub fn new(watched: Vec<Watched>, clock: Clock, inputs: mpsc::Sender<(usize, Input)>) -> Senses {
+        let groups = by_group(&watched)
+            .into_iter()
+            .map(|(name, members)| {
+                (name, Group { members, board: Arc::new(Mutex::new(SentinelBoard::default())), tasks: JoinSet::new() })
+            })
+            .collect();
+        let instances = watched.into_iter().map(Instance::new).collect();
+        Senses { clock, inputs, instances, groups, tasks: JoinSet::new() }
+    }
+
+    pub fn book(&self, index: usize) -> Shared<LogBook> {
+        self.instances.get(index).map(|one| Arc::clone(&one.book)).unwrap_or_default()
+    }
+
+    pub fn pulse(&self, index: usize) -> Shared<PulseBoard> {
+        self.instances.get(index).map(|one| Arc::clone(&one.pulse)).unwrap_or_default()
+    }
+
+    pub fn server_log(&self, index: usize) -> board::Sender<Option<ServerLog>> {
+        self.instances.get(index).map_or_else(|| board::channel(None).0, |one| one.server_log.clone())
+    }
+
+    /// Spawns what is not running yet, and anew what dials with a secret that has changed.
+    pub async fn refresh(&mut self) {
+        for index in 0..self.instances.len() {
+            let Some(instance) = self.instances.get_mut(index) else { continue };
+            let dials = instance.watched.dials().await;
+            if instance.dials.as_ref().is_some_and(|known| known.same_secrets(&dials)) {
+                continue;
+            }
+            for problem in &dials.problems {
+                tracing::warn!(replica = instance.watched.name, "{problem}");
+            }
+            instance.dials = Some(dials.clone());
+            self.watch_instance(index, &dials);
+            self.watch_group(index, &dials);
+        }
+    }
+
+    fn watch_instance(&mut self, index: usize, dials: &Dials) {
+        let knocks = self.forward(vec![index]);
+        let clock = self.clock;
+        let now = move || clock.now();
+        let Some(instance) = self.instances.get_mut(index) else { return };
+        instance.tasks.abort_all();
+        let poll = replica::poll(
+            dials.local.clone(),
+            instance.watched.replica.poll,
+            Arc::clone(&instance.pulse),
+            knocks.clone(),
+            now,
+        );
+        instance.tasks.spawn(async move {
+            let _ = poll.await;
+        });
+        let source = instance.watched.replica.log.clone();
+        let told = instance.server_log.subscribe();
+        let book = Arc::clone(&instance.book);
+        instance.tasks.spawn(follow_log(source, told, book, knocks, clock));
+    }
+
+    /// One subscription to each Sentinel of a group, for all its members; the first of them has the dials.
+    fn watch_group(&mut self, index: usize, dials: &Dials) {
+        let Some(name) = self.instances.get(index).and_then(|one| one.watched.group_name().map(str::to_owned)) else {
+            return;
+        };
+        let Some(members) = self.groups.get(&name).map(|group| group.members.clone()) else { return };
+        if members.first() != Some(&index) {
+            return;
+        }
+        let knocks = self.forward(members);
+        let clock = self.clock;
+        let Some(group) = self.groups.get_mut(&name) else { return };
+        group.tasks.abort_all();
+        for dial in &dials.sentinels {
+            let now = move || clock.now();
+            let listen = sentinel::listen(
+                dial.clone(),
+                name.clone(),
+                Pace::default(),
+                Arc::clone(&group.board),
+                knocks.clone(),
+                now,
+            );
+            group.tasks.spawn(async move {
+                let _ = listen.await;
+            });
+        }
+    }
+
+    /// A way for a watcher to wake these agents.
+    fn forward(&mut self, members: Vec<usize>) -> mpsc::Sender<Wake> {
+        let (knocks, mut heard) = mpsc::channel::<Wake>(PENDING);
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            while let Some(wake) = heard.recv().await {
+                tracing::debug!("woken by {:?}", wake.why);
+                for index in &members {
+                    if inputs.send((*index, Input::Wake(wake.clone()))).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        knocks
+    }
+
+    /// Every Sentinel's subscription, for status.
+    pub fn sentinels(&self) -> Vec<SentinelState> {
+        let mut all = Vec::new();
+        for (name, group) in &self.groups {
+            let board = group.board.lock().unwrap_or_else(PoisonError::into_inner);
+            for (endpoint, link) in &board.links {
+                all.push(SentinelState {
+                    group: name.clone(),
+                    sentinel: endpoint.to_string(),
+                    connected_since: link.up_since.map(|at| at.to_string()),
+                    trouble: link.trouble.clone(),
+                });
+            }
+        }
+        all
+    }
+
+    pub fn stop(&mut self) {
+        self.tasks.abort_all();
+        self.instances.iter_mut().for_each(|one| one.tasks.abort_all());
+        self.groups.values_mut().for_each(|group| group.tasks.abort_all());
+    }
+}
+
+impl Instance {
+    fn new(watched: Watched) -> Instance {
+        Instance {
+            watched,
+            book: Arc::default(),
+            pulse: Arc::default(),
+            server_log: board::channel(None).0,
+            dials: None,
+            tasks: JoinSet::new(),
+        }
+    }
+}
+
+/// Follows the log where the server says that it is, and elsewhere when the server says so.
+async fn follow_log(
+    source: LogSource,
+    mut told: board::Receiver<Option<ServerLog>>,
+    book: Shared<LogBook>,
+    knocks: mpsc::Sender<Wake>,
+    clock: Clock,
+) {
+    loop {
+        let server = told.borrow_and_update().clone();
+        if matches!(source, LogSource::Auto) && server.is_none() {
+            if told.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let resolved = log::resolve(&source, server.as_ref());
+        tracing::debug!("following {resolved:?}");
+        let now = move || clock.now();
+        let following = log::follow(resolved, Arc::clone(&book), knocks.clone(), now);
+        tokio::select! {
+            never = following => match never {},
+            changed = told.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
