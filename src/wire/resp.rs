@@ -205,3 +205,6 @@ fn alien(bytes: &[u8], at: usize) -> WireError {
     let begin = String::from_utf8_lossy(begin.get(..SHOWN).unwrap_or(begin));
     WireError::Protocol(format!("it sent {:?}", tame(&begin, SHOWN)))
 }
+
+#[cfg(test)]
+mod tests;
