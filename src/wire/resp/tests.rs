@@ -74,7 +74,7 @@ fn announced_sizes_are_believed_only_so_far() {
     let many = [b"*60000\r\n*60000\r\n".as_slice(), &b":1\r\n".repeat(MAX_ELEMENTS)].concat();
     assert!(matches!(decode(&many), Err(WireError::TooLarge(_))));
     let deep = b"*1\r\n".repeat(MAX_DEPTH + 1);
-    assert!(matches!(decode(&deep), Err(WireError::Protocol(text)) if text.contains("deep")));
+    assert!(matches!(decode(&deep), Err(WireError::Protocol(text)) if text.starts_with("*1")));
     let fitting = [b"*1\r\n".repeat(MAX_DEPTH), b":1\r\n".to_vec()].concat();
     assert!(matches!(decode(&fitting), Ok(Some(_))));
 }
