@@ -84,7 +84,7 @@ pub enum WireError {
         code: String,
         text: String,
     },
-    /// Bytes that are not RESP: what is wrong, with their beginning.
+    /// Bytes that are not RESP: their beginning, tamed.
     Protocol(String),
     /// A reply of at least so many bytes or elements, above what we take.
     TooLarge(usize),
@@ -103,7 +103,7 @@ impl fmt::Display for WireError {
             WireError::NameUnresolved(why) => write!(f, "name not resolved: {why}"),
             WireError::Tls(why) => write!(f, "TLS: {why}"),
             WireError::Denied { text, .. } => write!(f, "not let in: {text}"),
-            WireError::Protocol(what) => write!(f, "not a Redis or Valkey server: {what}"),
+            WireError::Protocol(what) => write!(f, "not a Redis or Valkey server: it sent {what:?}"),
             WireError::TooLarge(size) => write!(f, "reply too large: {size} bytes or elements announced or read"),
             WireError::NotARead(what) => write!(f, "refused to send {what}: not on the list of reading commands"),
         }
