@@ -160,12 +160,12 @@ pub struct Incident {
     pub acted_at: Option<Timestamp>,
     pub diagnose_us: u64,
     pub look_us: u64,
-    /// Messages sent so far; the next one carries this number plus one.
+    /// Messages told so far, which is the number of the last one.
     pub sequence: u32,
     pub told_at: Option<Timestamp>,
 }
 
-/// A message on its way: the incident as it stood, and what is announced.
+/// A message on its way: the incident as it stood when its `Told` entry was taken in, and what is announced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
     pub at: Timestamp,
@@ -175,6 +175,18 @@ pub struct Notice {
     pub incident: Incident,
     /// What a person would run now.
     pub next_steps: Vec<String>,
+}
+
+impl Notice {
+    /// The number of this message within its incident, from 1.
+    pub fn sequence(&self) -> u32 {
+        self.incident.sequence
+    }
+
+    /// The message's name, the same over all channels and retries. It has no `.`, which Standard Webhooks forbids.
+    pub fn key(&self) -> String {
+        format!("{}-{}", self.incident.id, self.sequence())
+    }
 }
 
 impl Incident {
