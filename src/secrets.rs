@@ -1,7 +1,23 @@
 //! Secrets, and the stores that hold them. A [`Secret`] hides itself: it has no `Display`, its `Debug` says only
 //! that it is one, it is wiped on drop, and it leaves through [`Secret::expose`] alone, which `wire`, `act` and
 //! `notify` call at the last moment.
+//!
+//! A [`SecretRef`] names a place; [`fetch`] asks that place now and answers with [`Offer`]s, the newest first.
+//! Invariants: an empty answer is an error and never an offer, and no error, warning or name holds a value or
+//! anything that a program printed. Whether a server accepts an offer is not known here: `act` proves that.
 
+mod credential;
+mod env;
+mod exec;
+mod file;
+mod salt;
+mod value;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -49,9 +65,144 @@ impl std::fmt::Debug for Salt {
     }
 }
 
+/// More than this is no password: 64 KiB.
+const LIMIT_BYTES: usize = 64 * 1024;
+
+/// Where a secret is kept, as the config names it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SecretRef {
+    /// A file that holds the value, or JSON `{"user"?, "password", "previous"?}`.
+    File(PathBuf),
+    /// A systemd credential: a file of this name in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+    /// An environment variable of the daemon.
+    Env(String),
+    /// A program and its arguments, run without a shell; it prints JSON or the value as its first line.
+    Exec(Vec<String>),
+}
+
+impl SecretRef {
+    /// The place in a few words, safe to show: a program's arguments are left out.
+    pub fn source(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretRef::File(path) => write!(f, "file:{}", path.display()),
+            SecretRef::Credential(name) => write!(f, "credential:{name}"),
+            SecretRef::Env(name) => write!(f, "env:{name}"),
+            SecretRef::Exec(argv) => write!(f, "exec:{}", argv.first().map_or("", String::as_str)),
+        }
+    }
+}
+
+/// As [`SecretRef::source`]: people do put tokens on a command line.
+impl fmt::Debug for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretRef({self})")
+    }
+}
+
+impl Serialize for SecretRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// One value that a store holds now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// [`SecretRef::source`] of the place it came from.
+    pub source: String,
+    /// Tells two values of one place apart: a file's time of change, a program's own `version`, else `unknown`.
+    pub version: String,
+    /// The ACL user that the value belongs to, where the store says so.
+    pub user: Option<String>,
+    pub secret: Secret,
+}
+
+/// Why a place gave no secret. Each holds the whole sentence for the reader, and never a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretError {
+    NotFound(String),
+    Denied(String),
+    Empty(String),
+    Malformed(String),
+    TooLarge(String),
+    TimedOut(String),
+    Failed(String),
+}
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretError::NotFound(text)
+            | SecretError::Denied(text)
+            | SecretError::Empty(text)
+            | SecretError::Malformed(text)
+            | SecretError::TooLarge(text)
+            | SecretError::TimedOut(text)
+            | SecretError::Failed(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for SecretError {}
+
+/// How a name is looked up in the environment: handed in, so that tests need not change their own.
+type Lookup<'a> = &'a (dyn Fn(&str) -> Option<OsString> + Sync);
+
+/// Asks the place now. The newest offer stands first; there is at least one.
+///
+/// Files are read in place, without leaving the task: keep them on a local file system.
+pub async fn fetch(reference: &SecretRef) -> Result<Vec<Offer>, SecretError> {
+    fetch_in(reference, &|name| std::env::var_os(name)).await
+}
+
+async fn fetch_in(reference: &SecretRef, lookup: Lookup<'_>) -> Result<Vec<Offer>, SecretError> {
+    let source = reference.source();
+    match reference {
+        SecretRef::File(path) => file::fetch(&source, path),
+        SecretRef::Credential(name) => credential::fetch(&source, name, lookup),
+        SecretRef::Env(name) => env::fetch(&source, name, lookup),
+        SecretRef::Exec(argv) => exec::fetch(&source, argv, lookup).await,
+    }
+}
+
+/// What a careful reader would object to about the place itself. Says nothing when the place cannot be read:
+/// [`fetch`] says that.
+pub fn audit(reference: &SecretRef) -> Vec<String> {
+    let source = reference.source();
+    match reference {
+        SecretRef::File(path) => file::audit(&source, path),
+        SecretRef::Credential(name) => credential::audit(&source, name, &|name| std::env::var_os(name)),
+        SecretRef::Env(_) => Vec::new(),
+        SecretRef::Exec(argv) => exec::audit(&source, argv),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reference_shows_its_place_and_never_an_argument() {
+        let table = [
+            (SecretRef::File("/etc/relinkd/masterauth".into()), "file:/etc/relinkd/masterauth"),
+            (SecretRef::Credential("masterauth".into()), "credential:masterauth"),
+            (SecretRef::Env("MASTERAUTH".into()), "env:MASTERAUTH"),
+            (SecretRef::Exec(vec!["/usr/bin/prog".into(), "--token=canary".into()]), "exec:/usr/bin/prog"),
+            (SecretRef::Exec(vec![]), "exec:"),
+        ];
+        for (reference, source) in table {
+            assert_eq!(reference.source(), source);
+            assert_eq!(format!("{reference:?}"), format!("SecretRef({source})"));
+            assert_eq!(serde_json::to_string(&reference).unwrap(), format!("\"{source}\""));
+        }
+    }
 
     #[test]
     fn a_secret_does_not_print_itself() {
