@@ -39,6 +39,16 @@ impl Phase {
             Phase::Resolved => "resolved",
         }
     }
+
+    /// What one announces who tells of an incident in this phase without a change to tell of, as `show` does.
+    pub const fn announcement(self) -> Announcement {
+        match self {
+            Phase::Open | Phase::Applying | Phase::Verifying => Announcement::Updated,
+            Phase::Proposed => Announcement::Proposed,
+            Phase::Escalated => Announcement::Escalated,
+            Phase::Resolved => Announcement::Resolved,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
