@@ -47,24 +47,24 @@ pub async fn follow<C>(source: Resolved, book: Arc<Mutex<LogBook>>, wake: Sender
 where
     C: Fn() -> Timestamp + Clone,
 {
-    let mut reader = Reader { book, wake, clock };
+    let mut follower = Follower { book, wake, clock };
     let why = match source {
-        Resolved::File(path) => return reader.file(path).await,
-        Resolved::Journal(unit) => return reader.journal("journalctl", &unit).await,
+        Resolved::File(path) => return follower.file(path).await,
+        Resolved::Journal(unit) => return follower.journal("journalctl", &unit).await,
         Resolved::Nothing(why) => Missing::Unsupported(why),
         Resolved::Off => Missing::NotAsked,
     };
-    locked(&reader.book).lost(why);
+    locked(&follower.book).lost(why);
     std::future::pending().await
 }
 
-struct Reader<C> {
+struct Follower<C> {
     book: Arc<Mutex<LogBook>>,
     wake: Sender<Wake>,
     clock: C,
 }
 
-impl<C: Fn() -> Timestamp> Reader<C> {
+impl<C: Fn() -> Timestamp> Follower<C> {
     async fn file(&mut self, path: PathBuf) -> Infallible {
         locked(&self.book).name(format!("file:{}", path.display()));
         let mut file = file::LogFile::new(path, BYTES_PER_S);
