@@ -132,7 +132,7 @@ impl<C: Fn() -> Timestamp> Follower<C> {
         let mut last = Instant::now();
         let mut quiet_until = last;
         let mut telling = false;
-        // The first entries may be long in coming: an idle server's journal is read as soon as its reader runs.
+        // The first entries may be long in coming: an idle server's journal is read as soon as journalctl runs.
         locked(&self.book).read((self.clock)(), 0, false);
         loop {
             tokio::select! {

@@ -14,7 +14,7 @@ fn data(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Each sample is a real server's log, one line of each wording, behind the kind that a follower gave it.
+/// Each sample is a real server's log, one line of each wording, behind the kind that a person gave it.
 #[test]
 fn every_sampled_line_is_of_the_kind_beside_it() {
     for server in ["redis-7.0.15", "redis-8.2.3", "valkey-8.1.8", "valkey-9.1.2-logfmt", "from-source"] {
