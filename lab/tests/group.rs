@@ -1,0 +1,123 @@
+//! A group comes up whole, breaks as told, heals, and is gone without a trace.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use lab::{Group, Kind, fault};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_group_comes_up_whole_and_goes_away_without_a_trace() {
+    for kind in Kind::ALL {
+        let Some(kind) = lab::require(kind) else { continue };
+        let start = Instant::now();
+        let group = Group::builder(kind).replicas(2).sentinels(3).password("sec\"ret one").start().unwrap();
+        println!("{kind}: up in {:?}", start.elapsed());
+        assert_eq!(group.current_primary().unwrap().address(), group.primary().address());
+        assert_eq!(group.replica(1).role_state().as_deref(), Some("connected"));
+        let pids: Vec<u32> = group.nodes().iter().chain(group.sentinels()).filter_map(lab::Server::pid).collect();
+        assert_eq!(pids.len(), 6);
+        let dir = group.dir().to_owned();
+        let start = Instant::now();
+        drop(group);
+        println!("{kind}: gone in {:?}", start.elapsed());
+        assert!(!dir.exists());
+        for pid in pids {
+            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} still runs");
+        }
+    }
+}
+
+#[test]
+fn rotating_the_primarys_password_breaks_the_link_with_wrongpass_until_undone() {
+    for kind in [Kind::Redis70, Kind::Valkey80] {
+        let Some(kind) = lab::require(kind) else { continue };
+        let group = Group::builder(kind).replicas(1).password("old").start().unwrap();
+        let rotated = fault::rotate_password(group.primary(), "new").unwrap();
+        assert!(group.replica(0).wait_log("WRONGPASS", PATIENCE).is_some());
+        assert!(group.replica(0).wait_link_down(PATIENCE).is_some());
+        rotated.undo().unwrap();
+        assert!(group.replica(0).wait_link_up(PATIENCE).is_some());
+        assert_eq!(group.primary().sync_full(), Some(1), "a partial resync was enough");
+    }
+}
+
+#[test]
+fn a_user_loses_and_regains_psync() {
+    let Some(kind) = lab::require(Kind::Valkey80) else { return };
+    let group = Group::builder(kind).replicas(1).acl_user("repl", "pw").start().unwrap();
+    let denied = fault::user_without(group.primary(), "repl", "psync").unwrap();
+    assert!(group.replica(0).wait_log("NOPERM", PATIENCE).is_some());
+    denied.undo().unwrap();
+    assert!(group.replica(0).wait_link_up(PATIENCE).is_some());
+    let deleted = fault::user_deleted(group.primary(), "repl").unwrap();
+    assert!(group.replica(0).wait_log("WRONGPASS", PATIENCE).is_some());
+    deleted.undo().unwrap();
+    assert!(group.replica(0).wait_link_up(PATIENCE).is_some());
+}
+
+#[test]
+fn faults_of_a_resync_and_of_the_process_come_and_go() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    let mut group = Group::builder(kind).replicas(1).start().unwrap();
+    let (primary, replica) = (group.primary().clone(), group.replica(0).clone());
+
+    let before = primary.sync_full().unwrap();
+    let shrunk = fault::outrun_backlog(&primary, &replica).unwrap();
+    assert!(primary.wait_until(|server| server.sync_full() == Some(before + 1), PATIENCE).is_some());
+    shrunk.undo().unwrap();
+    assert_eq!(primary.query::<Vec<String>>(&["CONFIG", "GET", "repl-backlog-size"]).unwrap()[1], "1048576");
+    assert!(replica.wait_link_up(PATIENCE).is_some());
+
+    let strict = fault::tiny_output_buffer(&primary).unwrap();
+    primary.write(1, 8 << 20).unwrap();
+    assert!(primary.wait_log("overcoming of output buffer limits", PATIENCE).is_some());
+    strict.undo().unwrap();
+
+    let astray = fault::wrong_primary(&replica, "127.0.0.1", 1).unwrap();
+    assert!(replica.wait_log("Connection refused", PATIENCE).is_some());
+    astray.undo().unwrap();
+    assert!(replica.wait_link_up(PATIENCE).is_some());
+
+    let impatient = fault::timeout_below_ping(&primary, &replica).unwrap();
+    assert!(replica.wait_log("MASTER timeout", PATIENCE).is_some());
+    impatient.undo().unwrap();
+
+    let killed = fault::kill(&primary);
+    assert!(replica.wait_link_down(PATIENCE).is_some());
+    killed.undo().unwrap();
+    assert!(replica.wait_link_up(PATIENCE).is_some());
+
+    let another = group.add_replica(&[("replica-priority", "0")]).unwrap();
+    assert!(another.wait_link_up(PATIENCE).is_some());
+    assert_eq!(another.info("replication", "slave_priority").as_deref(), Some("0"));
+    another.terminate().unwrap();
+    assert_eq!(another.pid(), None);
+    another.restart().unwrap();
+    assert!(another.wait_link_up(PATIENCE).is_some());
+}
+
+#[test]
+fn a_small_disk_fills_and_is_freed() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    if lab::require_namespaces().is_none() {
+        return;
+    }
+    let group = Group::builder(kind)
+        .replicas(1)
+        .small_disk(lab::Node::Primary, 512)
+        .config("repl-diskless-sync", "no")
+        .start()
+        .unwrap();
+    let full = group.primary().disk().unwrap().fill().unwrap();
+    let _ = group.primary().run(&["BGSAVE"]).unwrap();
+    assert!(group.primary().wait_log("No space left on device", PATIENCE).is_some());
+    full.undo().unwrap();
+    let _ = group.primary().run(&["SAVE"]).unwrap();
+    let mount = group.primary().data_dir().to_owned();
+    drop(group);
+    let mounts = Command::new("mount").output().unwrap().stdout;
+    assert!(!String::from_utf8_lossy(&mounts).contains(mount.to_str().unwrap()));
+}
