@@ -18,6 +18,7 @@
 //! rotated.undo().unwrap();
 //! ```
 
+mod agent;
 mod disk;
 mod group;
 mod kind;
@@ -25,16 +26,20 @@ mod link;
 mod namespace;
 mod port;
 mod process;
+mod receiver;
 mod sentinel;
 mod server;
 pub mod fault;
 pub mod sweep;
 
+pub use agent::Agent;
 pub use disk::SmallDisk;
 pub use fault::Fault;
 pub use group::{Builder, Group, Node};
 pub use kind::{Binaries, Kind, require, require_namespaces};
 pub use namespace::{Host, namespaces_available};
+pub use receiver::{Answer, Receiver, Request};
+pub use rustix::process::Signal;
 pub use sentinel::GROUP_NAME;
 pub use server::Server;
 pub use sweep::Place;

@@ -141,10 +141,10 @@ impl Host {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let table = format!("fault{}", COUNT.fetch_add(1, Ordering::Relaxed));
         self.nft(&format!(
-            "table inet {table} {{ chain input {{ type filter hook input priority 0; policy accept; {rule}; }} }}"
+            "table inet {table} {{\nchain input {{\ntype filter hook input priority 0\n{rule}\n}}\n}}\n"
         ))?;
         let host = self.clone();
-        Ok(Fault::new(format!("at {self}: {rule}"), move || host.nft(&format!("delete table inet {table}"))))
+        Ok(Fault::new(format!("at {self}: {rule}"), move || host.nft(&format!("delete table inet {table}\n"))))
     }
 
     /// Runs `work` on a thread that has entered this host's network. Sockets made there stay there, so a listener

@@ -113,7 +113,9 @@ fn a_small_disk_fills_and_is_freed() {
         .unwrap();
     let full = group.primary().disk().unwrap().fill().unwrap();
     let _ = group.primary().run(&["BGSAVE"]).unwrap();
-    assert!(group.primary().wait_log("No space left on device", PATIENCE).is_some());
+    let failed = |server: &lab::Server| server.info("persistence", "rdb_last_bgsave_status").as_deref() == Some("err");
+    assert!(group.primary().wait_until(failed, PATIENCE).is_some());
+    assert!(group.primary().log_text().contains("No space left on device"));
     full.undo().unwrap();
     let _ = group.primary().run(&["SAVE"]).unwrap();
     let mount = group.primary().data_dir().to_owned();
