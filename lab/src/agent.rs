@@ -7,7 +7,7 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io::{Error, Result, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -78,8 +78,8 @@ impl Agent {
         let mut command = Wrapping { host: self.host.as_ref(), limits: &[] }.command(&self.program);
         command.arg("run").arg("--config").arg(self.config_path());
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
-        command.current_dir(self.dir()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.process = Some(Process::start(command)?);
+        command.stdout(log.try_clone()?).stderr(log);
+        self.process = Some(Process::start(command, self.dir())?);
         Ok(())
     }
 

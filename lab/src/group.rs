@@ -15,6 +15,10 @@ use crate::server::{Duty, Server, Spec};
 use crate::sweep::Place;
 
 const WHOLE: Duration = Duration::from_secs(30);
+/// While they find each other, Sentinels say hello and look around more often: a group is whole after 0.3 s instead of
+/// 2.2 s. Then they go on as the server would (sentinel.c: 2 s and 10 s).
+const HURRIED: [(&str, &str); 2] = [("publish-period", "100"), ("info-period", "100")];
+const SERVER_DEFAULTS: [(&str, &str); 2] = [("publish-period", "2000"), ("info-period", "10000")];
 /// The default user's password where only an ACL user was asked for.
 const ADMIN_PASSWORD: &str = "lab-admin";
 
@@ -122,7 +126,9 @@ impl Builder {
         for number in 0..wanted.1 {
             group.launch_sentinel(number)?;
         }
+        group.hurry_sentinels(HURRIED)?;
         group.wait_whole()?;
+        group.hurry_sentinels(SERVER_DEFAULTS)?;
         Ok(group)
     }
 }
@@ -281,6 +287,15 @@ impl Group {
                     "the link of {} is not up after {WHOLE:?}:\n{log}",
                     replica.address()
                 )));
+            }
+        }
+        Ok(())
+    }
+
+    fn hurry_sentinels(&self, periods: [(&str, &str); 2]) -> Result<()> {
+        for sentinel in &self.sentinels {
+            for (period, ms) in periods {
+                sentinel.run(&["SENTINEL", "DEBUG", period, ms]).map_err(Error::other)?;
             }
         }
         Ok(())

@@ -8,8 +8,8 @@ use std::time::Duration;
 use lab::{Group, Kind, Receiver, Server};
 
 const USAGE: &str = "\
-usage: lab up [--kind KIND] [--replicas N] [--sentinels N] [--password WORD] [--namespaces]
-           start a group, print its addresses, and end it on Enter or Ctrl-C
+usage: lab up [--kind KIND] [--replicas N] [--sentinels N] [--auth] [--namespaces]
+           start a group, print its addresses, and end it on Enter or Ctrl-C; with --auth its password is lab
        lab receiver ADDRESS
            print each JSON message that is posted to ADDRESS, such as 127.0.0.1:9000, one a line
        lab sweep
@@ -42,26 +42,22 @@ fn main() -> ExitCode {
 fn up(options: &[&str]) -> Result<(), String> {
     let mut kind = Kind::Redis70;
     let (mut replicas, mut sentinels) = (2, 3);
-    let mut password = None;
-    let mut namespaces = false;
+    let (mut auth, mut namespaces) = (false, false);
     let mut words = options.iter();
     while let Some(option) = words.next() {
-        if *option == "--namespaces" {
-            namespaces = true;
-            continue;
-        }
-        let value = words.next().ok_or(USAGE)?;
+        let mut value = || words.next().copied().ok_or(USAGE);
         match *option {
-            "--kind" => kind = Kind::from_code(value).ok_or(USAGE)?,
-            "--replicas" => replicas = value.parse().map_err(|_| USAGE)?,
-            "--sentinels" => sentinels = value.parse().map_err(|_| USAGE)?,
-            "--password" => password = Some(*value),
+            "--auth" => auth = true,
+            "--namespaces" => namespaces = true,
+            "--kind" => kind = Kind::from_code(value()?).ok_or(USAGE)?,
+            "--replicas" => replicas = value()?.parse().map_err(|_| USAGE)?,
+            "--sentinels" => sentinels = value()?.parse().map_err(|_| USAGE)?,
             _ => return Err(USAGE.to_owned()),
         }
     }
     let mut builder = Group::builder(kind).replicas(replicas).sentinels(sentinels).namespaces(namespaces);
-    if let Some(password) = password {
-        builder = builder.password(password);
+    if auth {
+        builder = builder.password("lab");
     }
     let group = builder.start().map_err(|error| error.to_string())?;
     print(&describe(&group))?;

@@ -6,8 +6,10 @@
 //! child's pid is the server's own.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{Error, Result};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
@@ -56,10 +58,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command`, which should come from [`Wrapping::command`], in a process group of its own: a Ctrl-C at
-    /// the terminal is for the lab, not for its servers.
-    pub(crate) fn start(mut command: Command) -> Result<Process> {
-        command.process_group(0);
+    /// Starts `command`, which should come from [`Wrapping::command`], in the lab's directory `dir` and in a process
+    /// group of its own: a Ctrl-C at the terminal is for the lab, not for its servers. Its standard input is an empty
+    /// file in `dir`: that is how `clear.sh` knows the lab's processes.
+    pub(crate) fn start(mut command: Command, dir: &Path) -> Result<Process> {
+        let stdin = dir.join("stdin");
+        File::create(&stdin)?;
+        command.process_group(0).current_dir(dir).stdin(File::open(&stdin)?);
         let (reply, started) = channel();
         spawner().send((command, reply)).map_err(|_| Error::other("the spawning thread is gone"))?;
         let child = started.recv().map_err(|_| Error::other("the spawning thread is gone"))??;

@@ -253,8 +253,8 @@ impl Inner {
         if self.duty == Duty::Sentinel {
             command.arg("--sentinel");
         }
-        command.current_dir(&self.dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut process = Process::start(command)?;
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut process = Process::start(command, &self.dir)?;
         let mut ended = None;
         let up = poll(START, || {
             ended = process.ended();

@@ -23,7 +23,7 @@ const CLEAR: &str = include_str!("clear.sh");
 const PREFIX: &str = "relinkd-lab-";
 
 /// A private directory, and a prefix for the namespaces that go with it. Removed on drop, with every process that
-/// still runs in the directory and every mount below it.
+/// the lab started there and every mount below it.
 #[derive(Debug)]
 pub struct Place {
     dir: PathBuf,

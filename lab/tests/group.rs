@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::{Group, Kind, fault};
+use lab::{Group, Kind, Node, fault};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -100,6 +100,25 @@ fn faults_of_a_resync_and_of_the_process_come_and_go() {
 }
 
 #[test]
+fn sentinels_fail_over_a_group_that_logs_in_by_acl_users() {
+    for kind in [Kind::Redis70, Kind::Valkey80] {
+        let Some(kind) = lab::require(kind) else { continue };
+        let group = Group::builder(kind).replicas(2).sentinels(3).acl_user("repl", "pw").start().unwrap();
+        let _killed = fault::kill(group.primary());
+        let first = group.primary().address();
+        let moved = |_: &lab::Server| group.current_primary().is_some_and(|primary| primary.address() != first);
+        assert!(group.sentinel(0).wait_until(moved, PATIENCE).is_some());
+        let primary = group.current_primary().unwrap();
+        let other = if primary.address() == group.replica(0).address() { group.replica(1) } else { group.replica(0) };
+        let follows = |server: &lab::Server| {
+            let port = server.info("replication", "master_port");
+            port == Some(primary.endpoint().1.to_string()) && server.is_link_up()
+        };
+        assert!(other.wait_until(follows, PATIENCE).is_some());
+    }
+}
+
+#[test]
 fn a_small_disk_fills_and_is_freed() {
     let Some(kind) = lab::require(Kind::Redis70) else { return };
     if lab::require_namespaces().is_none() {
@@ -107,10 +126,15 @@ fn a_small_disk_fills_and_is_freed() {
     }
     let group = Group::builder(kind)
         .replicas(1)
-        .small_disk(lab::Node::Primary, 512)
+        .small_disk(Node::Primary, 512)
+        .limit(Node::Replica(0), "--nofile=256")
+        .config_of(Node::Replica(0), "replica-priority", "7")
         .config("repl-diskless-sync", "no")
         .start()
         .unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", group.replica(0).pid().unwrap())).unwrap();
+    assert!(limits.contains("Max open files            256"), "{limits}");
+    assert_eq!(group.replica(0).info("replication", "slave_priority").as_deref(), Some("7"));
     let full = group.primary().disk().unwrap().fill().unwrap();
     let _ = group.primary().run(&["BGSAVE"]).unwrap();
     let failed = |server: &lab::Server| server.info("persistence", "rdb_last_bgsave_status").as_deref() == Some("err");
