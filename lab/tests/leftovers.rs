@@ -45,11 +45,15 @@ fn traces(owner: &str) -> Vec<String> {
 }
 
 fn assert_gone(owner: &str) {
+    wait_for_none(|| traces(owner));
+}
+
+fn wait_for_none(left: impl Fn() -> Vec<String>) {
     let end = Instant::now() + PATIENCE;
-    while !traces(owner).is_empty() && Instant::now() < end {
+    while !left().is_empty() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(traces(owner), Vec::<String>::new());
+    assert_eq!(left(), Vec::<String>::new());
 }
 
 fn signal(child: &Child, name: &str) {
@@ -87,6 +91,7 @@ fn the_next_sweep_removes_what_even_the_keeper_could_not() {
     assert_eq!(keepers, 1);
     signal(&child, "-KILL");
     child.wait().unwrap();
+    wait_for_none(|| traces(&owner).into_iter().filter(|trace| trace.starts_with("process")).collect());
     lab::sweep::sweep().unwrap();
     assert_gone(&owner);
 }
