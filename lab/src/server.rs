@@ -25,6 +25,8 @@ use crate::process::{Process, Wrapping, poll};
 const START: Duration = Duration::from_secs(15);
 const STOP: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(2);
+/// A stranger may take a port between its choice and its use.
+const PORT_ATTEMPTS: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Duty {
@@ -84,12 +86,13 @@ impl Server {
             process: Mutex::new(None),
             _reservation: None,
         };
+        let mut attempts = 0;
         loop {
+            attempts += 1;
             server.choose_port()?;
             server.write_conf(&spec.lines)?;
-            let started = server.start();
-            let Err(error) = started else { return Ok(Server(Arc::new(server))) };
-            if !server.log_text().contains("Address already in use") {
+            let Err(error) = server.start() else { return Ok(Server(Arc::new(server))) };
+            if attempts == PORT_ATTEMPTS || !server.log_text().contains("Address already in use") {
                 return Err(error);
             }
             fs::remove_file(server.log_path())?;
