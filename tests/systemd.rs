@@ -11,7 +11,8 @@ fn runs_as_its_unit_under_a_real_systemd() {
         && !in_ci
     {
         // Not eprintln!, which the test harness keeps to itself when a test passes.
-        writeln!(std::io::stderr(), "SKIPPED: runs_as_its_unit_under_a_real_systemd: {reason}").expect("stderr is open");
+        writeln!(std::io::stderr(), "SKIPPED: runs_as_its_unit_under_a_real_systemd: {reason}")
+            .expect("stderr is open");
         return;
     }
     let status = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/systemd/run"))
