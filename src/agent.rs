@@ -143,6 +143,11 @@ impl Agent {
         }
     }
 
+    /// A plan is in flight.
+    pub fn is_acting(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     pub fn incidents(&self) -> &Incidents {
         &self.incidents
     }

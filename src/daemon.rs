@@ -17,6 +17,7 @@ use crate::config::{self, Settings};
 use crate::control::{self, Asked, Request};
 use crate::ledger::Retention;
 use crate::model::event::{Wake, Why};
+use crate::notify::Channel;
 use crate::secrets::Salt;
 
 pub mod clock;
@@ -168,12 +169,12 @@ impl Daemon {
             };
             daemon.runner_tasks.spawn(runner.run(effects));
         }
-        daemon.senses.refresh().await;
+        daemon.senses.refresh();
         for (name, channel) in &settings.channels {
             daemon.enable(name).await;
             let courier = courier::Courier {
                 name: name.clone(),
-                channel: crate::notify::Channel::new(channel),
+                channel: Channel::new(channel.clone()),
                 record: Arc::clone(&record),
                 clock,
             };
@@ -231,7 +232,8 @@ impl Daemon {
                 Some(question) = asked.recv() => self.answer(question),
                 _ = alive.tick() => { systemd::alive(); self.say(); }
                 _ = prune.tick() => self.prune(),
-                _ = refresh.tick() => self.senses.refresh().await,
+                _ = refresh.tick() => self.senses.refresh(),
+                Some((index, dials)) = self.senses.fetched() => self.senses.adopt(index, dials),
                 _ = signals.term.recv() => break Ended::Stop,
                 _ = signals.int.recv() => break Ended::Stop,
                 _ = signals.hup.recv() => if let Some(settings) = reload(config_path) {

@@ -34,6 +34,12 @@ pub struct ChannelSettings {
     pub timeout: Duration,
 }
 
+impl ChannelSettings {
+    pub fn of(kind: ChannelKind) -> Self {
+        ChannelSettings { kind, timeout: Duration::from_secs(10) }
+    }
+}
+
 /// Where a channel leads. The URLs are secrets: who knows one can post.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -11,7 +11,7 @@ use super::problem::{Place, Report};
 use super::raw::{Node, Table, Value};
 use super::section::Section;
 use super::{
-    AgentSettings, ChannelKind, ChannelSettings, GroupSettings, LogFormat, LogLevel, Observer, ReplicaSettings,
+    AgentSettings, GroupSettings, LogFormat, LogLevel, Observer, ReplicaSettings,
     Settings,
 };
 use crate::decide::{Mode, Persist, Policy, RemedyPolicy};

@@ -110,7 +110,7 @@ impl Runner {
         let log = self.book.lock().unwrap_or_else(PoisonError::into_inner).reading(now());
         let ask = Ask { candidates: &offers, store, log, clock: &now, deadline: collect::DEADLINE, probe_upstream: deep };
         let mut evidence = collect::look(&self.watched.target(&dials), ask).await;
-        evidence.trend.last_up = self.pulse.lock().unwrap_or_else(PoisonError::into_inner).last_up();
+        evidence.trend.last_up = self.pulse.lock().unwrap_or_else(PoisonError::into_inner).last_up;
         self.note_log(&evidence);
         self.send(Input::Looked(Box::new(evidence))).await;
     }

@@ -13,6 +13,11 @@ use crate::model::incident::Notice;
 /// How many deliveries one look at the outbox returns at most; the rest follow at the next.
 const BATCH: i64 = 64;
 
+/// Keeps the order within an incident: a later message waits for the earlier one on the same channel.
+const FIRST_OF_ITS_INCIDENT: &str = "d.state = 'waiting' AND NOT EXISTS (
+    SELECT 1 FROM delivery e JOIN notice m ON m.id = e.notice
+    WHERE e.state = 'waiting' AND e.channel = d.channel AND e.id < d.id AND m.incident = n.incident)";
+
 /// A message that is due on one channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
@@ -55,10 +60,10 @@ pub(super) fn put(transaction: &Transaction<'_>, notice: &Notice, channels: &[St
 }
 
 impl Ledger {
-    /// The deliveries that are due, oldest first, at most one for each incident and channel. A stored message that
+    /// The deliveries that are due on a channel, oldest first, at most one for each incident. A stored message that
     /// cannot be read is given up here, so that it does not hold back those after it.
-    pub fn due(&mut self, now: Timestamp) -> Result<Vec<Delivery>, LedgerError> {
-        let rows = self.waiting(now).map_err(|error| self.sorted(error))?;
+    pub fn due(&mut self, channel: &str, now: Timestamp) -> Result<Vec<Delivery>, LedgerError> {
+        let rows = self.waiting(channel, now).map_err(|error| self.sorted(error))?;
         let mut due = Vec::with_capacity(rows.len());
         for Waiting { id, channel, attempts, notice, body } in rows {
             match serde_json::from_str::<Notice>(&body) {
@@ -72,16 +77,13 @@ impl Ledger {
         Ok(due)
     }
 
-    fn waiting(&self, now: Timestamp) -> rusqlite::Result<Vec<Waiting>> {
-        let mut statement = self.connection.prepare(
+    fn waiting(&self, channel: &str, now: Timestamp) -> rusqlite::Result<Vec<Waiting>> {
+        let mut statement = self.connection.prepare(&format!(
             "SELECT d.id, d.channel, d.attempts, n.id, n.body
              FROM delivery d JOIN notice n ON n.id = d.notice
-             WHERE d.state = 'waiting' AND d.due_at <= ?1 AND NOT EXISTS (
-                 SELECT 1 FROM delivery e JOIN notice m ON m.id = e.notice
-                 WHERE e.state = 'waiting' AND e.channel = d.channel AND e.id < d.id AND m.incident = n.incident)
-             ORDER BY d.id LIMIT ?2",
-        )?;
-        let rows = statement.query_map(params![now.0, BATCH], |row| {
+             WHERE d.channel = ?1 AND {FIRST_OF_ITS_INCIDENT} AND d.due_at <= ?2 ORDER BY d.id LIMIT ?3",
+        ))?;
+        let rows = statement.query_map(params![channel, now.0, BATCH], |row| {
             Ok(Waiting {
                 id: row.get(0)?,
                 channel: row.get(1)?,
@@ -93,10 +95,15 @@ impl Ledger {
         rows.collect()
     }
 
-    /// The moment at which the next delivery falls due, whatever holds it back now; none when nothing waits.
-    pub fn next_due(&self) -> Result<Option<Timestamp>, LedgerError> {
+    /// The moment at which the next delivery on a channel falls due; none when nothing waits. One that waits for an
+    /// earlier message of its incident does not count: it falls due when that one is done.
+    pub fn next_due(&self, channel: &str) -> Result<Option<Timestamp>, LedgerError> {
+        let query = format!(
+            "SELECT min(d.due_at) FROM delivery d JOIN notice n ON n.id = d.notice
+             WHERE d.channel = ?1 AND {FIRST_OF_ITS_INCIDENT}"
+        );
         self.connection
-            .query_row("SELECT min(due_at) FROM delivery WHERE state = 'waiting'", [], |row| row.get(0))
+            .query_row(&query, [channel], |row| row.get(0))
             .map(|at: Option<i64>| at.map(Timestamp))
             .map_err(|error| self.sorted(error))
     }
