@@ -13,6 +13,12 @@ use crate::model::incident::Notice;
 /// How many deliveries one look at the outbox returns at most; the rest follow at the next.
 const BATCH: i64 = 64;
 
+/// A delivery `d` of a notice `n` that no earlier one of its incident and channel holds back.
+const NEXT: &str = "FROM delivery d JOIN notice n ON n.id = d.notice
+     WHERE d.state = 'waiting' AND NOT EXISTS (
+         SELECT 1 FROM delivery e JOIN notice m ON m.id = e.notice
+         WHERE e.state = 'waiting' AND e.channel = d.channel AND e.id < d.id AND m.incident = n.incident)";
+
 /// A message that is due on one channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
@@ -73,14 +79,9 @@ impl Ledger {
     }
 
     fn waiting(&self, now: Timestamp) -> rusqlite::Result<Vec<Waiting>> {
-        let mut statement = self.connection.prepare(
-            "SELECT d.id, d.channel, d.attempts, n.id, n.body
-             FROM delivery d JOIN notice n ON n.id = d.notice
-             WHERE d.state = 'waiting' AND d.due_at <= ?1 AND NOT EXISTS (
-                 SELECT 1 FROM delivery e JOIN notice m ON m.id = e.notice
-                 WHERE e.state = 'waiting' AND e.channel = d.channel AND e.id < d.id AND m.incident = n.incident)
-             ORDER BY d.id LIMIT ?2",
-        )?;
+        let mut statement = self.connection.prepare(&format!(
+            "SELECT d.id, d.channel, d.attempts, n.id, n.body {NEXT} AND d.due_at <= ?1 ORDER BY d.id LIMIT ?2"
+        ))?;
         let rows = statement.query_map(params![now.0, BATCH], |row| {
             Ok(Waiting {
                 id: row.get(0)?,
@@ -93,10 +94,10 @@ impl Ledger {
         rows.collect()
     }
 
-    /// The moment at which the next delivery falls due, whatever holds it back now; none when nothing waits.
+    /// The moment at which [`Ledger::due`] has something next; none when nothing waits.
     pub fn next_due(&self) -> Result<Option<Timestamp>, LedgerError> {
         self.connection
-            .query_row("SELECT min(due_at) FROM delivery WHERE state = 'waiting'", [], |row| row.get(0))
+            .query_row(&format!("SELECT min(d.due_at) {NEXT}"), [], |row| row.get(0))
             .map(|at: Option<i64>| at.map(Timestamp))
             .map_err(|error| self.sorted(error))
     }
