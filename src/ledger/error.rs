@@ -73,12 +73,14 @@ impl fmt::Display for LedgerError {
                 path.display()
             ),
             LedgerError::Corrupt { path, why } => {
-                let path = path.display();
+                let dir = path.parent().unwrap_or(Path::new("/")).display();
+                let name = path.file_name().unwrap_or_default().display();
                 write!(
                     f,
-                    "the ledger {path} is damaged ({why}); stop relinkd, then move it aside with: \
-                     for f in {path}*; do mv \"$f\" \"$f.damaged\"; done. relinkd starts a new one; the old one can be \
-                     salvaged with: sqlite3 {path}.damaged .recover"
+                    "the ledger {} is damaged ({why}); stop relinkd, then move it aside with: \
+                     cd '{dir}' && mkdir damaged && mv {name}* damaged/. relinkd starts a new one; what is left of the \
+                     old one is read with: sqlite3 damaged/{name} .recover",
+                    path.display()
                 )
             }
             LedgerError::NewerSchema { path, found, known } => write!(

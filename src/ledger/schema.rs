@@ -207,3 +207,25 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.pragma_update(None, "user_version", KNOWN)?;
     transaction.commit()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_synced_logged_ahead_and_space_can_be_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        // The second opening finds the file as it would find that of an earlier run.
+        for _ in 0..2 {
+            let connection = open(&path).unwrap();
+            let pragma =
+                |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
+            let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+            assert_eq!(mode, "wal");
+            // 2 is FULL of the one, and INCREMENTAL of the other.
+            assert_eq!((pragma("synchronous"), pragma("auto_vacuum")), (2, 2));
+            assert_eq!((pragma("foreign_keys"), pragma("user_version")), (1, KNOWN));
+        }
+    }
+}
