@@ -148,6 +148,11 @@ impl Agent {
         self.in_flight.is_some()
     }
 
+    /// A look was asked for and has not come back.
+    pub fn is_looking(&self) -> bool {
+        self.looking
+    }
+
     pub fn incidents(&self) -> &Incidents {
         &self.incidents
     }
@@ -514,6 +519,14 @@ impl Agent {
         let random = (u128::from(mix(self.ids_made * 2)) << 64) | u128::from(mix(self.ids_made * 2 + 1));
         IncidentId::from_parts(now, random)
     }
+}
+
+/// Judges a look for which nobody remembers anything: a look by hand.
+pub fn first_look(evidence: &mut Evidence) -> Diagnosis {
+    let mut memory = Memory::default();
+    memory.before_judging(evidence);
+    evidence.trend = memory.trend();
+    diagnose(evidence)
 }
 
 fn micros(span: Duration) -> u64 {

@@ -12,6 +12,7 @@ mod diagnose;
 mod explain;
 mod heal;
 mod history;
+mod once;
 mod paint;
 mod run;
 mod status;

@@ -135,6 +135,8 @@ pub fn test_notice(host: &str, now: Timestamp) -> Notice {
         look_us: 0,
         sequence: 1,
         told_at: Some(now),
+        told_cause: None,
+        told_phase: None,
     };
     Notice { at: now, host: host.to_owned(), event: Announcement::Resolved, incident, next_steps: Vec::new() }
 }

@@ -122,7 +122,7 @@ fn fresh(retention: Retention) -> (tempfile::TempDir, PathBuf, Ledger) {
 }
 
 fn keys(ledger: &mut Ledger, ms: i64) -> Vec<String> {
-    let due = ledger.due(at(ms)).unwrap();
+    let due: Vec<_> = ["ops", "hook"].iter().flat_map(|channel| ledger.due(channel, at(ms)).unwrap()).collect();
     due.iter().map(|delivery| format!("{} {}", delivery.channel, delivery.sequence_key)).collect()
 }
 
@@ -223,18 +223,18 @@ fn a_message_waits_for_the_earlier_one_of_its_incident_and_channel_only() {
     tell(&mut ledger, "01A", 0, 1, &["ops", "hook"]);
     tell(&mut ledger, "01A", 10, 2, &["ops", "hook"]);
     tell(&mut ledger, "01B", 20, 1, &["ops"]);
-    assert_eq!(keys(&mut ledger, 20), ["ops 01A-1", "hook 01A-1", "ops 01B-1"]);
-    let [first, hook] = [0, 1].map(|n| ledger.due(at(20)).unwrap()[n].id);
+    assert_eq!(keys(&mut ledger, 20), ["ops 01A-1", "ops 01B-1", "hook 01A-1"]);
+    let [first, hook] = ["ops", "hook"].map(|channel| ledger.due(channel, at(20)).unwrap()[0].id);
     ledger.delivered(hook, at(21)).unwrap();
     ledger.postpone(first, at(60_000), "connection refused").unwrap();
-    assert_eq!(keys(&mut ledger, 100), ["hook 01A-2", "ops 01B-1"], "ops 01A-2 must not overtake ops 01A-1");
-    assert_eq!(ledger.next_due().unwrap(), Some(at(10)));
-    let later = ledger.due(at(60_000)).unwrap();
+    assert_eq!(keys(&mut ledger, 100), ["ops 01B-1", "hook 01A-2"], "ops 01A-2 must not overtake ops 01A-1");
+    assert_eq!(["ops", "hook"].map(|channel| ledger.next_due(channel).unwrap()), [Some(at(20)), Some(at(10))]);
+    let later = ledger.due("ops", at(60_000)).unwrap();
     let again = later.iter().find(|delivery| delivery.id == first).unwrap();
     assert_eq!((again.sequence_key.as_str(), again.attempts), ("01A-1", 1));
     assert_eq!(again.notice, notice("01A", 0, 1));
     ledger.give_up(first, at(60_001), "refused for good").unwrap();
-    assert_eq!(keys(&mut ledger, 60_002), ["ops 01A-2", "hook 01A-2", "ops 01B-1"]);
+    assert_eq!(keys(&mut ledger, 60_002), ["ops 01A-2", "ops 01B-1", "hook 01A-2"]);
     assert_eq!((ledger.pending("ops").unwrap(), ledger.pending("hook").unwrap()), (2, 1));
 }
 
@@ -242,13 +242,13 @@ fn a_message_waits_for_the_earlier_one_of_its_incident_and_channel_only() {
 #[test]
 fn a_message_that_is_held_back_is_not_what_falls_due_next() {
     let (_dir, _path, mut ledger) = fresh(KEEP_ALL);
-    assert_eq!(ledger.next_due().unwrap(), None);
+    assert_eq!(ledger.next_due("ops").unwrap(), None);
     tell(&mut ledger, "01A", 0, 1, &["ops"]);
     tell(&mut ledger, "01A", 10, 2, &["ops"]);
-    assert_eq!(ledger.next_due().unwrap(), Some(at(0)));
-    let first = ledger.due(at(20)).unwrap()[0].id;
+    assert_eq!(ledger.next_due("ops").unwrap(), Some(at(0)));
+    let first = ledger.due("ops", at(20)).unwrap()[0].id;
     ledger.postpone(first, at(60_000), "connection refused").unwrap();
-    assert_eq!(ledger.next_due().unwrap(), Some(at(60_000)));
+    assert_eq!(ledger.next_due("ops").unwrap(), Some(at(60_000)));
     assert!(keys(&mut ledger, 59_999).is_empty());
 }
 
@@ -265,7 +265,7 @@ fn a_disabled_channel_gets_nothing_until_it_is_enabled() {
     assert_eq!(keys(&mut ledger, 100), ["hook 01A-1"]);
     ledger.enable_channel("ops").unwrap();
     tell(&mut ledger, "01A", 20, 3, &["ops"]);
-    assert_eq!(keys(&mut ledger, 100), ["hook 01A-1", "ops 01A-3"]);
+    assert_eq!(keys(&mut ledger, 100), ["ops 01A-3", "hook 01A-1"]);
     let raw = rusqlite::Connection::open(&path).unwrap();
     let reasons: i64 = raw
         .query_row("SELECT count(*) FROM delivery WHERE state = 'given-up' AND error LIKE '%410 Gone'", [], |row| {
@@ -288,7 +288,7 @@ fn retention_by_age_spares_open_incidents_and_undelivered_messages() {
     };
     assert_eq!(ledger.prune(at(100_000)).unwrap().incidents, 1);
     assert_eq!(left(&ledger), ["01NEW", "01TELL", "01OPEN"]);
-    let id = ledger.due(at(100_000)).unwrap()[0].id;
+    let id = ledger.due("ops", at(100_000)).unwrap()[0].id;
     ledger.delivered(id, at(100_000)).unwrap();
     assert_eq!(ledger.prune(at(100_001)).unwrap().incidents, 1);
     assert_eq!(left(&ledger), ["01NEW", "01OPEN"]);

@@ -45,6 +45,7 @@ pub async fn walk(look: &Look<'_>, walk: &Walk<'_>) -> (Probe, Option<Reader>) {
         user: walk.login.map_or(String::new(), |login| login.user.to_owned()),
         with_password: walk.login.is_some_and(|login| !login.secret.is_empty()),
         connect: Connect::Open,
+        peer: None,
         ping: Answer::NotAsked,
         auth: Answer::NotAsked,
         ping_again: Answer::NotAsked,
@@ -59,7 +60,10 @@ pub async fn walk(look: &Look<'_>, walk: &Walk<'_>) -> (Probe, Option<Reader>) {
         tls: walk.tls.cloned(),
     };
     let reader = match Reader::open(&dial, look.left(CONNECT_MS)).await {
-        Ok(reader) => steps(look, walk, reader, &mut probe).await,
+        Ok(reader) => {
+            probe.peer = reader.peer().map(str::to_owned);
+            steps(look, walk, reader, &mut probe).await
+        }
         Err(error) => {
             probe.connect = connect(error);
             None

@@ -18,6 +18,7 @@ pub enum Lookup {
 /// The kind of an entry, as its row names it: the name under which serde writes it.
 pub(super) const fn kind(what: &What) -> &'static str {
     match what {
+        What::Blip { .. } => "blip",
         What::Opened { .. } => "opened",
         What::Diagnosed { .. } => "diagnosed",
         What::Held { .. } => "held",
@@ -36,6 +37,7 @@ pub(super) const fn kind(what: &What) -> &'static str {
 
 /// Every kind that this version knows. A row of another kind is from a newer one.
 const KINDS: &[&str] = &[
+    "blip",
     "opened",
     "diagnosed",
     "held",

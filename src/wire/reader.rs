@@ -25,6 +25,11 @@ impl Reader {
         Ok(Reader { connection: Connection::open(dial, Instant::now() + within).await? })
     }
 
+    /// The address that the connection really went to, after name resolution.
+    pub fn peer(&self) -> Option<&str> {
+        self.connection.peer()
+    }
+
     /// Connects and logs in. `within` bounds all of it.
     pub async fn connect(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
         let began = Instant::now();
