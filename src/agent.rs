@@ -288,8 +288,8 @@ impl Agent {
         self.note_progress(cause, e, now);
         self.memory.fault_seen(e);
         let cause_since = self.memory.cause_since(cause, e.began);
-        let sure = if finding.suspected { "" } else { " for certain" };
-        self.last.sentence = format!("{}: {}{sure}", finding.cause, finding.cause.title());
+        let doubt = if finding.suspected { " (suspected)" } else { "" };
+        self.last.sentence = format!("{}{doubt}: {}", finding.cause, finding.cause.title());
         if !self.in_incident(&finding, e, now) {
             self.wait(now);
             return;

@@ -134,7 +134,7 @@ fn append(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> 
             entry.incident.0,
             entry.link.replica,
             entry.at.0,
-            !matches!(entry.what, What::Resolved { .. })
+            !matches!(entry.what, What::Resolved { .. } | What::Blip { .. })
         ])?;
     Ok(())
 }

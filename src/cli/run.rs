@@ -4,6 +4,9 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Ended, Exit, Failure, runtime, settings};
 use crate::config::{AgentSettings, LogFormat, LogLevel};
@@ -42,15 +45,15 @@ fn log_as(agent: &AgentSettings) {
         LogLevel::Debug => LevelFilter::DEBUG,
     };
     let to_journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(ansi);
+    // Libraries stay silent: an HTTP client's debug lines name hosts that are part of a secret URL.
+    let ours = Targets::new().with_target("relinkd", level);
+    let registry = tracing_subscriber::registry().with(ours);
     // A second subscriber in the same process (a test's) is no error.
     let _ = match (agent.log_format, to_journal) {
-        (LogFormat::Json, _) => builder.json().try_init(),
-        (LogFormat::Text, true) => builder.without_time().try_init(),
-        (LogFormat::Text, false) => builder.try_init(),
+        (LogFormat::Json, _) => registry.with(lines.json()).try_init(),
+        (LogFormat::Text, true) => registry.with(lines.without_time()).try_init(),
+        (LogFormat::Text, false) => registry.with(lines).try_init(),
     };
 }
