@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::model::evidence::Missing;
-use crate::model::{Address, Endpoint};
+use crate::model::{Address, Endpoint, tame};
 use crate::secrets::Secret;
 
 pub mod reply;
@@ -110,10 +110,18 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
+impl WireError {
+    /// A server's error in answer to our coming in.
+    fn denied(code: &str, text: &str) -> WireError {
+        WireError::Denied { code: tame(code, 64), text: tame(text, 300) }
+    }
+}
+
 impl From<&WireError> for Missing {
     fn from(error: &WireError) -> Missing {
         match error {
             WireError::TimedOut => Missing::TimedOut,
+            WireError::Denied { text, .. } if text.contains("max number of clients") => Missing::Refused(text.clone()),
             WireError::Denied { text, .. } => Missing::Denied(text.clone()),
             WireError::Protocol(_) | WireError::TooLarge(_) | WireError::NotARead(_) => {
                 Missing::Unsupported(error.to_string())
