@@ -5,8 +5,8 @@
 //! anything, and only `act` may hold one.
 //!
 //! Invariants: every wait has an end that the caller names; a reply is bounded before it is stored; a connection
-//! that was left in the middle of an answer is never used again; no buffer that may have held a password is freed
-//! unwiped.
+//! that was left in the middle of an answer is never used again; buffers between us and the socket are wiped before
+//! they are freed, since a password may have passed through them.
 //!
 //! Not here: reconnecting, pooling, RESP3, what replies mean to us ([`reply`] only takes them apart).
 //!

@@ -181,7 +181,8 @@ async fn a_black_hole_costs_its_own_reading_and_no_other() {
     let primary = primary("redis-server");
     let replica = replica_of("redis-server", address.port(), PASSWORD);
     let sentinel = Server::sentinel("redis-server", &primary);
-    let mut target = target(&replica, &[&sentinel, &sentinel]);
+    let second = Server::sentinel("redis-server", &primary);
+    let mut target = target(&replica, &[&sentinel, &second]);
     target.sentinels.push(Dial::plain(Endpoint::new("127.0.0.1", address.port())));
     let evidence = seen(&target, &[offer(PASSWORD)], false).await;
     assert_eq!(evidence.upstream.seen().unwrap().connect, Connect::TimedOut);
@@ -247,6 +248,10 @@ async fn sentinels_name_the_primary_that_a_stray_replica_does_not_follow() {
         assert!(matches!(evidence.sentinels[1].says.missing(), Some(Missing::Refused(_))));
         assert_eq!(evidence.named.missing(), Some(&Missing::NotAsked));
         assert!(evidence.candidates.is_empty(), "proved where only a minority of the Sentinels points");
+
+        let twice = seen(&target(&stray, &[&sentinel, &sentinel]), &[], false).await;
+        assert!(matches!(twice.sentinels[1].says.missing(), Some(Missing::Unsupported(why)) if why.contains("once")));
+        assert!(twice.named_primary().is_none() && twice.named.seen().is_none());
 
         let unknown = Target { group: Some("nope".into()), ..target(&stray, &[&sentinel]) };
         let evidence = seen(&unknown, &[], false).await;

@@ -66,10 +66,6 @@ impl Buffer {
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
-
-    pub fn capacity(&self) -> usize {
-        self.0.capacity()
-    }
 }
 
 impl Drop for Buffer {
