@@ -10,6 +10,8 @@
 //!
 //! Not here: what the readings mean (`diagnose`), the memory of earlier looks (`agent` fills in `trend`).
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -79,11 +81,12 @@ pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
     let (known, following) = watch::channel(None);
     let (votes, counted) = watch::channel(Vec::new());
     let look = Look { target, candidates: ask.candidates, clock: ask.clock, ends: Instant::now() + ask.deadline };
-    let (near, sentinels, far) = tokio::join!(
+    let (near, mut sentinels, far) = tokio::join!(
         look.near(ask.probe_upstream, &known),
         all(target.sentinels.iter().map(|dial| look.sentinel(dial, &votes))),
         look.far(following, counted),
     );
+    count_each_once(&mut sentinels);
     Evidence {
         format: EVIDENCE_FORMAT,
         link: target.link.clone(),
@@ -137,8 +140,17 @@ struct Following {
     up: bool,
 }
 
-/// A Sentinel that has answered: whom it names, and how many others it knows. None: it has not answered.
-type Vote = Option<(Endpoint, usize)>;
+/// A Sentinel that has answered. None: it has not.
+type Vote = Option<Ballot>;
+
+#[derive(Clone, Debug)]
+struct Ballot {
+    /// Empty where the Sentinel does not tell it.
+    id: String,
+    primary: Endpoint,
+    /// How many other Sentinels it knows.
+    others: usize,
+}
 
 impl Look<'_> {
     fn now(&self) -> Timestamp {
@@ -209,7 +221,11 @@ impl Look<'_> {
 
     async fn sentinel(&self, dial: &Dial, votes: &watch::Sender<Vec<Vote>>) -> SentinelView {
         let view = sentinel::look(self, dial).await;
-        let vote = view.says.seen().map(|says| (says.primary.clone(), says.others as usize));
+        let vote = view.says.seen().map(|says| Ballot {
+            id: says.id.clone(),
+            primary: says.primary.clone(),
+            others: says.others as usize,
+        });
         votes.send_modify(|votes| votes.push(vote));
         view
     }
@@ -282,12 +298,33 @@ impl Following {
 /// Whom the Sentinels name, once that cannot change for the worse: a majority of all that anybody knows has spoken
 /// for one address (`Some(Some(_))`), or all have answered without one (`Some(None)`).
 fn verdict(votes: &[Vote], configured: usize) -> Option<Option<Endpoint>> {
-    let told = votes.iter().flatten().map(|(_, others)| others + 1).max().unwrap_or(0);
+    let mut ballots: Vec<&Ballot> = Vec::new();
+    for ballot in votes.iter().flatten() {
+        if ballot.id.is_empty() || !ballots.iter().any(|counted| counted.id == ballot.id) {
+            ballots.push(ballot);
+        }
+    }
+    let told = ballots.iter().map(|ballot| ballot.others + 1).max().unwrap_or(0);
     let need = told.max(configured) / 2 + 1;
-    let speak_for = |named: &Endpoint| votes.iter().flatten().filter(|(other, _)| other == named).count();
-    match votes.iter().flatten().find(|(named, _)| speak_for(named) >= need) {
-        Some((named, _)) => Some(Some(named.clone())),
+    let speak_for = |named: &Endpoint| ballots.iter().filter(|ballot| ballot.primary == *named).count();
+    match ballots.iter().find(|ballot| speak_for(&ballot.primary) >= need) {
+        Some(ballot) => Some(Some(ballot.primary.clone())),
         None => (votes.len() >= configured).then_some(None),
+    }
+}
+
+/// A Sentinel that is configured under two addresses answers twice and must not count twice.
+fn count_each_once(views: &mut [SentinelView]) {
+    let mut known: BTreeMap<String, Endpoint> = BTreeMap::new();
+    for view in views {
+        let Some(id) = view.says.seen().map(|says| says.id.clone()).filter(|id| !id.is_empty()) else { continue };
+        match known.entry(id) {
+            Entry::Vacant(first) => drop(first.insert(view.endpoint.clone())),
+            Entry::Occupied(first) => {
+                let why = format!("this is the Sentinel that also answers at {}: list it once", first.get());
+                view.says = Reading::Missing(Missing::Unsupported(why));
+            }
+        }
     }
 }
 

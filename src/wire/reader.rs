@@ -42,7 +42,7 @@ impl Reader {
             // CLIENT SETNAME may be forbidden: we can do without. A server that turns clients away (protected
             // mode, too many clients) answers before it reads, whatever the first command was.
             Some(Reply::Error { code, text }) if login.is_some() || turned_away(&code, &text) => {
-                Err(WireError::Denied { code, text })
+                Err(WireError::denied(&code, &text))
             }
             _ => Ok(reader),
         }

@@ -4,6 +4,8 @@
 //! header merely announces. A peer can make us hold at most the caller's cap of bytes plus one read, and
 //! 65,536 elements.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use zeroize::Zeroize;
 
 use super::WireError;
@@ -63,10 +65,6 @@ impl Buffer {
 
     pub fn bytes(&self) -> &[u8] {
         &self.0
-    }
-
-    pub fn capacity(&self) -> usize {
-        self.0.capacity()
     }
 }
 
@@ -211,4 +209,5 @@ fn alien(bytes: &[u8], at: usize) -> WireError {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // reads captures
 mod tests;

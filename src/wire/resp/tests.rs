@@ -101,7 +101,8 @@ fn captures() -> Vec<(String, Vec<u8>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/replies");
     let mut files = Vec::new();
     for server in std::fs::read_dir(root).unwrap() {
-        for file in std::fs::read_dir(server.unwrap().path()).unwrap() {
+        let server = server.unwrap().path();
+        for file in std::fs::read_dir(&server).into_iter().flatten() {
             let path = file.unwrap().path();
             files.push((path.display().to_string(), std::fs::read(&path).unwrap()));
         }
