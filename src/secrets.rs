@@ -49,6 +49,18 @@ impl std::fmt::Debug for Salt {
     }
 }
 
+/// A password that a store offers. It counts only after a primary has taken it.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Where it came from, without the value: `file:/etc/relinkd/masterauth`.
+    pub source: String,
+    /// The store's version of it, or the file's time of change.
+    pub version: String,
+    /// None: the user that the replica already has.
+    pub user: Option<String>,
+    pub secret: Secret,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
