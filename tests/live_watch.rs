@@ -426,6 +426,20 @@ async fn a_servers_log_is_found_and_its_refusal_read() {
 }
 
 #[tokio::test]
+async fn a_password_in_the_log_stays_there() {
+    let primary = Server::start(&["rename-command AUTH \"\""]);
+    let replica = Server::start(&["masterauth hunter2", &format!("replicaof 127.0.0.1 {}", primary.port)]);
+    until("the server writes its password into its log", || {
+        std::fs::read_to_string(replica.log()).is_ok_and(|text| text.contains("hunter2"))
+    });
+    let (book, _wake, _woken) = watch_log(Resolved::File(replica.log()));
+    until_async("the refusal", || fact(&book, LogKind::AuthFailed).is_some()).await;
+    let sample = fact(&book, LogKind::AuthFailed).unwrap().sample;
+    assert!(sample.contains("unknown command 'AUTH'"), "{sample}");
+    assert!(!format!("{book:?}").contains("hunter2"));
+}
+
+#[tokio::test]
 async fn a_hot_loops_log_is_read_within_the_budget() {
     let primary = Server::start(&["requirepass one"]);
     let replica = Server::start(&[&format!("replicaof 127.0.0.1 {}", primary.port)]);

@@ -33,8 +33,12 @@ pub(super) struct Line<'a> {
 }
 
 /// What a line tells, and the message without its prefix; nothing for the many lines that tell no cause.
+///
+/// The arguments that a server repeats are cut off: where AUTH is renamed, the replica logs the primary's error, and
+/// with it the password (Redis 7.0.15, processCommand: `unknown command 'AUTH', with args beginning with: …`).
 pub fn classify(line: &str) -> Option<(LogKind, &str)> {
     let message = parse(line).message;
+    let message = message.split_once(", with args beginning with").map_or(message, |(kept, _)| kept);
     let said = BEFORE.iter().fold(message, |rest, before| rest.strip_prefix(before).unwrap_or(rest));
     PHRASES.iter().find(|phrase| matches(said, phrase)).map(|phrase| (phrase.kind, message))
 }
@@ -203,6 +207,15 @@ mod tests {
         for level in [".", "-", "*", "#"] {
             let line = format!("1:S 23 Nov 2026 06:12:00.041 {level} Connection with master lost.");
             assert_eq!(classify(&line), Some((LogKind::LinkLost, "Connection with master lost.")));
+        }
+    }
+
+    #[test]
+    fn a_password_that_a_server_repeats_is_cut_off() {
+        for quote in ["'", "`"] {
+            let said = format!("Unable to AUTH to MASTER: -ERR unknown command {quote}AUTH{quote}");
+            let line = format!("1:S 1795414320041 # {said}, with args beginning with: {quote}hunter2{quote} ");
+            assert_eq!(classify(&line), Some((LogKind::AuthFailed, said.as_str())));
         }
     }
 
