@@ -108,6 +108,9 @@ impl<C: Fn() -> Timestamp> Follower<C> {
 
     async fn journal(&mut self, program: &str, unit: &str) -> Infallible {
         locked(&self.book).name(format!("journal:{unit}"));
+        // journalctl says nothing of a unit that does not exist. A server has logged its start at least, so a journal
+        // that shows no line at all is not the server's.
+        locked(&self.book).lost(Missing::Unsupported(format!("the journal has shown no line of {unit}")));
         let mut given = Timestamp::default();
         let mut pause = RESTART.0;
         loop {
@@ -132,8 +135,6 @@ impl<C: Fn() -> Timestamp> Follower<C> {
         let mut last = Instant::now();
         let mut quiet_until = last;
         let mut telling = false;
-        // The first entries may be long in coming: an idle server's journal is read as soon as journalctl runs.
-        locked(&self.book).read((self.clock)(), 0, false);
         loop {
             tokio::select! {
                 came = journal.next() => {

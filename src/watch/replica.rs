@@ -38,6 +38,8 @@ const AWAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 /// A primary pings its replicas every 10 s by default (`repl-ping-replica-period`), so a link that is up and has been
 /// silent for longer than this deserves a look, long before `repl-timeout` ends it.
 const QUIET_S: i64 = 12;
+/// So many cuts in a row are followed by a new connection at once.
+const CUTS: usize = 3;
 /// The first word of an error is all that is kept of it.
 const CODE: usize = 32;
 
@@ -138,13 +140,22 @@ struct Finger {
 
 impl Finger {
     async fn feel(&mut self) -> Result<Pulse, WireError> {
-        if let Some(reader) = self.reader.take() {
-            match self.ask(reader).await {
-                // Cut: by Sentinel, by a restart, by `timeout`. Whether it is back shows at once.
-                Err(WireError::Closed | WireError::Reset) => {}
-                felt => return felt,
+        let mut felt = match self.reader.take() {
+            Some(reader) => self.ask(reader).await,
+            None => self.feel_anew().await,
+        };
+        // Cut: by Sentinel (twice in a row when it reconfigures a server), by a restart, by an operator. Whether the
+        // server is still there shows at once.
+        for _ in 0..CUTS {
+            if !matches!(felt, Err(WireError::Closed | WireError::Reset)) {
+                break;
             }
+            felt = self.feel_anew().await;
         }
+        felt
+    }
+
+    async fn feel_anew(&mut self) -> Result<Pulse, WireError> {
         let reader = Reader::connect(&self.dial, ANSWER).await?;
         self.info_due = Instant::now();
         self.ask(reader).await
@@ -163,7 +174,12 @@ impl Finger {
             role
         };
         self.reader = Some(reader);
-        Ok(pulse(&role, self.quiet_s))
+        let pulse = pulse(&role, self.quiet_s);
+        if !matches!(pulse, Pulse::Replica { up: true, .. }) {
+            // What INFO said of this link is not true of the next one.
+            self.quiet_s = -1;
+        }
+        Ok(pulse)
     }
 }
 

@@ -144,6 +144,19 @@ async fn a_journal_that_is_not_ours_to_read_is_denied() {
 }
 
 #[tokio::test]
+async fn a_journal_without_a_line_of_the_unit_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = fake_journalctl(dir.path(), "exec sleep 60");
+    let (mut follower, _woken) = follower();
+    let book = follower.book.clone();
+    tokio::select! {
+        never = follower.journal(&program, "redis.service") => match never {},
+        () = until(&book, |r| r.missing().is_some_and(|why| why.to_string().ends_with("no line of redis.service"))) => {}
+    }
+    assert!(locked(&book).reading(NOW).missing().is_some());
+}
+
+#[tokio::test]
 async fn a_missing_journalctl_is_a_reason() {
     let (mut follower, _woken) = follower();
     let book = follower.book.clone();
