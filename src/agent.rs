@@ -18,13 +18,14 @@ use crate::diagnose::diagnose;
 use crate::model::event::{Wake, Why};
 use crate::model::evidence::{Evidence, Missing, Reading};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
-use crate::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, Phase, ResolvedBy, What};
+use crate::model::incident::{Announcement, Entry, Notice, Phase, ResolvedBy, What};
 use crate::model::remedy::{Decision, Outcome, Plan, Refusal, RefusalCode, Remedy, Step};
 use crate::model::{Address, LinkId, Timestamp};
 
 mod applying;
 mod incidents;
 mod memory;
+mod recording;
 mod status;
 mod telling;
 
@@ -430,34 +431,6 @@ impl Agent {
         self.wait(now);
     }
 
-    fn tell_if_due(&mut self, now: Timestamp) {
-        let due = self.incidents.open().and_then(|incident| {
-            let decision = self.last.decision.as_ref();
-            telling::due(incident, decision, self.passing_since, &self.policy, now)
-                .map(|event| (event, incident.clone()))
-        });
-        match due {
-            Some((event, incident)) => self.tell(event, incident, now),
-            None => self.flush(None),
-        }
-    }
-
-    /// Records that a message goes out, and hands it out in the same transaction.
-    fn tell(&mut self, event: Announcement, incident: Incident, now: Timestamp) {
-        let entry = self.entry(incident.id.clone(), What::Told { event }, now);
-        let mut told = incident;
-        told.take(&entry);
-        self.push(entry);
-        let notice = Notice {
-            at: now,
-            host: self.identity.host.clone(),
-            event,
-            incident: told,
-            next_steps: if event == Announcement::Resolved { Vec::new() } else { self.last.next_steps.clone() },
-        };
-        self.flush(Some(Box::new(notice)));
-    }
-
     /// When to look again while something is wrong: often at first, then ever more seldom, and exactly when a bound
     /// of the contract is reached.
     fn wait(&mut self, now: Timestamp) {
@@ -482,42 +455,6 @@ impl Agent {
             self.flush(None);
         }
         self.wait(now);
-    }
-
-    /// An entry of the open incident.
-    fn record(&mut self, what: What, now: Timestamp) {
-        let Some(id) = self.incidents.open().map(|incident| incident.id.clone()) else { return };
-        let entry = self.entry(id, what, now);
-        self.push(entry);
-    }
-
-    fn push(&mut self, entry: Entry) {
-        self.incidents.take(&entry);
-        self.batch.push(entry);
-    }
-
-    fn entry(&self, incident: IncidentId, what: What, now: Timestamp) -> Entry {
-        Entry { at: now, link: self.identity.link.clone(), incident, what }
-    }
-
-    fn flush(&mut self, notice: Option<Box<Notice>>) {
-        if !self.batch.is_empty() || notice.is_some() {
-            let entries = std::mem::take(&mut self.batch);
-            self.effects.push_back(Effect::Record { entries, notice });
-        }
-    }
-
-    /// A ULID: 48 bits of milliseconds, then bits that come out of the seed.
-    fn new_id(&mut self, now: Timestamp) -> IncidentId {
-        self.ids_made += 1;
-        let mix = |n: u64| {
-            let mut z = self.identity.seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        };
-        let random = (u128::from(mix(self.ids_made * 2)) << 64) | u128::from(mix(self.ids_made * 2 + 1));
-        IncidentId::from_parts(now, random)
     }
 }
 

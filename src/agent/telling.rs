@@ -2,13 +2,43 @@
 
 use std::time::Duration;
 
+use super::Agent;
 use crate::decide::Policy;
 use crate::model::Timestamp;
-use crate::model::incident::{Announcement, Incident, Phase};
+use crate::model::incident::{Announcement, Incident, Notice, Phase, What};
 use crate::model::remedy::{Decision, RefusalCode};
 
+impl Agent {
+    pub(super) fn tell_if_due(&mut self, now: Timestamp) {
+        let due = self.incidents.open().and_then(|incident| {
+            let decision = self.last.decision.as_ref();
+            due(incident, decision, self.passing_since, &self.policy, now).map(|event| (event, incident.clone()))
+        });
+        match due {
+            Some((event, incident)) => self.tell(event, incident, now),
+            None => self.flush(None),
+        }
+    }
+
+    /// Records that a message goes out, and hands it out in the same transaction.
+    pub(super) fn tell(&mut self, event: Announcement, incident: Incident, now: Timestamp) {
+        let entry = self.entry(incident.id.clone(), What::Told { event }, now);
+        let mut told = incident;
+        told.take(&entry);
+        self.push(entry);
+        let notice = Notice {
+            at: now,
+            host: self.identity.host.clone(),
+            event,
+            incident: told,
+            next_steps: if event == Announcement::Resolved { Vec::new() } else { self.last.next_steps.clone() },
+        };
+        self.flush(Some(Box::new(notice)));
+    }
+}
+
 /// What is due for an open incident, after a decision.
-pub fn due(
+fn due(
     incident: &Incident,
     decision: Option<&Decision>,
     passing_since: Option<Timestamp>,
