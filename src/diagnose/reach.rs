@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use super::{broken_link, fact, finding, link_fact, standing};
-use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole, Probe, Reading};
 use crate::model::Timestamp;
+use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole, Probe, Reading};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
 /// What the Sentinels make of the primary.
