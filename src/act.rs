@@ -46,13 +46,7 @@ enum Stop {
 type Done = Result<Outcome, Stop>;
 
 impl Hands {
-    pub fn new(
-        local: Dial,
-        sentinels: Vec<Dial>,
-        group: Option<String>,
-        store: Option<SecretRef>,
-        salt: Salt,
-    ) -> Self {
+    pub fn new(local: Dial, sentinels: Vec<Dial>, group: Option<String>, store: Option<SecretRef>, salt: Salt) -> Self {
         Hands { local, sentinels, group, store, salt, former: None }
     }
 

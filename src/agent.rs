@@ -150,6 +150,16 @@ impl Agent {
         }
     }
 
+    /// A plan is in flight.
+    pub fn is_acting(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// A look was asked for and has not come back.
+    pub fn is_looking(&self) -> bool {
+        self.looking
+    }
+
     pub fn incidents(&self) -> &Incidents {
         &self.incidents
     }
@@ -295,8 +305,8 @@ impl Agent {
         self.note_progress(cause, e, now);
         self.memory.fault_seen(e);
         let cause_since = self.memory.cause_since(cause, e.began);
-        let sure = if finding.suspected { "" } else { " for certain" };
-        self.last.sentence = format!("{}: {}{sure}", finding.cause, finding.cause.title());
+        let doubt = if finding.suspected { " (suspected)" } else { "" };
+        self.last.sentence = format!("{}{doubt}: {}", finding.cause, finding.cause.title());
         if !self.in_incident(&finding, e, now) {
             self.wait(now);
             return;
@@ -451,6 +461,14 @@ impl Agent {
         }
         self.wait(now);
     }
+}
+
+/// Judges a look for which nobody remembers anything: a look by hand.
+pub fn first_look(evidence: &mut Evidence) -> Diagnosis {
+    let mut memory = Memory::default();
+    memory.before_judging(evidence);
+    evidence.trend = memory.trend();
+    diagnose(evidence)
 }
 
 fn micros(span: Duration) -> u64 {

@@ -1,1 +1,252 @@
-//! The command line: clap types and dispatch.
+//! The command line: clap types, dispatch, exit codes. One file a verb.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Settings};
+use crate::model::Endpoint;
+
+mod check;
+mod diagnose;
+mod explain;
+mod heal;
+mod history;
+mod once;
+mod paint;
+mod run;
+mod status;
+
+/// Names the cause of a broken Redis or Valkey replication link, heals it where that is safe, and proves it.
+#[derive(Debug, Parser)]
+#[command(name = "relinkd", version, max_term_width = 100)]
+pub struct Cli {
+    /// Where the configuration stands; drop-ins are read from conf.d/*.toml beside it.
+    #[arg(long, global = true, value_name = "PATH", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// The daemon: watches every instance of the configuration until SIGTERM.
+    Run,
+    /// Every problem of the configuration at once; then each secret, server and permission, without side effect.
+    Check(CheckArgs),
+    /// One look now: the cause, the evidence, and what relinkd would do or why not.
+    Diagnose(DiagnoseArgs),
+    /// One round of diagnose, decide, apply and verify, under the daemon's guards and in its record.
+    Heal(HealArgs),
+    /// How the watched instances stand, from the running daemon.
+    Status(Output),
+    /// The incidents of the record, newest first, whether the daemon runs or not.
+    Incidents(IncidentsArgs),
+    /// One incident: what broke, why, what was done, what is left to do.
+    Show(ShowArgs),
+    /// The page on a cause, a remedy or a refusal; without a code, the list of them.
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Only the files: nothing is fetched and no server is asked.
+    #[arg(long)]
+    pub offline: bool,
+    /// Post a test message to every channel.
+    #[arg(long, conflicts_with = "offline")]
+    pub notify: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct DiagnoseArgs {
+    /// Which instance of the configuration; all of them when none is named.
+    pub replica: Option<String>,
+    /// Without a configuration: the instance, as HOST:PORT or unix:/path.
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["replica", "from"])]
+    pub address: Option<String>,
+    /// A Sentinel of its group, as HOST:PORT; may be given several times.
+    #[arg(long, value_name = "ADDR", requires = "address")]
+    pub sentinel: Vec<Endpoint>,
+    /// The group's name, as Sentinel calls it.
+    #[arg(long, value_name = "NAME", default_value = "mymaster", requires = "address")]
+    pub master: String,
+    /// The user to log in as at --address.
+    #[arg(long, requires = "address")]
+    pub user: Option<String>,
+    /// A file that holds the password for --address; otherwise REDISCLI_AUTH is used where it is set.
+    #[arg(long, value_name = "PATH", requires = "address")]
+    pub password_file: Option<PathBuf>,
+    /// A file that holds the Sentinels' password.
+    #[arg(long, value_name = "PATH", requires = "sentinel")]
+    pub sentinel_password_file: Option<PathBuf>,
+    /// Keep the evidence in this file; no secret is part of it.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Judge saved evidence instead of looking.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["replica", "save"])]
+    pub from: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct HealArgs {
+    /// Which instance of the configuration; may be left out where there is only one.
+    pub replica: Option<String>,
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    pub check: bool,
+    /// Show each change: from what to what, without secrets.
+    #[arg(long)]
+    pub diff: bool,
+    /// Exit 0 when nothing had to be done, 2 when something was or would be changed, 1 on an error.
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct IncidentsArgs {
+    /// Only those opened within this time, as in 2h, 7d or "1d 12h".
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub since: Option<std::time::Duration>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// An incident's id or the beginning of it, or a replica's name for its newest incident.
+    pub id: String,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// As in auth-rejected, realign-auth or sentinels-disagree.
+    pub code: Option<String>,
+}
+
+/// How relinkd ends: the contract's exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Fine = 0,
+    /// A fault was found, or an action failed.
+    Fault = 1,
+    /// With `--detailed-exitcode`: changed, or would change.
+    Changed = 2,
+    Inconclusive = 3,
+    Usage = 64,
+    /// A needed server or the daemon cannot be reached.
+    Unreachable = 69,
+    Permission = 77,
+    Config = 78,
+}
+
+impl Exit {
+    /// The worse of two, where several instances are looked at.
+    fn and(self, other: Exit) -> Exit {
+        let weight = |exit: Exit| match exit {
+            Exit::Fine => 0,
+            Exit::Changed => 1,
+            Exit::Inconclusive => 2,
+            Exit::Unreachable => 3,
+            Exit::Permission => 4,
+            Exit::Usage | Exit::Config => 5,
+            Exit::Fault => 6,
+        };
+        if weight(other) > weight(self) { other } else { self }
+    }
+}
+
+/// An end with something to say.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub text: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, text: impl std::fmt::Display) -> Failure {
+        Failure { exit, text: text.to_string() }
+    }
+}
+
+type Ended = Result<Exit, Failure>;
+
+/// Parses the arguments, runs the verb, prints what went wrong once, and says how to exit.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Fine };
+        }
+    };
+    match dispatch(&cli) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            anstream::eprintln!("{}", failure.text.trim_end());
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Ended {
+    match &cli.verb {
+        Verb::Run => run::run(&cli.config),
+        Verb::Check(args) => check::check(&cli.config, args),
+        Verb::Diagnose(args) => diagnose::diagnose(&cli.config, args),
+        Verb::Heal(args) => heal::heal(&cli.config, args),
+        Verb::Status(output) => status::status(&cli.config, output),
+        Verb::Incidents(args) => history::incidents(&cli.config, args),
+        Verb::Show(args) => history::show(&cli.config, args),
+        Verb::Explain(args) => explain::explain(args),
+    }
+}
+
+fn settings(path: &std::path::Path) -> Result<Settings, Failure> {
+    config::load(path).map_err(|problems| Failure::new(Exit::Config, problems))
+}
+
+/// A runtime of one thread: the daemon is small, and a verb is smaller.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Fault, format!("the runtime does not start: {error}")))
+}
+
+fn parse_since(text: &str) -> Result<std::time::Duration, String> {
+    let wrong = || format!("{text:?} is no time span; write 30m, 2h, 7d or \"1d 12h\"");
+    let span: jiff::SignedDuration = match text.strip_suffix('d').and_then(|days| days.trim().parse::<i64>().ok()) {
+        Some(days) => jiff::SignedDuration::from_hours(days.checked_mul(24).ok_or_else(wrong)?),
+        None => text.parse().map_err(|_| wrong())?,
+    };
+    std::time::Duration::try_from(span).map_err(|_| wrong())
+}
+
+/// One line on standard output; a reader that has gone away (`| head`) is no error.
+fn say(text: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(anstream::stdout(), "{text}");
+}
+
+fn say_json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => say(text),
+        Err(error) => say(format!("{{\"error\": {:?}}}", error.to_string())),
+    }
+}

@@ -1,1 +1,336 @@
-//! All probes at once under one deadline, one Evidence out. Reads only.
+//! One look at the whole: all probes at once under one deadline, one [`Evidence`] out. Reads only.
+//!
+//! The local instance, every Sentinel and the host are asked at the same moment. What depends on an answer starts
+//! as soon as that answer is there: the replica's own primary once the replica has told its address, the primary
+//! that a majority of the Sentinels names once a majority has spoken. No stage waits for one that it does not
+//! need, and each has its own bound within the deadline, so a black-holed peer costs its own reading and no other.
+//!
+//! Invariants: what was not seen is [`Missing`] with its reason; nothing secret is in the result; nothing is
+//! spawned, so a look that is dropped has ended.
+//!
+//! Not here: what the readings mean (`diagnose`), the memory of earlier looks (`agent` fills in `trend`).
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::model::evidence::{
+    CandidateView, EVIDENCE_FORMAT, Evidence, HostView, LogView, Missing, Probe, Reading, SentinelView, StoreView,
+    Trend,
+};
+use crate::model::{Endpoint, LinkId, Timestamp};
+use crate::secrets::{Offer, Salt, Secret};
+use crate::wire::reply::settings::Credentials;
+use crate::wire::{Dial, TlsSettings, all};
+
+mod host;
+mod local;
+mod primary;
+mod probe;
+mod sentinel;
+
+use local::Local;
+use probe::{Login, Walk};
+
+/// How long a look may take, unless the caller says otherwise.
+pub const DEADLINE: Duration = Duration::from_millis(1500);
+
+/// The local instance has to answer within this: what comes after needs the rest of the deadline.
+const LOCAL_MS: u64 = 1000;
+/// A Sentinel that has not answered by then is left out of this look: one dead host must not slow every fix.
+const SENTINEL_MS: u64 = 750;
+
+/// A link that has been silent for longer than a primary's ping period (10 s by default) and some slack is looked
+/// at from the other side too, though it reads up.
+const QUIET_S: i64 = 12;
+
+/// What is looked at.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub link: LinkId,
+    /// The watched instance, with the credentials that are ours there.
+    pub local: Dial,
+    pub sentinels: Vec<Dial>,
+    /// The Sentinels' name for the group. None: the only one that they watch.
+    pub group: Option<String>,
+    /// A user who may read INFO, CONFIG and CLIENT LIST of the primary.
+    pub observer: Option<(String, Secret)>,
+    /// How a replica of this group speaks TLS to its primary; counts where `tls-replication` is on.
+    pub tls_upstream: Option<TlsSettings>,
+    pub salt: Salt,
+}
+
+/// What this look shall answer, and what the caller already knows.
+pub struct Ask<'a> {
+    /// Passwords to prove against the primary; empty: prove none.
+    pub candidates: &'a [Offer],
+    /// Walk through the replica's handshake with its primary even though the link is up.
+    pub probe_upstream: bool,
+    pub log: Reading<LogView>,
+    pub store: Reading<StoreView>,
+    pub clock: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    pub deadline: Duration,
+}
+
+/// One look. It ends within the deadline whatever its peers do.
+pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
+    let began = (ask.clock)();
+    let (known, following) = watch::channel(None);
+    let (votes, counted) = watch::channel(Vec::new());
+    let look = Look { target, candidates: ask.candidates, clock: ask.clock, ends: Instant::now() + ask.deadline };
+    let (near, mut sentinels, far) = tokio::join!(
+        look.near(ask.probe_upstream, &known),
+        all(target.sentinels.iter().map(|dial| look.sentinel(dial, &votes))),
+        look.far(following, counted),
+    );
+    count_each_once(&mut sentinels);
+    Evidence {
+        format: EVIDENCE_FORMAT,
+        link: target.link.clone(),
+        address: target.local.address.clone(),
+        began,
+        ended: (ask.clock)(),
+        local: near.local.server,
+        settings: near.local.settings,
+        upstream: near.upstream,
+        named: far.named,
+        primary: near.account.server,
+        primary_limits: near.account.limits,
+        sentinels,
+        host: near.host,
+        log: ask.log,
+        candidates: far.candidates,
+        store: ask.store,
+        trend: Trend::default(),
+    }
+}
+
+/// What every stage shares.
+struct Look<'a> {
+    target: &'a Target,
+    candidates: &'a [Offer],
+    clock: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    ends: Instant,
+}
+
+/// What the local instance and its own primary told.
+struct Near {
+    local: Local,
+    upstream: Reading<Probe>,
+    account: primary::Account,
+    host: HostView,
+}
+
+/// What the primary that the Sentinels name told.
+struct Far {
+    named: Reading<Probe>,
+    candidates: Vec<CandidateView>,
+}
+
+/// Whom the local replica follows and how it logs in there. Holds a secret: never part of evidence.
+#[derive(Clone)]
+struct Following {
+    primary: Endpoint,
+    /// None: the settings could not be read.
+    credentials: Option<Credentials>,
+    tls: Option<TlsSettings>,
+    up: bool,
+}
+
+/// A Sentinel that has answered. None: it has not.
+type Vote = Option<Ballot>;
+
+#[derive(Clone, Debug)]
+struct Ballot {
+    /// Empty where the Sentinel does not tell it.
+    id: String,
+    primary: Endpoint,
+    /// How many other Sentinels it knows.
+    others: usize,
+}
+
+impl Look<'_> {
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// What is left of the deadline, `limit_ms` at most.
+    fn left(&self, limit_ms: u64) -> Duration {
+        self.ends.saturating_duration_since(Instant::now()).min(Duration::from_millis(limit_ms))
+    }
+
+    /// The local instance, and then at once its primary and its disk.
+    async fn near(&self, probe_upstream: bool, known: &watch::Sender<Option<Option<Following>>>) -> Near {
+        let local = local::look(self).await;
+        let following = self.following(&local);
+        known.send_replace(Some(following.clone()));
+        let wanted = probe_upstream || !self.candidates.is_empty() || local.link_is_doubtful(QUIET_S);
+        let dir = local.settings.seen().map(|settings| settings.dir.as_str());
+        let ((upstream, account), host) =
+            tokio::join!(self.upstream(following.as_ref(), wanted), host::look(self, dir));
+        Near { local, upstream, account, host }
+    }
+
+    fn following(&self, local: &Local) -> Option<Following> {
+        let link = local.server.seen()?.role.link()?;
+        let tls = match local.settings.seen() {
+            Some(settings) => settings.tls_replication.then(|| self.target.tls_upstream.clone().unwrap_or_default()),
+            None => self.target.tls_upstream.clone(),
+        };
+        let primary = link.primary.clone();
+        Some(Following { primary, credentials: local.credentials.clone(), tls, up: link.up })
+    }
+
+    /// The replica's own primary: the handshake with it, and its account of itself.
+    async fn upstream(&self, following: Option<&Following>, wanted: bool) -> (Reading<Probe>, primary::Account) {
+        let Some(following) = following else {
+            return (Reading::Missing(Missing::NotAsked), primary::Account::not_asked());
+        };
+        let login = following.login();
+        let walk = Walk {
+            target: &following.primary,
+            login: login.as_ref(),
+            tls: following.tls.as_ref(),
+            psync: !following.up || !self.candidates.is_empty(),
+        };
+        let probing = async {
+            match wanted {
+                true => {
+                    let (probe, reader) = probe::walk(self, &walk).await;
+                    (Reading::Seen(probe), reader)
+                }
+                false => (Reading::Missing(Missing::NotAsked), None),
+            }
+        };
+        if let Some(observer) = &self.target.observer {
+            let ((probe, _), account) = tokio::join!(probing, primary::as_observer(self, following, observer));
+            return (probe, account);
+        }
+        match probing.await {
+            // A user made for replication has no right to read INFO, and each refusal is a line in ACL LOG. The
+            // default user may: and the connection that the probe leaves open is logged in already.
+            (probe, Some(reader)) if login.is_some_and(|login| login.user.is_empty()) => {
+                (probe, primary::account(self, reader).await)
+            }
+            (probe, _) => (probe, primary::Account::not_asked()),
+        }
+    }
+
+    async fn sentinel(&self, dial: &Dial, votes: &watch::Sender<Vec<Vote>>) -> SentinelView {
+        let view = sentinel::look(self, dial).await;
+        let vote = view.says.seen().map(|says| Ballot {
+            id: says.id.clone(),
+            primary: says.primary.clone(),
+            others: says.others as usize,
+        });
+        votes.send_modify(|votes| votes.push(vote));
+        view
+    }
+
+    /// The primary that a majority of the Sentinels names: the handshake with it where it is not the one that the
+    /// replica follows, and every candidate. Without Sentinels, candidates are proved against the replica's own
+    /// primary; with Sentinels that do not agree, against none.
+    async fn far(
+        &self,
+        mut following: watch::Receiver<Option<Option<Following>>>,
+        mut votes: watch::Receiver<Vec<Vote>>,
+    ) -> Far {
+        let nothing = Far { named: Reading::Missing(Missing::NotAsked), candidates: Vec::new() };
+        let following = match following.wait_for(Option::is_some).await {
+            Ok(known) => known.clone().flatten(),
+            Err(_) => None,
+        };
+        let Some(following) = following else { return nothing };
+        let count = self.target.sentinels.len();
+        let named = match votes.wait_for(|votes| verdict(votes, count).is_some()).await {
+            Ok(votes) => verdict(&votes, count).flatten(),
+            Err(_) => None,
+        };
+        let elsewhere = named.as_ref().filter(|named| **named != following.primary);
+        let prove_at = if count == 0 { Some(&following.primary) } else { named.as_ref() };
+        let (named, candidates) =
+            tokio::join!(self.named(elsewhere, &following), self.candidates(prove_at, &following));
+        Far { named, candidates }
+    }
+
+    async fn named(&self, at: Option<&Endpoint>, following: &Following) -> Reading<Probe> {
+        let Some(target) = at else { return Reading::Missing(Missing::NotAsked) };
+        let login = following.login();
+        let psync = !following.up || !self.candidates.is_empty();
+        let walk = Walk { target, login: login.as_ref(), tls: following.tls.as_ref(), psync };
+        Reading::Seen(probe::walk(self, &walk).await.0)
+    }
+
+    async fn candidates(&self, at: Option<&Endpoint>, following: &Following) -> Vec<CandidateView> {
+        let Some(target) = at else { return Vec::new() };
+        all(self.candidates.iter().map(|offer| self.candidate(offer, target, following))).await
+    }
+
+    async fn candidate(&self, offer: &Offer, target: &Endpoint, following: &Following) -> CandidateView {
+        let present = following.credentials.as_ref();
+        let user = match (&offer.user, present) {
+            (Some(user), _) => user.as_str(),
+            (None, Some(credentials)) => credentials.user.as_str(),
+            (None, None) => "",
+        };
+        let login = Login { user, secret: &offer.secret };
+        let walk = Walk { target, login: Some(&login), tls: following.tls.as_ref(), psync: true };
+        CandidateView {
+            source: offer.source.clone(),
+            version: offer.version.clone(),
+            user: user.to_owned(),
+            print: offer.secret.print(&self.target.salt),
+            in_use: present.is_some_and(|now| now.user == user && now.secret == offer.secret),
+            proof: probe::walk(self, &walk).await.0,
+        }
+    }
+}
+
+impl Following {
+    fn login(&self) -> Option<Login<'_>> {
+        self.credentials.as_ref().map(|known| Login { user: &known.user, secret: &known.secret })
+    }
+}
+
+/// Whom the Sentinels name, once that cannot change for the worse: a majority of all that anybody knows has spoken
+/// for one address (`Some(Some(_))`), or all have answered without one (`Some(None)`).
+fn verdict(votes: &[Vote], configured: usize) -> Option<Option<Endpoint>> {
+    let mut ballots: Vec<&Ballot> = Vec::new();
+    for ballot in votes.iter().flatten() {
+        if ballot.id.is_empty() || !ballots.iter().any(|counted| counted.id == ballot.id) {
+            ballots.push(ballot);
+        }
+    }
+    let told = ballots.iter().map(|ballot| ballot.others + 1).max().unwrap_or(0);
+    let need = told.max(configured) / 2 + 1;
+    let speak_for = |named: &Endpoint| ballots.iter().filter(|ballot| ballot.primary == *named).count();
+    match ballots.iter().find(|ballot| speak_for(&ballot.primary) >= need) {
+        Some(ballot) => Some(Some(ballot.primary.clone())),
+        None => (votes.len() >= configured).then_some(None),
+    }
+}
+
+/// A Sentinel that is configured under two addresses answers twice and must not count twice.
+fn count_each_once(views: &mut [SentinelView]) {
+    let mut known: BTreeMap<String, Endpoint> = BTreeMap::new();
+    for view in views {
+        let Some(id) = view.says.seen().map(|says| says.id.clone()).filter(|id| !id.is_empty()) else { continue };
+        match known.entry(id) {
+            Entry::Vacant(first) => drop(first.insert(view.endpoint.clone())),
+            Entry::Occupied(first) => {
+                let why = format!("this is the Sentinel that also answers at {}: list it once", first.get());
+                view.says = Reading::Missing(Missing::Unsupported(why));
+            }
+        }
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

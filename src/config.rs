@@ -22,6 +22,7 @@ use serde::{Serialize, Serializer};
 
 use crate::decide::Policy;
 use crate::model::{Address, Endpoint};
+use crate::notify::ChannelSettings;
 use crate::secrets::SecretRef;
 use crate::watch::log::LogSource;
 use crate::wire::TlsSettings;
@@ -162,30 +163,6 @@ impl ReplicaSettings {
 
 fn as_written<S: Serializer>(log: &LogSource, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(log)
-}
-
-/// `[notify.NAME]`: where messages go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ChannelSettings {
-    pub kind: ChannelKind,
-    /// For one attempt.
-    pub timeout: Duration,
-}
-
-impl ChannelSettings {
-    pub fn of(kind: ChannelKind) -> Self {
-        ChannelSettings { kind, timeout: Duration::from_secs(10) }
-    }
-}
-
-/// What speaks at the other end. A URL grants access, so it is a secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ChannelKind {
-    /// The incident as JSON, signed with `secret` as Standard Webhooks has it.
-    Webhook { url: SecretRef, secret: Option<SecretRef> },
-    /// A Slack incoming webhook.
-    Slack { url: SecretRef },
 }
 
 /// Reads the file and its drop-ins, `conf.d/*.toml` beside it, in name order.

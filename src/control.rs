@@ -55,16 +55,12 @@ pub enum ControlError {
 impl std::fmt::Display for ControlError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            ControlError::NotRunning(path) => write!(
-                f,
-                "the daemon does not answer at {}: is it running? (systemctl status relinkd)",
-                path.display()
-            ),
-            ControlError::Denied(path) => write!(
-                f,
-                "no permission to use {}: join the group of the relinkd user, or ask as root",
-                path.display()
-            ),
+            ControlError::NotRunning(path) => {
+                write!(f, "the daemon does not answer at {}: is it running? (systemctl status relinkd)", path.display())
+            }
+            ControlError::Denied(path) => {
+                write!(f, "no permission to use {}: join the group of the relinkd user, or ask as root", path.display())
+            }
             ControlError::Failed(path, why) => write!(f, "asking the daemon at {}: {why}", path.display()),
         }
     }
@@ -138,8 +134,8 @@ pub async fn ask(run_dir: &Path, request: &Request) -> Result<Value, ControlErro
         Ok(line) => line.map_err(failed)?,
         Err(_) => return Err(ControlError::Failed(path, "no answer in time".to_owned())),
     };
-    let answer: Value =
-        serde_json::from_str(&line).map_err(|_| ControlError::Failed(path.clone(), "an answer that is not JSON".to_owned()))?;
+    let answer: Value = serde_json::from_str(&line)
+        .map_err(|_| ControlError::Failed(path.clone(), "an answer that is not JSON".to_owned()))?;
     match answer.get("error").and_then(Value::as_str) {
         Some(why) => Err(ControlError::Failed(path, why.to_owned())),
         None => Ok(answer),

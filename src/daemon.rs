@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use crate::agent::{Agent, Effect, Input};
 use crate::config::{self, Settings};
 use crate::control::{self, Asked, Request};
-use crate::ledger::Retention;
 use crate::model::event::{Wake, Why};
+use crate::notify::Channel;
 use crate::secrets::Salt;
 
 pub mod clock;
@@ -27,10 +27,11 @@ mod systemd;
 mod watched;
 mod watchers;
 
+pub use effects::{Hand, Runner};
+pub use record::Record;
 pub use watched::{Dials, Watched};
 
 use clock::Clock;
-use record::Record;
 use watchers::Senses;
 
 /// How long a step in flight may take to end when we stop or reload.
@@ -134,10 +135,7 @@ impl Daemon {
         let clock = Clock::start();
         let state_dir = &settings.agent.state_dir;
         let salt = Salt::load_or_create(state_dir).map_err(|error| DaemonError::StateDir(state_dir.clone(), error))?;
-        let retention =
-            Retention { max_age: settings.agent.ledger_retain, max_bytes: settings.agent.ledger_max_size_bytes };
-        let channels: Vec<String> = settings.channels.keys().cloned().collect();
-        let record = Record::new(state_dir.join(LEDGER), retention, channels.clone());
+        let record = Record::of(settings);
         let (inputs_in, inputs) = mpsc::channel(1024);
         let watched = Watched::all(settings, &salt);
         let mut daemon = Daemon {
@@ -152,28 +150,26 @@ impl Daemon {
             said: String::new(),
         };
         for (index, one) in watched.into_iter().enumerate() {
-            let agent = daemon.revive(&one, settings).await;
+            let agent = revive(&record, &one, settings, clock).await;
             daemon.agents.push(agent);
             let (effects_in, effects) = mpsc::unbounded_channel();
             daemon.runners.push(effects_in);
-            let runner = effects::Runner {
-                index,
+            let hand = Hand {
                 clock,
                 record: Arc::clone(&record),
                 book: daemon.senses.book(index),
                 pulse: daemon.senses.pulse(index),
                 server_log: daemon.senses.server_log(index),
-                watched: one,
                 inputs: inputs_in.clone(),
             };
-            daemon.runner_tasks.spawn(runner.run(effects));
+            daemon.runner_tasks.spawn(Runner::new(index, one, hand).run(effects));
         }
-        daemon.senses.refresh().await;
+        daemon.senses.refresh();
         for (name, channel) in &settings.channels {
             daemon.enable(name).await;
             let courier = courier::Courier {
                 name: name.clone(),
-                channel: crate::notify::Channel::new(channel),
+                channel: Channel::new(channel.clone()),
                 record: Arc::clone(&record),
                 clock,
             };
@@ -185,24 +181,6 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// An agent that takes up where the ledger ends. Without a ledger it begins anew, and may not act.
-    async fn revive(&self, watched: &Watched, settings: &Settings) -> Agent {
-        let now = self.clock.now();
-        let seed = u64::try_from(now.0).unwrap_or(0) ^ std::process::id() as u64;
-        let identity = watched.identity(&settings.agent.host, seed);
-        let mut agent = Agent::new(identity, settings.policy.clone(), now);
-        let (name, since) = (watched.name.clone(), now.before(Duration::from_secs(86_400)));
-        let history = self.record.on_thread(move |record| record.with(|ledger| ledger.history(&name, since))).await;
-        match history {
-            Ok(entries) => agent.replay(&entries, now),
-            Err(why) => {
-                tracing::error!(replica = watched.name, "the ledger cannot be read: {why}");
-                agent.handle(Input::LedgerFailed(why), now);
-            }
-        }
-        agent
-    }
-
     /// A restart, or new settings, give a channel another chance that its receiver had switched off.
     async fn enable(&self, channel: &str) {
         let name = channel.to_owned();
@@ -212,12 +190,7 @@ impl Daemon {
         }
     }
 
-    async fn live(
-        mut self,
-        config_path: &Path,
-        signals: &mut Signals,
-        asked: &mut mpsc::Receiver<Asked>,
-    ) -> Ended {
+    async fn live(mut self, config_path: &Path, signals: &mut Signals, asked: &mut mpsc::Receiver<Asked>) -> Ended {
         let mut alive = tokio::time::interval(systemd::watchdog_period().unwrap_or(Duration::from_secs(10)));
         let mut prune = tokio::time::interval(PRUNE);
         let mut refresh = tokio::time::interval(Duration::from_secs(10));
@@ -231,7 +204,8 @@ impl Daemon {
                 Some(question) = asked.recv() => self.answer(question),
                 _ = alive.tick() => { systemd::alive(); self.say(); }
                 _ = prune.tick() => self.prune(),
-                _ = refresh.tick() => self.senses.refresh().await,
+                _ = refresh.tick() => self.senses.refresh(),
+                Some((index, dials)) = self.senses.fetched() => self.senses.adopt(index, dials),
                 _ = signals.term.recv() => break Ended::Stop,
                 _ = signals.int.recv() => break Ended::Stop,
                 _ = signals.hup.recv() => if let Some(settings) = reload(config_path) {
@@ -279,15 +253,13 @@ impl Daemon {
                 "replicas": self.agents.iter().map(Agent::status).collect::<Vec<_>>(),
                 "sentinels": self.senses.sentinels(),
             }),
-            Request::Look { replica } => {
-                match self.agents.iter().position(|agent| agent.status().replica == replica) {
-                    Some(index) => {
-                        self.feed(index, Input::Wake(Wake { at: self.clock.now(), why: Why::Asked }));
-                        serde_json::json!({ "looked": true })
-                    }
-                    None => serde_json::json!({ "error": format!("no replica {replica:?} is watched here") }),
+            Request::Look { replica } => match self.agents.iter().position(|agent| agent.status().replica == replica) {
+                Some(index) => {
+                    self.feed(index, Input::Wake(Wake { at: self.clock.now(), why: Why::Asked }));
+                    serde_json::json!({ "looked": true })
                 }
-            }
+                None => serde_json::json!({ "error": format!("no replica {replica:?} is watched here") }),
+            },
         };
         let _ = asked.answer.send(answer);
     }
@@ -296,7 +268,9 @@ impl Daemon {
         let (record, now) = (Arc::clone(&self.record), self.clock.now());
         self.background.spawn(async move {
             match record.on_thread(move |record| record.with(|ledger| ledger.prune(now))).await {
-                Ok(pruned) if pruned.incidents > 0 => tracing::info!("the ledger forgot {} incidents", pruned.incidents),
+                Ok(pruned) if pruned.incidents > 0 => {
+                    tracing::info!("the ledger forgot {} incidents", pruned.incidents)
+                }
                 Ok(_) => {}
                 Err(why) => tracing::warn!("the ledger could not be pruned: {why}"),
             }
@@ -350,8 +324,27 @@ impl Daemon {
         self.hand_out();
         self.runners.clear();
         self.inputs.close();
-        let _ = tokio::time::timeout(Duration::from_secs(3), async { while self.runner_tasks.join_next().await.is_some() {} }).await;
+        let _ = tokio::time::timeout(Duration::from_secs(3), async {
+            while self.runner_tasks.join_next().await.is_some() {}
+        })
+        .await;
     }
+}
+
+/// An agent that takes up where the ledger ends. Without a ledger it begins anew, and may not act.
+pub async fn revive(record: &Arc<Record>, watched: &Watched, settings: &Settings, clock: Clock) -> Agent {
+    let now = clock.now();
+    let seed = now.0.unsigned_abs() ^ (u64::from(std::process::id()) << 40);
+    let mut agent = Agent::new(watched.identity(&settings.agent.host, seed), settings.policy.clone(), now);
+    let (name, since) = (watched.name.clone(), now.before(Duration::from_secs(86_400)));
+    match record.on_thread(move |record| record.with(|ledger| ledger.history(&name, since))).await {
+        Ok(entries) => agent.replay(&entries, now),
+        Err(why) => {
+            tracing::error!(replica = watched.name, "the ledger cannot be read: {why}");
+            agent.handle(Input::LedgerFailed(why), now);
+        }
+    }
+    agent
 }
 
 async fn sleep_until(timer: Option<tokio::time::Instant>) {

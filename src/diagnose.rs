@@ -163,9 +163,11 @@ fn finding(cause: Cause, suspected: bool, because: Vec<Fact>) -> Finding {
     Finding { cause, suspected, link_up: false, because, rejected: Default::default() }
 }
 
-/// How long the fault has been in sight.
+/// How long the fault has been in sight, as we remember it or as the replica tells it, whichever is longer.
 fn standing(e: &Evidence) -> Duration {
-    e.trend.down_seen.map_or(Duration::ZERO, |seen| e.ended.since(seen))
+    let seen = e.trend.down_seen.map_or(Duration::ZERO, |seen| e.ended.since(seen));
+    let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
+    seen.max(Duration::from_secs(told.unwrap_or(0)))
 }
 
 /// The link, when the local server is a replica and the link is down.

@@ -119,7 +119,7 @@ pub struct Offer {
     pub source: String,
     /// Tells two values of one place apart: a file's time of change, a program's own `version`, else `unknown`.
     pub version: String,
-    /// The ACL user that the value belongs to, where the store says so.
+    /// The ACL user that the value belongs to, where the store says so. None: the user that the replica already has.
     pub user: Option<String>,
     pub secret: Secret,
 }

@@ -5,8 +5,8 @@
 //! anything, and only `act` may hold one.
 //!
 //! Invariants: every wait has an end that the caller names; a reply is bounded before it is stored; a connection
-//! that was left in the middle of an answer is never used again; no buffer that may have held a password is freed
-//! unwiped.
+//! that was left in the middle of an answer is never used again; buffers between us and the socket are wiped before
+//! they are freed, since a password may have passed through them.
 //!
 //! Not here: reconnecting, pooling, RESP3, what replies mean to us ([`reply`] only takes them apart).
 //!
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::model::evidence::Missing;
-use crate::model::{Address, Endpoint};
+use crate::model::{Address, Endpoint, tame};
 use crate::secrets::Secret;
 
 pub mod reply;
@@ -84,7 +84,7 @@ pub enum WireError {
         code: String,
         text: String,
     },
-    /// Bytes that are not RESP: what is wrong, with their beginning.
+    /// Bytes that are not RESP: their beginning, tamed.
     Protocol(String),
     /// A reply of at least so many bytes or elements, above what we take.
     TooLarge(usize),
@@ -103,7 +103,7 @@ impl fmt::Display for WireError {
             WireError::NameUnresolved(why) => write!(f, "name not resolved: {why}"),
             WireError::Tls(why) => write!(f, "TLS: {why}"),
             WireError::Denied { text, .. } => write!(f, "not let in: {text}"),
-            WireError::Protocol(what) => write!(f, "not a Redis or Valkey server: {what}"),
+            WireError::Protocol(what) => write!(f, "not a Redis or Valkey server: it sent {what:?}"),
             WireError::TooLarge(size) => write!(f, "reply too large: {size} bytes or elements announced or read"),
             WireError::NotARead(what) => write!(f, "refused to send {what}: not on the list of reading commands"),
         }
@@ -112,10 +112,18 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
+impl WireError {
+    /// A server's error in answer to our coming in.
+    fn denied(code: &str, text: &str) -> WireError {
+        WireError::Denied { code: tame(code, 64), text: tame(text, 300) }
+    }
+}
+
 impl From<&WireError> for Missing {
     fn from(error: &WireError) -> Missing {
         match error {
             WireError::TimedOut => Missing::TimedOut,
+            WireError::Denied { text, .. } if text.contains("max number of clients") => Missing::Refused(text.clone()),
             WireError::Denied { text, .. } => Missing::Denied(text.clone()),
             WireError::Protocol(_) | WireError::TooLarge(_) | WireError::NotARead(_) => {
                 Missing::Unsupported(error.to_string())

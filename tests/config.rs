@@ -6,12 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relinkd::config::{
-    self, AgentSettings, ChannelKind, ChannelSettings, GroupSettings, LogFormat, LogLevel, Problems, ReplicaSettings,
-    Settings,
-};
+use relinkd::config::{self, AgentSettings, GroupSettings, LogFormat, LogLevel, Problems, ReplicaSettings, Settings};
 use relinkd::decide::{Mode, Persist, Policy};
 use relinkd::model::remedy::Remedy;
+use relinkd::notify::{ChannelKind, ChannelSettings};
 use relinkd::secrets::SecretRef;
 
 #[path = "config/damage.rs"]

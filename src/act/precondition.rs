@@ -30,9 +30,10 @@ impl Hands {
             return moved(format!("only {} of {known} Sentinels answer now", views.len()));
         }
         if expect.no_failover
-            && let Some(busy) = views.iter().find(|says| says.fails_over()) {
-                return moved(format!("Sentinel {} runs a failover now", busy.id));
-            }
+            && let Some(busy) = views.iter().find(|says| says.fails_over())
+        {
+            return moved(format!("Sentinel {} runs a failover now", busy.id));
+        }
         if let Some(named) = &expect.sentinels_name {
             let votes = views.iter().filter(|says| says.primary == *named).count();
             if votes < need {

@@ -10,13 +10,11 @@ use super::keys;
 use super::problem::{Place, Report};
 use super::raw::{Node, Table, Value};
 use super::section::Section;
-use super::{
-    AgentSettings, ChannelKind, ChannelSettings, GroupSettings, LogFormat, LogLevel, Observer, ReplicaSettings,
-    Settings,
-};
+use super::{AgentSettings, GroupSettings, LogFormat, LogLevel, Observer, ReplicaSettings, Settings};
 use crate::decide::{Mode, Persist, Policy, RemedyPolicy};
 use crate::model::remedy::Remedy;
 use crate::model::{Address, Endpoint};
+use crate::notify::{ChannelKind, ChannelSettings};
 use crate::watch::log::LogSource;
 use crate::wire::TlsSettings;
 

@@ -22,10 +22,8 @@ use crate::watch::replica::PulseBoard;
 /// How often records that failed are tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What one agent's effects need.
-pub struct Runner {
-    pub index: usize,
-    pub watched: Watched,
+/// What the effects of an agent are carried out with.
+pub struct Hand {
     pub clock: Clock,
     pub record: Arc<Record>,
     pub book: Arc<Mutex<LogBook>>,
@@ -35,6 +33,13 @@ pub struct Runner {
     pub inputs: mpsc::Sender<(usize, Input)>,
 }
 
+/// Carries out the effects of one agent.
+pub struct Runner {
+    index: usize,
+    watched: Watched,
+    hand: Hand,
+}
+
 /// A record that waits for the ledger.
 struct Waiting {
     entries: Vec<Entry>,
@@ -42,6 +47,10 @@ struct Waiting {
 }
 
 impl Runner {
+    pub fn new(index: usize, watched: Watched, hand: Hand) -> Runner {
+        Runner { index, watched, hand }
+    }
+
     /// Ends when the loop lets go of the other end.
     pub async fn run(self, mut effects: mpsc::UnboundedReceiver<Effect>) {
         let mut waiting: VecDeque<Waiting> = VecDeque::new();
@@ -76,14 +85,17 @@ impl Runner {
         let had_failed = waiting.len() > 1;
         while let Some(next) = waiting.front() {
             let (entries, notice) = (next.entries.clone(), next.notice.clone());
-            let written = self.record.on_thread(move |record| record.write(&entries, notice.as_deref())).await;
+            let written = self.hand.record.on_thread(move |record| record.write(&entries, notice.as_deref())).await;
             match written {
                 Ok(()) => {
                     waiting.pop_front();
                 }
                 Err(why) => {
                     if !had_failed {
-                        tracing::error!(replica = self.watched.name, "the ledger cannot be written, so nothing is changed: {why}");
+                        tracing::error!(
+                            replica = self.watched.name,
+                            "the ledger cannot be written, so nothing is changed: {why}"
+                        );
                     }
                     self.send(Input::LedgerFailed(why)).await;
                     return;
@@ -96,7 +108,7 @@ impl Runner {
     }
 
     async fn look(&self, candidates: bool, deep: bool) {
-        let clock = self.clock;
+        let clock = self.hand.clock;
         let now = move || clock.now();
         let dials = self.watched.dials().await;
         for problem in &dials.problems {
@@ -107,10 +119,11 @@ impl Runner {
         } else {
             (Vec::new(), Reading::Missing(Missing::NotAsked))
         };
-        let log = self.book.lock().unwrap_or_else(PoisonError::into_inner).reading(now());
-        let ask = Ask { candidates: &offers, store, log, clock: &now, deadline: collect::DEADLINE, probe_upstream: deep };
+        let log = self.hand.book.lock().unwrap_or_else(PoisonError::into_inner).reading(now());
+        let ask =
+            Ask { candidates: &offers, store, log, clock: &now, deadline: collect::DEADLINE, probe_upstream: deep };
         let mut evidence = collect::look(&self.watched.target(&dials), ask).await;
-        evidence.trend.last_up = self.pulse.lock().unwrap_or_else(PoisonError::into_inner).last_up();
+        evidence.trend.last_up = self.hand.pulse.lock().unwrap_or_else(PoisonError::into_inner).last_up;
         self.note_log(&evidence);
         self.send(Input::Looked(Box::new(evidence))).await;
     }
@@ -123,7 +136,7 @@ impl Runner {
             dir: settings.dir.clone(),
             process_id: evidence.local.seen().and_then(|view| view.process_id),
         };
-        self.server_log.send_if_modified(|known| {
+        self.hand.server_log.send_if_modified(|known| {
             let new = known.as_ref() != Some(&seen);
             if new {
                 *known = Some(seen);
@@ -141,7 +154,13 @@ impl Runner {
         let began = Instant::now();
         let outcome = hands.run(step).await;
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        tracing::info!(replica = self.watched.name, "{}: {}: {}", step.change.describe(), outcome.code(), outcome.detail());
+        tracing::info!(
+            replica = self.watched.name,
+            "{}: {}: {}",
+            step.change.describe(),
+            outcome.code(),
+            outcome.detail()
+        );
         self.send(Input::Stepped { attempt, outcome, took_us }).await;
     }
 
@@ -157,6 +176,6 @@ impl Runner {
 
     async fn send(&self, input: Input) {
         // The loop has gone: it is stopping, and the ledger has the rest.
-        let _ = self.inputs.send((self.index, input)).await;
+        let _ = self.hand.inputs.send((self.index, input)).await;
     }
 }

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::LEDGER;
+use crate::config::Settings;
 use crate::ledger::{Ledger, LedgerError, Retention};
 use crate::model::incident::{Entry, Notice};
 
@@ -20,8 +22,15 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn new(path: PathBuf, retention: Retention, channels: Vec<String>) -> Arc<Record> {
-        Arc::new(Record { path, retention, ledger: Mutex::new(None), channels, posted: Notify::new() })
+    pub fn of(settings: &Settings) -> Arc<Record> {
+        let agent = &settings.agent;
+        Arc::new(Record {
+            path: agent.state_dir.join(LEDGER),
+            retention: Retention { max_age: agent.ledger_retain, max_bytes: agent.ledger_max_size_bytes },
+            ledger: Mutex::new(None),
+            channels: settings.channels.keys().cloned().collect(),
+            posted: Notify::new(),
+        })
     }
 
     /// Makes these durable. Blocks: the caller gives it a thread of its own.
@@ -39,7 +48,7 @@ impl Record {
         let mut held = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let ledger = match held.as_mut() {
             Some(ledger) => ledger,
-            None => held.insert(Ledger::open(&self.path, self.retention.clone())?),
+            None => held.insert(Ledger::open(&self.path, self.retention)?),
         };
         let done = work(ledger);
         if done.is_err() {

@@ -82,7 +82,12 @@ impl Watched {
         let password = fetch_one(self.replica.password.as_ref(), &mut problems).await;
         let local = Dial {
             address: self.replica.address.clone(),
-            user: self.replica.user.clone().or(password.as_ref().and_then(|offer| offer.user.clone())).unwrap_or_default(),
+            user: self
+                .replica
+                .user
+                .clone()
+                .or(password.as_ref().and_then(|offer| offer.user.clone()))
+                .unwrap_or_default(),
             password: password.map(|offer| offer.secret),
             tls: self.replica.tls.clone(),
         };
@@ -99,9 +104,9 @@ impl Watched {
         let sentinels = group.sentinels.iter().map(sentinel).collect();
         let observer = match &group.observer {
             None => None,
-            Some(observer) => fetch_one(Some(&observer.password), &mut problems).await.map(|offer| {
-                (observer.user.clone().or(offer.user).unwrap_or_default(), offer.secret)
-            }),
+            Some(observer) => fetch_one(Some(&observer.password), &mut problems)
+                .await
+                .map(|offer| (observer.user.clone().or(offer.user).unwrap_or_default(), offer.secret)),
         };
         Dials { local, sentinels, observer, problems }
     }

@@ -25,6 +25,9 @@ pub struct Senses {
     instances: Vec<Instance>,
     groups: BTreeMap<String, Group>,
     tasks: JoinSet<()>,
+    fetching: JoinSet<()>,
+    ready: mpsc::Sender<(usize, Dials)>,
+    heard: mpsc::Receiver<(usize, Dials)>,
 }
 
 struct Instance {
@@ -61,7 +64,8 @@ impl Senses {
             })
             .collect();
         let instances = watched.into_iter().map(Instance::new).collect();
-        Senses { clock, inputs, instances, groups, tasks: JoinSet::new() }
+        let (ready, heard) = mpsc::channel(16);
+        Senses { clock, inputs, instances, groups, tasks: JoinSet::new(), fetching: JoinSet::new(), ready, heard }
     }
 
     pub fn book(&self, index: usize) -> Shared<LogBook> {
@@ -76,21 +80,40 @@ impl Senses {
         self.instances.get(index).map_or_else(|| board::channel(None).0, |one| one.server_log.clone())
     }
 
-    /// Spawns what is not running yet, and anew what dials with a secret that has changed.
-    pub async fn refresh(&mut self) {
-        for index in 0..self.instances.len() {
-            let Some(instance) = self.instances.get_mut(index) else { continue };
-            let dials = instance.watched.dials().await;
-            if instance.dials.as_ref().is_some_and(|known| known.same_secrets(&dials)) {
-                continue;
-            }
-            for problem in &dials.problems {
-                tracing::warn!(replica = instance.watched.name, "{problem}");
-            }
-            instance.dials = Some(dials.clone());
-            self.watch_instance(index, &dials);
-            self.watch_group(index, &dials);
+    /// Fetches every instance's secrets anew, on the side: a store may be slow, and the loop does not wait.
+    pub fn refresh(&mut self) {
+        if !self.fetching.is_empty() {
+            while self.fetching.try_join_next().is_some() {}
         }
+        if !self.fetching.is_empty() {
+            return;
+        }
+        for (index, instance) in self.instances.iter().enumerate() {
+            let (watched, ready) = (instance.watched.clone(), self.ready.clone());
+            self.fetching.spawn(async move {
+                let dials = watched.dials().await;
+                let _ = ready.send((index, dials)).await;
+            });
+        }
+    }
+
+    /// The next instance whose secrets have been fetched.
+    pub async fn fetched(&mut self) -> Option<(usize, Dials)> {
+        self.heard.recv().await
+    }
+
+    /// Spawns the watchers of an instance, or spawns them anew when they would dial with a secret that has changed.
+    pub fn adopt(&mut self, index: usize, dials: Dials) {
+        let Some(instance) = self.instances.get_mut(index) else { return };
+        if instance.dials.as_ref().is_some_and(|known| known.same_secrets(&dials)) {
+            return;
+        }
+        for problem in &dials.problems {
+            tracing::warn!(replica = instance.watched.name, "{problem}");
+        }
+        instance.dials = Some(dials.clone());
+        self.watch_instance(index, &dials);
+        self.watch_group(index, &dials);
     }
 
     fn watch_instance(&mut self, index: usize, dials: &Dials) {
@@ -179,6 +202,7 @@ impl Senses {
     }
 
     pub fn stop(&mut self) {
+        self.fetching.abort_all();
         self.tasks.abort_all();
         self.instances.iter_mut().for_each(|one| one.tasks.abort_all());
         self.groups.values_mut().for_each(|group| group.tasks.abort_all());

@@ -39,7 +39,7 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
     match c.finding.cause {
         Cause::AuthMissing | Cause::AuthRejected | Cause::AuthLatent => vec![
             format!(
-                "{remote} -a PASSWORD{} PING   # the password that the primary should take",
+                "{remote}{} --askpass PING   # the password that the primary should take",
                 user_flag(user.as_deref())
             ),
             "put that password into the secret store that [group] masterauth names; relinkd takes it from there"

@@ -141,6 +141,8 @@ pub struct ServerView {
     /// `errorstat_*` counters, by error word.
     pub errors: BTreeMap<String, u64>,
     pub config_file: String,
+    #[serde(default)]
+    pub process_id: Option<u32>,
     /// `master_failover_state`: anything but `no-failover` means that FAILOVER runs on this node.
     pub failover_state: String,
     pub priority: u32,

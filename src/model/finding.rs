@@ -92,7 +92,7 @@ impl Cause {
 
     /// Where its page is, in the documentation.
     pub fn url(self) -> String {
-        format!("https://relinkd.example/causes/{}", self.code())
+        format!("{}/blob/main/docs/causes/{}.md", env!("CARGO_PKG_REPOSITORY"), self.code())
     }
 }
 

@@ -50,6 +50,16 @@ impl Phase {
             Phase::Resolved => "resolved",
         }
     }
+
+    /// What one announces who tells of an incident in this phase without a change to tell of, as `show` does.
+    pub const fn announcement(self) -> Announcement {
+        match self {
+            Phase::Open | Phase::Applying | Phase::Verifying => Announcement::Updated,
+            Phase::Proposed => Announcement::Proposed,
+            Phase::Escalated => Announcement::Escalated,
+            Phase::Resolved => Announcement::Resolved,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,7 +183,7 @@ pub struct Incident {
     pub acted_at: Option<Timestamp>,
     pub diagnose_us: u64,
     pub look_us: u64,
-    /// Messages sent so far; the next one carries this number plus one.
+    /// Messages told so far, which is the number of the last one.
     pub sequence: u32,
     pub told_at: Option<Timestamp>,
     /// What the last message named as the cause.
@@ -182,7 +192,7 @@ pub struct Incident {
     pub told_phase: Option<Phase>,
 }
 
-/// A message on its way: the incident as it stood, and what is announced.
+/// A message on its way: the incident as it stood when its `Told` entry was taken in, and what is announced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
     pub at: Timestamp,
@@ -192,6 +202,18 @@ pub struct Notice {
     pub incident: Incident,
     /// What a person would run now.
     pub next_steps: Vec<String>,
+}
+
+impl Notice {
+    /// The number of this message within its incident, from 1.
+    pub fn sequence(&self) -> u32 {
+        self.incident.sequence
+    }
+
+    /// The message's name, the same over all channels and retries. It has no `.`, which Standard Webhooks forbids.
+    pub fn key(&self) -> String {
+        format!("{}-{}", self.incident.id, self.sequence())
+    }
 }
 
 impl Incident {

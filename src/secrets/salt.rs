@@ -12,6 +12,14 @@ use super::Salt;
 const LENGTH: usize = 16;
 
 impl Salt {
+    /// One that is kept nowhere: fingerprints compare within this run only.
+    pub fn fleeting() -> Salt {
+        let mut salt = [0_u8; LENGTH];
+        // Without randomness the salt is all zeros: fingerprints still compare, and this one is never stored.
+        let _ = fill(&mut salt);
+        Salt(salt)
+    }
+
     /// The salt of this state directory. The first caller makes it; of two at once, both get the same.
     pub fn load_or_create(state_dir: &Path) -> io::Result<Salt> {
         let path = state_dir.join("salt");

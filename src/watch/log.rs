@@ -47,24 +47,24 @@ pub async fn follow<C>(source: Resolved, book: Arc<Mutex<LogBook>>, wake: Sender
 where
     C: Fn() -> Timestamp + Clone,
 {
-    let mut reader = Reader { book, wake, clock };
+    let mut follower = Follower { book, wake, clock };
     let why = match source {
-        Resolved::File(path) => return reader.file(path).await,
-        Resolved::Journal(unit) => return reader.journal("journalctl", &unit).await,
+        Resolved::File(path) => return follower.file(path).await,
+        Resolved::Journal(unit) => return follower.journal("journalctl", &unit).await,
         Resolved::Nothing(why) => Missing::Unsupported(why),
         Resolved::Off => Missing::NotAsked,
     };
-    locked(&reader.book).lost(why);
+    locked(&follower.book).lost(why);
     std::future::pending().await
 }
 
-struct Reader<C> {
+struct Follower<C> {
     book: Arc<Mutex<LogBook>>,
     wake: Sender<Wake>,
     clock: C,
 }
 
-impl<C: Fn() -> Timestamp> Reader<C> {
+impl<C: Fn() -> Timestamp> Follower<C> {
     async fn file(&mut self, path: PathBuf) -> Infallible {
         locked(&self.book).name(format!("file:{}", path.display()));
         let mut file = file::LogFile::new(path, BYTES_PER_S);
@@ -108,6 +108,9 @@ impl<C: Fn() -> Timestamp> Reader<C> {
 
     async fn journal(&mut self, program: &str, unit: &str) -> Infallible {
         locked(&self.book).name(format!("journal:{unit}"));
+        // journalctl says nothing of a unit that does not exist. A server has logged its start at least, so a journal
+        // that shows no line at all is not the server's.
+        locked(&self.book).lost(Missing::Unsupported(format!("the journal has shown no line of {unit}")));
         let mut given = Timestamp::default();
         let mut pause = RESTART.0;
         loop {
@@ -132,8 +135,6 @@ impl<C: Fn() -> Timestamp> Reader<C> {
         let mut last = Instant::now();
         let mut quiet_until = last;
         let mut telling = false;
-        // The first entries may be long in coming: an idle server's journal is read as soon as its reader runs.
-        locked(&self.book).read((self.clock)(), 0, false);
         loop {
             tokio::select! {
                 came = journal.next() => {

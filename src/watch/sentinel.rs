@@ -1,1 +1,315 @@
-//! x
+//! The subscription to one Sentinel: what it publishes, and whether it still speaks.
+//!
+//! A Sentinel publishes its own view only, once, to whoever listens (sentinel.c, sentinelEvent): nothing is repeated,
+//! so a subscription that broke may have missed anything, and its coming up is a wake-up like any event. A frozen
+//! Sentinel keeps its sockets open; it is asked with PING.
+//!
+//! A Sentinel's ACL can grant single channels only. `PSUBSCRIBE *` is tried first, then all known channels at once, and
+//! then each by itself, so that what is granted is heard.
+//!
+//! Not here: what the Sentinels say when asked (`collect`).
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
+
+use crate::model::event::{SentinelEvent, Wake, Why};
+use crate::model::{Address, Endpoint, Timestamp};
+use crate::wire::{Dial, Reader, Subscription, WireError};
+
+use super::{knock, locked};
+
+mod event;
+
+pub use event::{KNOWN, parse_event};
+
+/// Events that are not on the list are counted together under this name, so that the board stays bounded.
+pub const OTHER: &str = "other";
+
+/// How patient a subscription is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// A silent Sentinel is asked this often, and has so long to answer.
+    pub ping_every: Duration,
+    pub answer: Duration,
+    /// The pauses between attempts: doubled each time, from the first up to the second, and spread by a fifth.
+    pub away: (Duration, Duration),
+    /// A subscription that stood for so long was a good one: the next pause is short again.
+    pub settled: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            ping_every: Duration::from_secs(2),
+            answer: Duration::from_secs(2),
+            away: (Duration::from_millis(250), Duration::from_secs(5)),
+            settled: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The subscriptions of one group, for the daemon to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SentinelBoard {
+    pub links: BTreeMap<Endpoint, SentinelLink>,
+}
+
+/// One subscription.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SentinelLink {
+    /// Since when it has stood; none while it does not.
+    pub up_since: Option<Timestamp>,
+    /// Why it last broke or could not be made.
+    pub trouble: Option<String>,
+    /// Events of the group, and those of no group, by name.
+    pub events: BTreeMap<&'static str, u64>,
+    /// When the last of them came.
+    pub last_event: Option<Timestamp>,
+}
+
+impl SentinelBoard {
+    /// How many subscriptions stand.
+    pub fn connected(&self) -> usize {
+        self.links.values().filter(|link| link.up_since.is_some()).count()
+    }
+}
+
+/// Listens for ever: keeps the board, and wakes for each event of the group and for each change of the connection.
+pub async fn listen<C>(
+    dial: Dial,
+    group: String,
+    pace: Pace,
+    board: Arc<Mutex<SentinelBoard>>,
+    wake: Sender<Wake>,
+    clock: C,
+) -> Infallible
+where
+    C: Fn() -> Timestamp + Clone,
+{
+    let sentinel = match &dial.address {
+        Address::Tcp(endpoint) => endpoint.clone(),
+        Address::Unix(path) => Endpoint::new(path.display().to_string(), 0),
+    };
+    locked(&board).links.entry(sentinel.clone()).or_default();
+    let mut ear = Ear { dial, sentinel, group, pace, granted: Granted::Everything, board, wake, clock };
+    let mut pause = pace.away.0;
+    let mut told = None;
+    loop {
+        let why = match ear.subscribe().await {
+            Ok(mut subscription) => {
+                let began = Instant::now();
+                ear.link(None, &mut told);
+                let why = ear.hear(&mut subscription).await;
+                if began.elapsed() >= pace.settled {
+                    pause = pace.away.0;
+                }
+                why
+            }
+            Err(why) => why,
+        };
+        ear.link(Some(why), &mut told);
+        tokio::time::sleep(spread(pause, (ear.clock)())).await;
+        pause = (pause * 2).min(pace.away.1);
+    }
+}
+
+/// Which channels this Sentinel lets us hear, as far as we know.
+enum Granted {
+    Everything,
+    Known,
+    Only(Vec<&'static str>),
+}
+
+struct Ear<C> {
+    dial: Dial,
+    sentinel: Endpoint,
+    group: String,
+    pace: Pace,
+    granted: Granted,
+    board: Arc<Mutex<SentinelBoard>>,
+    wake: Sender<Wake>,
+    clock: C,
+}
+
+impl<C: Fn() -> Timestamp> Ear<C> {
+    /// Subscribes to the most that is granted. A login that is refused is an error like any other; a channel that is
+    /// refused leads to the next smaller wish.
+    async fn subscribe(&mut self) -> Result<Subscription, WireError> {
+        loop {
+            let within = self.pace.answer;
+            let reader = Reader::connect(&self.dial, within).await?;
+            let subscription = match &self.granted {
+                Granted::Everything => reader.psubscribe(&["*"], within).await,
+                Granted::Known => reader.subscribe(KNOWN, within).await,
+                Granted::Only(channels) => reader.subscribe(channels, within).await,
+            };
+            match (subscription, &self.granted) {
+                (Err(WireError::Denied { code, .. }), Granted::Everything) if code == "NOPERM" => {
+                    self.granted = Granted::Known;
+                }
+                (Err(WireError::Denied { code, .. }), Granted::Known) if code == "NOPERM" => {
+                    self.granted = Granted::Only(self.granted_one_by_one().await?);
+                }
+                (Err(error @ WireError::Denied { .. }), Granted::Only(_)) => {
+                    // The ACL has changed since; begin anew next time.
+                    self.granted = Granted::Everything;
+                    return Err(error);
+                }
+                (subscription, _) => return subscription,
+            }
+        }
+    }
+
+    async fn granted_one_by_one(&self) -> Result<Vec<&'static str>, WireError> {
+        let mut granted = Vec::new();
+        let mut refusal = None;
+        for channel in KNOWN {
+            let reader = Reader::connect(&self.dial, self.pace.answer).await?;
+            match reader.subscribe(&[channel], self.pace.answer).await {
+                Ok(_) => granted.push(*channel),
+                Err(error @ WireError::Denied { .. }) => refusal = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match refusal {
+            Some(error) if granted.is_empty() => Err(error),
+            _ => Ok(granted),
+        }
+    }
+
+    /// Takes events until the subscription breaks; why it did.
+    async fn hear(&self, subscription: &mut Subscription) -> WireError {
+        loop {
+            match subscription.next(self.pace.ping_every, self.pace.answer).await {
+                Ok((channel, payload)) => self.heard(parse_event(&self.sentinel, &channel, &payload)),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    fn heard(&self, event: SentinelEvent) {
+        // Events that name no group are few, and tell of TILT or of a failover that begins.
+        if event.group.as_ref().is_some_and(|group| *group != self.group) || event.name.starts_with("__") {
+            return;
+        }
+        let now = (self.clock)();
+        if let Some(link) = locked(&self.board).links.get_mut(&self.sentinel) {
+            let name = KNOWN.iter().find(|known| **known == event.name).copied().unwrap_or(OTHER);
+            let count = link.events.entry(name).or_default();
+            *count = count.saturating_add(1);
+            link.last_event = Some(now);
+        }
+        knock(&self.wake, now, Why::Sentinel(event));
+    }
+
+    /// Notes that the subscription stands, or why it does not, and wakes when that is a change.
+    fn link(&self, trouble: Option<WireError>, told: &mut Option<bool>) {
+        let (now, up) = ((self.clock)(), trouble.is_none());
+        if let Some(link) = locked(&self.board).links.get_mut(&self.sentinel) {
+            link.up_since = up.then_some(now);
+            link.trouble = trouble.map(|error| said(&error)).or(link.trouble.take());
+        }
+        if told.replace(up) != Some(up) {
+            knock(&self.wake, now, Why::SentinelLink { sentinel: self.sentinel.clone(), up });
+        }
+    }
+}
+
+fn said(error: &WireError) -> String {
+    match error {
+        WireError::Denied { code, .. } if code == "NOPERM" => {
+            format!("{error}; grant the agent's user +ping +subscribe +psubscribe and the channels, as in allchannels")
+        }
+        error => error.to_string(),
+    }
+}
+
+/// A pause made longer or shorter by up to a fifth, so that agents cut off together do not come back together. The
+/// clock's microseconds are random enough for that.
+fn spread(pause: Duration, now: Timestamp) -> Duration {
+    let share = u32::try_from(now.0.rem_euclid(401)).unwrap_or(200);
+    pause * (800 + share) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_spread_by_a_fifth() {
+        let second = Duration::from_secs(1);
+        let spreads: Vec<u128> = (0..1000).map(|us| spread(second, Timestamp(us)).as_millis()).collect();
+        assert_eq!((spreads.iter().min(), spreads.iter().max()), (Some(&800), Some(&1200)));
+    }
+
+    #[test]
+    fn only_events_of_the_group_or_of_none_wake_and_count() {
+        let (wake, mut woken) = tokio::sync::mpsc::channel(8);
+        let sentinel = Endpoint::new("127.0.0.1", 26379);
+        let board: Arc<Mutex<SentinelBoard>> = Arc::default();
+        locked(&board).links.entry(sentinel.clone()).or_default();
+        let ear = Ear {
+            dial: Dial::plain(sentinel.clone()),
+            sentinel: sentinel.clone(),
+            group: "mine".to_owned(),
+            pace: Pace::default(),
+            granted: Granted::Everything,
+            board: board.clone(),
+            wake,
+            clock: || Timestamp(7),
+        };
+        for (channel, payload) in [
+            ("+sdown", "master mine 127.0.0.1 6379"),
+            ("+sdown", "master other 127.0.0.1 6379"),
+            ("+tilt", "#tilt mode entered"),
+            ("+brand-new", "master mine 127.0.0.1 6379"),
+            ("__sentinel__:hello", "127.0.0.1,26379,id,1,mine,127.0.0.1,6379,1"),
+        ] {
+            ear.heard(parse_event(&sentinel, channel, payload));
+        }
+        let names: Vec<String> = std::iter::from_fn(|| woken.try_recv().ok())
+            .map(|wake| match wake.why {
+                Why::Sentinel(event) => event.name,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(names, ["+sdown", "+tilt", "+brand-new"]);
+        let link = locked(&board).links[&sentinel].clone();
+        assert_eq!(link.events, BTreeMap::from([("+sdown", 1), ("+tilt", 1), (OTHER, 1)]));
+        assert_eq!(link.last_event, Some(Timestamp(7)));
+    }
+
+    #[test]
+    fn each_change_of_the_link_wakes_once() {
+        let (wake, mut woken) = tokio::sync::mpsc::channel(8);
+        let sentinel = Endpoint::new("127.0.0.1", 26379);
+        let board: Arc<Mutex<SentinelBoard>> = Arc::default();
+        locked(&board).links.entry(sentinel.clone()).or_default();
+        let ear = Ear {
+            dial: Dial::plain(sentinel.clone()),
+            sentinel,
+            group: String::new(),
+            pace: Pace::default(),
+            granted: Granted::Everything,
+            board: board.clone(),
+            wake,
+            clock: || Timestamp(7),
+        };
+        let mut told = None;
+        for trouble in [Some(WireError::Refused), Some(WireError::TimedOut), None, None, Some(WireError::Closed)] {
+            ear.link(trouble, &mut told);
+        }
+        let ups: Vec<bool> = std::iter::from_fn(|| woken.try_recv().ok())
+            .map(|wake| matches!(wake.why, Why::SentinelLink { up: true, .. }))
+            .collect();
+        assert_eq!(ups, [false, true, false]);
+        let board = locked(&board);
+        assert_eq!(board.connected(), 0);
+        assert!(board.links.values().all(|link| link.trouble.as_deref() == Some("connection closed by the peer")));
+    }
+}

@@ -26,18 +26,25 @@ pub struct Connection {
     decoder: Option<Decoder>,
     /// An answer was left unread, or the stream is no longer RESP: nothing read from here on could be trusted.
     broken: bool,
+    peer: Option<String>,
 }
 
 impl Connection {
     pub async fn open(dial: &Dial, deadline: Instant) -> Result<Connection, WireError> {
-        let stream = timeout_at(deadline, connect(dial)).await.map_err(|_| WireError::TimedOut)??;
+        let (stream, peer) = timeout_at(deadline, connect(dial)).await.map_err(|_| WireError::TimedOut)??;
         Ok(Connection {
             stream,
             incoming: Buffer::default(),
             chunk: Box::new([0; READ_BYTES]),
             decoder: None,
             broken: false,
+            peer,
         })
+    }
+
+    /// The address that the connection really went to, after name resolution; none on a Unix socket.
+    pub fn peer(&self) -> Option<&str> {
+        self.peer.as_deref()
     }
 
     /// Sends commands in one write and reads one reply for each, `caps[i]` bytes at most for the i-th.
@@ -108,13 +115,20 @@ fn cut(error: &io::Error) -> WireError {
     }
 }
 
-async fn connect(dial: &Dial) -> Result<Box<dyn Stream>, WireError> {
+/// The stream, and the address at its other end.
+type Connected = (Box<dyn Stream>, Option<String>);
+
+async fn connect(dial: &Dial) -> Result<Connected, WireError> {
     match (&dial.address, &dial.tls) {
-        (Address::Unix(path), None) => unix(path).await,
+        (Address::Unix(path), None) => Ok((unix(path).await?, None)),
         (Address::Unix(_), Some(_)) => Err(WireError::Tls("a Unix socket carries no TLS; leave it out".into())),
-        (Address::Tcp(endpoint), None) => Ok(Box::new(tcp(endpoint).await?)),
-        (Address::Tcp(endpoint), Some(settings)) => {
-            Ok(Box::new(tls::wrap(tcp(endpoint).await?, settings, &endpoint.host).await?))
+        (Address::Tcp(endpoint), settings) => {
+            let stream = tcp(endpoint).await?;
+            let peer = stream.peer_addr().ok().map(|address| address.to_string());
+            Ok(match settings {
+                None => (Box::new(stream), peer),
+                Some(settings) => (Box::new(tls::wrap(stream, settings, &endpoint.host).await?), peer),
+            })
         }
     }
 }

@@ -9,6 +9,7 @@ use super::reply::Reply;
 use super::resp::{Buffer, CAP, CAP_INFO_CACHE, encode};
 use super::subscription::Subscription;
 use super::{Dial, WireError, reads};
+use crate::secrets::Secret;
 
 /// What we call ourselves in the server's CLIENT LIST.
 const CLIENT_NAME: &str = "relinkd";
@@ -24,25 +25,32 @@ impl Reader {
         Ok(Reader { connection: Connection::open(dial, Instant::now() + within).await? })
     }
 
+    /// The address that the connection really went to, after name resolution.
+    pub fn peer(&self) -> Option<&str> {
+        self.connection.peer()
+    }
+
     /// Connects and logs in. `within` bounds all of it.
     pub async fn connect(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
         let began = Instant::now();
         let mut reader = Reader::open(dial, within).await?;
         let name = ["CLIENT", "SETNAME", CLIENT_NAME];
-        let login = dial.password.as_ref().map(|secret| match dial.user.as_str() {
-            "" => vec!["AUTH", secret.expose()],
-            user => vec!["AUTH", user, secret.expose()],
-        });
+        let login = dial.password.as_ref().map(|secret| login(&dial.user, secret));
         let commands: Vec<&[&str]> = login.iter().map(Vec::as_slice).chain([name.as_slice()]).collect();
-        let replies = reader.ask_all(&commands, within.saturating_sub(began.elapsed())).await;
-        match replies?.into_iter().next() {
+        let replies = reader.ask_all(&commands, within.saturating_sub(began.elapsed())).await?;
+        match replies.into_iter().next().map(|reply| hide(reply, dial.password.as_ref())) {
             // CLIENT SETNAME may be forbidden: we can do without. A server that turns clients away (protected
             // mode, too many clients) answers before it reads, whatever the first command was.
             Some(Reply::Error { code, text }) if login.is_some() || turned_away(&code, &text) => {
-                Err(WireError::Denied { code, text })
+                Err(WireError::denied(&code, &text))
             }
             _ => Ok(reader),
         }
+    }
+
+    /// AUTH alone, its answer as it came but for the password, which some errors repeat.
+    pub async fn login(&mut self, user: &str, secret: &Secret, within: Duration) -> Result<Reply, WireError> {
+        self.ask(&login(user, secret), within).await.map(|reply| hide(reply, Some(secret)))
     }
 
     /// One command, one reply. A server's error is a reply: `Ok(Reply::Error { .. })`.
@@ -86,6 +94,25 @@ pub(super) fn pack(command: &[&str], subscribing: bool, out: &mut Buffer) -> Res
     }
     encode(command.iter().map(|part| part.as_bytes()), out);
     Ok(())
+}
+
+fn login<'a>(user: &'a str, secret: &'a Secret) -> Vec<&'a str> {
+    match user {
+        "" => vec!["AUTH", secret.expose()],
+        user => vec!["AUTH", user, secret.expose()],
+    }
+}
+
+/// Takes a password out of an error. Where AUTH is renamed the server quotes its arguments, cut short
+/// (Redis 7.0.15, processCommand: `unknown command 'AUTH', with args beginning with: …`).
+fn hide(reply: Reply, secret: Option<&Secret>) -> Reply {
+    let (Reply::Error { text, .. }, Some(secret)) = (&reply, secret) else { return reply };
+    let kept = text.split(", with args beginning with").next().unwrap_or_default();
+    let hidden = match secret.is_empty() {
+        true => kept.to_owned(),
+        false => kept.replace(secret.expose(), "(hidden)"),
+    };
+    Reply::error(hidden)
 }
 
 fn turned_away(code: &str, text: &str) -> bool {

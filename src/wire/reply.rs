@@ -123,4 +123,5 @@ fn link_state(word: &str) -> LinkState {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // reads captures
 mod tests;

@@ -4,6 +4,8 @@
 //! header merely announces. A peer can make us hold at most the caller's cap of bytes plus one read, and
 //! 65,536 elements.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use zeroize::Zeroize;
 
 use super::WireError;
@@ -64,10 +66,6 @@ impl Buffer {
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
-
-    pub fn capacity(&self) -> usize {
-        self.0.capacity()
-    }
 }
 
 impl Drop for Buffer {
@@ -111,7 +109,15 @@ impl Decoder {
             if self.elements > MAX_ELEMENTS {
                 return Err(WireError::TooLarge(self.elements));
             }
-            if let Some(reply) = self.place(token)? {
+            if let Token::Array(count) = token
+                && count > MAX_ELEMENTS
+            {
+                return Err(WireError::TooLarge(count));
+            }
+            if matches!(token, Token::Array(1..)) && self.open.len() >= MAX_DEPTH {
+                return Err(alien(bytes, 0));
+            }
+            if let Some(reply) = self.place(token) {
                 return Ok(Some((reply, self.at)));
             }
         }
@@ -119,28 +125,24 @@ impl Decoder {
     }
 
     /// Puts a token where it belongs; gives the whole reply once nothing is open.
-    fn place(&mut self, token: Token) -> Result<Option<Reply>, WireError> {
+    fn place(&mut self, token: Token) -> Option<Reply> {
         let mut reply = match token {
             Token::Leaf(reply) => reply,
             Token::Array(0) => Reply::List(Vec::new()),
-            Token::Array(count) if count > MAX_ELEMENTS => return Err(WireError::TooLarge(count)),
-            Token::Array(_) if self.open.len() >= MAX_DEPTH => {
-                return Err(WireError::Protocol(format!("arrays nested more than {MAX_DEPTH} deep")));
-            }
             Token::Array(count) => {
                 self.open.push((count, Vec::new()));
-                return Ok(None);
+                return None;
             }
         };
         while let Some((lacking, mut items)) = self.open.pop() {
             items.push(reply);
             if lacking > 1 {
                 self.open.push((lacking - 1, items));
-                return Ok(None);
+                return None;
             }
             reply = Reply::List(items);
         }
-        Ok(Some(reply))
+        Some(reply)
     }
 
     /// The token at our place and where the next begins; `None` while bytes of it are missing.
@@ -203,5 +205,9 @@ fn text(bytes: &[u8]) -> String {
 fn alien(bytes: &[u8], at: usize) -> WireError {
     let begin = bytes.get(at..).unwrap_or_default();
     let begin = String::from_utf8_lossy(begin.get(..SHOWN).unwrap_or(begin));
-    WireError::Protocol(format!("it sent {:?}", tame(&begin, SHOWN)))
+    WireError::Protocol(tame(&begin, SHOWN))
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // reads captures
+mod tests;

@@ -33,7 +33,7 @@ impl Subscription {
         // One confirmation for each channel; one error for all when any is forbidden.
         for _ in channels {
             if let Reply::Error { code, text } = connection.receive(CAP, deadline).await? {
-                return Err(WireError::Denied { code, text });
+                return Err(WireError::denied(&code, &text));
             }
         }
         Ok(Subscription { connection, heard: Instant::now(), pinged: None })
@@ -89,7 +89,7 @@ fn message(reply: Reply) -> Result<Option<(String, String)>, WireError> {
                 _ => None,
             })
         }
-        Reply::Error { code, text } => Err(WireError::Denied { code, text }),
+        Reply::Error { code, text } => Err(WireError::denied(&code, &text)),
         _ => Ok(None),
     }
 }

@@ -92,6 +92,18 @@ async fn a_login_that_fails_gives_the_servers_words() {
 }
 
 #[tokio::test]
+async fn a_server_that_quotes_the_password_is_not_repeated() {
+    for words in ["ERR unknown command `AUTH`, with args beginning with: `canary", "ERR canary is wrong"] {
+        let answer = format!("-{words}\r\n+OK\r\n").into_bytes();
+        let mut reader = Reader::open(&peer(answer.clone(), After::Hold).await, AMPLE).await.unwrap();
+        let told = reader.login("", &Secret::new("canary"), AMPLE).await.unwrap();
+        let dial = Dial { password: Some(Secret::new("canary")), ..peer(answer, After::Hold).await };
+        let denied = Reader::connect(&dial, AMPLE).await.unwrap_err();
+        assert!(!format!("{told:?} {denied:?}").contains("canary"), "{told:?} {denied:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_subscriber_notices_a_frozen_peer() {
     let dial = peer(b"*3\r\n$9\r\nsubscribe\r\n$6\r\n+sdown\r\n:1\r\n".to_vec(), After::Hold).await;
     let reader = Reader::open(&dial, AMPLE).await.unwrap();

@@ -16,7 +16,7 @@ use crate::model::Timestamp;
 use crate::model::evidence::Missing;
 
 use super::cutter::{Budget, Cutter, MAX_LINE};
-use super::lines::{Stamp, parse};
+use super::lines::{Stamp, parse, stamp};
 
 /// How much of an existing file is read back at the start.
 const BACK: u64 = 64 * 1024;
@@ -218,7 +218,8 @@ fn modified(meta: &Metadata) -> Timestamp {
 /// when the file was last modified, and zones lie quarters of an hour apart.
 fn dated(lines: Vec<Vec<u8>>, modified: Timestamp) -> Vec<(Timestamp, Vec<u8>)> {
     const QUARTER: i64 = 15 * 60 * 1_000_000;
-    let stamps: Vec<Option<Stamp>> = lines.iter().map(|line| parse(&String::from_utf8_lossy(line)).stamp).collect();
+    let stamps: Vec<Option<Stamp>> =
+        lines.iter().map(|line| parse(&String::from_utf8_lossy(line)).when.and_then(stamp)).collect();
     let newest = stamps.iter().rev().find_map(|stamp| match stamp {
         Some(Stamp::Local(at)) => Some(*at),
         _ => None,

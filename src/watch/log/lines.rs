@@ -27,27 +27,32 @@ pub(super) enum Stamp {
 /// A line, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Line<'a> {
-    pub stamp: Option<Stamp>,
+    /// The time as the line writes it; [`stamp`] reads it. Few lines need that.
+    pub when: Option<&'a str>,
     pub message: &'a str,
 }
 
 /// What a line tells, and the message without its prefix; nothing for the many lines that tell no cause.
+///
+/// The arguments that a server repeats are cut off: where AUTH is renamed, the replica logs the primary's error, and
+/// with it the password (Redis 7.0.15, processCommand: `unknown command 'AUTH', with args beginning with: …`).
 pub fn classify(line: &str) -> Option<(LogKind, &str)> {
     let message = parse(line).message;
+    let message = message.split_once(", with args beginning with").map_or(message, |(kept, _)| kept);
     let said = BEFORE.iter().fold(message, |rest, before| rest.strip_prefix(before).unwrap_or(rest));
     PHRASES.iter().find(|phrase| matches(said, phrase)).map(|phrase| (phrase.kind, message))
 }
 
 pub(super) fn parse(line: &str) -> Line<'_> {
     let line = line.trim_end();
-    logfmt(line).or_else(|| legacy(line)).unwrap_or(Line { stamp: None, message: line })
+    logfmt(line).or_else(|| legacy(line)).unwrap_or(Line { when: None, message: line })
 }
 
 fn logfmt(line: &str) -> Option<Line<'_>> {
     let rest = line.strip_prefix("pid=")?;
     let (head, message) = rest.split_once(" message=\"")?;
-    let stamp = head.split_once("timestamp=\"").and_then(|(_, s)| s.split_once('"')).and_then(|(s, _)| stamp(s));
-    Some(Line { stamp, message: message.strip_suffix('"').unwrap_or(message) })
+    let when = head.split_once("timestamp=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(when, _)| when);
+    Some(Line { when, message: message.strip_suffix('"').unwrap_or(message) })
 }
 
 fn legacy(line: &str) -> Option<Line<'_>> {
@@ -57,9 +62,7 @@ fn legacy(line: &str) -> Option<Line<'_>> {
     }
     if let Some(rest) = rest.strip_prefix("signal-handler (") {
         let (seconds, message) = rest.split_once(") ")?;
-        let at =
-            seconds.parse::<i64>().ok().and_then(|s| s.checked_mul(1_000_000)).map(|us| Stamp::Exact(Timestamp(us)));
-        return Some(Line { stamp: at, message });
+        return Some(Line { when: Some(seconds), message });
     }
     let (role, rest) = rest.split_once(' ')?;
     if role.len() != 1 {
@@ -68,15 +71,17 @@ fn legacy(line: &str) -> Option<Line<'_>> {
     // A local time has four words, the other two formats have one; the level is one character either way.
     let words = if rest.as_bytes().get(2) == Some(&b' ') { 4 } else { 1 };
     let end = rest.match_indices(' ').nth(words - 1)?.0;
-    let (time, rest) = rest.split_at(end);
+    let (when, rest) = rest.split_at(end);
     let (level, message) = rest.strip_prefix(' ')?.split_once(' ')?;
-    (level.len() == 1).then_some(Line { stamp: stamp(time), message })
+    (level.len() == 1).then_some(Line { when: Some(when), message })
 }
 
-fn stamp(text: &str) -> Option<Stamp> {
+/// Reads a line's time. Digits alone are seconds where a signal handler wrote them, and milliseconds else.
+pub(super) fn stamp(text: &str) -> Option<Stamp> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        let ms: i64 = text.parse().ok()?;
-        return Some(Stamp::Exact(Timestamp(ms.checked_mul(1_000)?)));
+        let number: i64 = text.parse().ok()?;
+        let unit = if number < 100_000_000_000 { 1_000_000 } else { 1_000 };
+        return Some(Stamp::Exact(Timestamp(number.checked_mul(unit)?)));
     }
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Some(Stamp::Exact(Timestamp(at.as_microsecond())));
@@ -156,11 +161,12 @@ mod tests {
             ),
             (message.to_owned(), None),
         ] {
-            assert_eq!(parse(&line), Line { stamp, message }, "{line}");
+            let found = parse(&line);
+            assert_eq!((found.when.and_then(super::stamp), found.message), (stamp, message), "{line}");
         }
         let handler = parse("4711:signal-handler (1795414320) Received SIGTERM scheduling shutdown...");
         assert_eq!(handler.message, "Received SIGTERM scheduling shutdown...");
-        assert_eq!(handler.stamp, Some(Stamp::Exact(Timestamp(1_795_414_320_000_000))));
+        assert_eq!(handler.when.and_then(stamp), Some(Stamp::Exact(Timestamp(1_795_414_320_000_000))));
     }
 
     #[test]
@@ -182,7 +188,7 @@ mod tests {
             "1:signal-handler (99999999999999999999) x",
             "\u{fffd}:S é",
         ] {
-            let _ = (parse(line), classify(line));
+            let _ = (parse(line).when.and_then(stamp), classify(line));
         }
     }
 
@@ -201,6 +207,15 @@ mod tests {
         for level in [".", "-", "*", "#"] {
             let line = format!("1:S 23 Nov 2026 06:12:00.041 {level} Connection with master lost.");
             assert_eq!(classify(&line), Some((LogKind::LinkLost, "Connection with master lost.")));
+        }
+    }
+
+    #[test]
+    fn a_password_that_a_server_repeats_is_cut_off() {
+        for quote in ["'", "`"] {
+            let said = format!("Unable to AUTH to MASTER: -ERR unknown command {quote}AUTH{quote}");
+            let line = format!("1:S 1795414320041 # {said}, with args beginning with: {quote}hunter2{quote} ");
+            assert_eq!(classify(&line), Some((LogKind::AuthFailed, said.as_str())));
         }
     }
 

@@ -28,7 +28,6 @@ const fn holds(starts: &'static str, holds: &'static [&'static str], kind: LogKi
 /// What may stand before a phrase.
 pub(super) const BEFORE: &[&str] = &[
     "Replica bio thread: ",       // Valkey 9.1, the thread that downloads the data set
-    "Replica main thread: ",      // Valkey 9.1, the same for what stayed in the main thread
     "Dual channel replication: ", // Valkey 8.0, fullSyncWithPrimary
     "Guru Meditation: ",          // debug.c, _serverPanic
 ];

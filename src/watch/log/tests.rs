@@ -14,7 +14,7 @@ fn data(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Each sample is a real server's log, one line of each wording, behind the kind that a reader gave it.
+/// Each sample is a real server's log, one line of each wording, behind the kind that a person gave it.
 #[test]
 fn every_sampled_line_is_of_the_kind_beside_it() {
     for server in ["redis-7.0.15", "redis-8.2.3", "valkey-8.1.8", "valkey-9.1.2-logfmt", "from-source"] {
@@ -42,9 +42,9 @@ fn every_kind_stands_in_a_sample_of_each_vocabulary() {
     }
 }
 
-fn reader() -> (Reader<impl Fn() -> Timestamp + Clone>, mpsc::Receiver<Wake>) {
+fn follower() -> (Follower<impl Fn() -> Timestamp + Clone>, mpsc::Receiver<Wake>) {
     let (wake, woken) = mpsc::channel(4);
-    (Reader { book: Arc::default(), wake, clock: || NOW }, woken)
+    (Follower { book: Arc::default(), wake, clock: || NOW }, woken)
 }
 
 const LOST: &str = "1:S 1795414319999 * Connection with master lost.\n";
@@ -55,16 +55,16 @@ fn old_lines_count_as_evidence_only_within_the_window() {
     let path = dir.path().join("log");
     let long_ago = "1:S 1795414000000 # MASTER timeout: no data nor PING received...\n";
     std::fs::write(&path, format!("{long_ago}{LOST}")).unwrap();
-    let (mut reader, _woken) = reader();
+    let (mut follower, _woken) = follower();
     let mut file = file::LogFile::new(path.clone(), BYTES_PER_S);
-    assert!(!reader.look(&mut file, POLL), "what was there before us is no news");
-    let view = locked(&reader.book).view(NOW);
+    assert!(!follower.look(&mut file, POLL), "what was there before us is no news");
+    let view = locked(&follower.book).view(NOW);
     assert_eq!(view.lines.iter().map(|fact| (fact.kind, fact.count)).collect::<Vec<_>>(), [(LogKind::LinkLost, 1)]);
     File::append(&path, LOST);
-    assert!(reader.look(&mut file, POLL));
+    assert!(follower.look(&mut file, POLL));
     File::append(&path, "1:M 1795414320000 # Disconnecting timedout replica (full sync): 127.0.0.1:1\n");
-    assert!(!reader.look(&mut file, POLL), "another replica's trouble wakes nobody");
-    let view = locked(&reader.book).view(NOW);
+    assert!(!follower.look(&mut file, POLL), "another replica's trouble wakes nobody");
+    let view = locked(&follower.book).view(NOW);
     assert_eq!(view.lines.iter().map(|fact| fact.count).collect::<Vec<_>>(), [2, 1]);
 }
 
@@ -108,10 +108,10 @@ while [ ! -e "$(dirname "$0")/stop" ]; do sleep 0.02; done
 echo 'Journal file corrupted' >&2
 exit 3"#;
     let program = fake_journalctl(dir.path(), script);
-    let (mut reader, mut woken) = reader();
-    let book = reader.book.clone();
+    let (mut follower, mut woken) = follower();
+    let book = follower.book.clone();
     tokio::select! {
-        never = reader.journal(&program, "redis.service") => match never {},
+        never = follower.journal(&program, "redis.service") => match never {},
         () = async {
             until(&book, |r| r.seen().is_some_and(|view| view.lines.iter().any(|f| f.kind == LogKind::LinkLost && f.count == 2))).await;
             assert_eq!(locked(&book).view(NOW).lines.len(), 1, "an old line counts for nothing");
@@ -135,20 +135,33 @@ async fn a_journal_that_is_not_ours_to_read_is_denied() {
     let dir = tempfile::tempdir().unwrap();
     let hint = "echo 'Hint: You are currently not seeing messages from other users and the system.' >&2; exec sleep 60";
     let program = fake_journalctl(dir.path(), hint);
-    let (mut reader, _woken) = reader();
-    let book = reader.book.clone();
+    let (mut follower, _woken) = follower();
+    let book = follower.book.clone();
     tokio::select! {
-        never = reader.journal(&program, "redis.service") => match never {},
+        never = follower.journal(&program, "redis.service") => match never {},
         () = until(&book, |r| matches!(r, Reading::Missing(Missing::Denied(why)) if why.contains("systemd-journal"))) => {}
     }
 }
 
 #[tokio::test]
-async fn a_missing_journalctl_is_a_reason() {
-    let (mut reader, _woken) = reader();
-    let book = reader.book.clone();
+async fn a_journal_without_a_line_of_the_unit_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = fake_journalctl(dir.path(), "exec sleep 60");
+    let (mut follower, _woken) = follower();
+    let book = follower.book.clone();
     tokio::select! {
-        never = reader.journal("/nonexistent/journalctl", "redis.service") => match never {},
+        never = follower.journal(&program, "redis.service") => match never {},
+        () = until(&book, |r| r.missing().is_some_and(|why| why.to_string().ends_with("no line of redis.service"))) => {}
+    }
+    assert!(locked(&book).reading(NOW).missing().is_some());
+}
+
+#[tokio::test]
+async fn a_missing_journalctl_is_a_reason() {
+    let (mut follower, _woken) = follower();
+    let book = follower.book.clone();
+    tokio::select! {
+        never = follower.journal("/nonexistent/journalctl", "redis.service") => match never {},
         () = until(&book, |r| matches!(r, Reading::Missing(Missing::Unsupported(why)) if why.contains("cannot run"))) => {}
     }
 }
@@ -160,10 +173,10 @@ async fn a_journal_in_flood_is_drained_within_the_budget() {
     let last = r#"{"__REALTIME_TIMESTAMP":"1795414319000000","MESSAGE":"Connection with master lost."}"#;
     let script = format!("yes '{line}' | head -c 20000000\nsleep 0.5\necho ''\necho '{last}'\nexec sleep 60");
     let program = fake_journalctl(dir.path(), &script);
-    let (mut reader, _woken) = reader();
-    let book = reader.book.clone();
+    let (mut follower, _woken) = follower();
+    let book = follower.book.clone();
     tokio::select! {
-        never = reader.journal(&program, "redis.service") => match never {},
+        never = follower.journal(&program, "redis.service") => match never {},
         () = until(&book, |r| r.seen().is_some_and(|view| view.skipped && view.lines.len() == 1)) => {}
     }
 }

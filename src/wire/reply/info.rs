@@ -148,6 +148,7 @@ pub fn server_view(text: &str, role: Option<&Reply>, at: Timestamp, took_us: u64
         rejected_connections: info.count("rejected_connections"),
         errors: info.errors(),
         config_file: info.text("config_file").to_owned(),
+        process_id: info.number("process_id"),
         failover_state: match info.text("master_failover_state") {
             "" => "no-failover".to_owned(),
             state => state.to_owned(),

@@ -1,1 +1,206 @@
+//! The parsers over what real servers answered. The captures in `tests/data/replies/` are raw bytes from a group of
+//! one primary, one replica and three Sentinels; `orphan-*` and `*-down` were taken just after the primary was
+//! killed.
 
+use std::path::PathBuf;
+
+use super::sentinel::{Answers, NEVER_MS};
+use super::*;
+use crate::model::Timestamp;
+use crate::model::evidence::{Flavour, Reading, Role, ServerView};
+use crate::secrets::Salt;
+use crate::wire::resp::{CAP, Decoder};
+
+const SERVERS: [(&str, Flavour); 4] = [
+    ("redis-7.0.15", Flavour::Redis),
+    ("redis-8.2.3", Flavour::Redis),
+    ("valkey-8.0.1", Flavour::Valkey),
+    ("valkey-9.1.2", Flavour::Valkey),
+];
+const NOW: Timestamp = Timestamp(1);
+const SALT: Salt = Salt([7; 16]);
+
+fn captured(server: &str, name: &str) -> Vec<Reply> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/replies/{server}/{name}.resp"));
+    let bytes = std::fs::read(path).unwrap();
+    let mut rest = bytes.as_slice();
+    let mut replies = Vec::new();
+    while !rest.is_empty() {
+        let (reply, length) = Decoder::new(CAP).advance(rest).unwrap().unwrap();
+        replies.push(reply);
+        rest = &rest[length..];
+    }
+    replies
+}
+
+fn one(server: &str, name: &str) -> Reply {
+    let mut replies = captured(server, name);
+    assert_eq!(replies.len(), 1, "{server}/{name}");
+    replies.remove(0)
+}
+
+fn view(server: &str, who: &str) -> ServerView {
+    let text = one(server, &format!("{who}-info")).into_text().unwrap();
+    info::server_view(&text, Some(&one(server, &format!("{who}-role"))), NOW, 9).unwrap()
+}
+
+#[test]
+fn a_primary_tells_of_its_data_and_its_replicas() {
+    for (server, flavour) in SERVERS {
+        let primary = view(server, "primary");
+        assert_eq!((primary.role, primary.keys, primary.flavour), (Role::Primary, 2, flavour), "{server}");
+        assert!(server.ends_with(&primary.version), "{server}: {}", primary.version);
+        assert_eq!((primary.run_id.len(), primary.replid.len(), primary.sync_full), (40, 40, 1), "{server}");
+        assert_eq!(primary.replicas.len(), 1, "{server}");
+        assert_eq!((primary.replicas[0].state.as_str(), primary.replicas[0].lag_s < 2), ("online", true), "{server}");
+        assert!(primary.backlog_active && primary.backlog_size > 0 && primary.rdb_last_save_ok && !primary.loading);
+        assert_eq!(primary.failover_state, "no-failover");
+        assert!(primary.output_buffer_cuts.is_some() || server == "redis-7.0.15", "{server}");
+    }
+}
+
+#[test]
+fn a_replica_tells_of_its_link() {
+    for (server, _) in SERVERS {
+        let replica = view(server, "replica");
+        let link = replica.role.link().unwrap();
+        assert!(link.up && link.state == LinkState::Connected && link.down_for_s.is_none(), "{server}");
+        assert!(link.offset > 1 && replica.keys == 2 && replica.priority == 100, "{server}");
+
+        let orphan = view(server, "orphan");
+        let link = orphan.role.link().unwrap();
+        assert!(!link.up && link.down_for_s.is_some_and(|s| s >= 0) && link.last_io_s == -1, "{server}");
+        assert!(matches!(link.state, LinkState::Connect | LinkState::Connecting), "{server}: {:?}", link.state);
+        assert_eq!(orphan.errors.get("NOAUTH"), view(server, "replica").errors.get("NOAUTH"));
+    }
+}
+
+#[test]
+fn settings_and_limits_are_read_and_the_password_is_not_among_them() {
+    for (server, _) in SERVERS {
+        let (view, login) = settings::settings(captured(server, "replica-settings"), NOW, &SALT).unwrap();
+        assert_eq!((view.masteruser.as_str(), view.masterauth_set, view.repl_timeout_s), ("", true, 60), "{server}");
+        assert!(view.dir.starts_with("/var/lib/group/") && view.logfile.ends_with("/log"));
+        assert!(view.serve_stale_data && !view.tls_replication);
+        assert_eq!(login.secret.expose(), "capture-pass");
+        assert!(!serde_json::to_string(&view).unwrap().contains("capture-pass"));
+
+        let mut answers = captured(server, "primary-limits");
+        let clients = answers.pop().unwrap();
+        let limits = settings::limits(answers, Some(&clients), NOW).unwrap();
+        assert_eq!((limits.repl_timeout_s, limits.ping_period_s), (60, 10), "{server}");
+        assert_eq!(
+            (limits.output_hard, limits.output_soft, limits.output_soft_s),
+            (268_435_456, 67_108_864, 60),
+            "{server}"
+        );
+        assert!(limits.diskless_sync && limits.backlog_size > 0 && limits.output_largest.is_some());
+    }
+    let denied = Reply::error("NOPERM this user has no permissions to run the 'config|get' command".into());
+    let refused = settings::settings(vec![denied; 8], NOW, &SALT).unwrap_err();
+    assert!(matches!(refused, Missing::Denied(text) if text.contains("config|get")));
+}
+
+#[test]
+fn the_largest_output_buffer_counts() {
+    let clients = "id=3 addr=10.0.0.2:1 omem=12 tot-mem=9 cmd=psync\nid=4 omem=20504 cmd=replconf\n";
+    assert_eq!(settings::largest_output(clients), 20_504);
+    assert_eq!(settings::largest_output(""), 0);
+}
+
+fn said(server: &str, suffix: &str, info_cache: &Reply) -> Result<crate::model::evidence::SentinelSays, Missing> {
+    sentinel::says(
+        &Answers {
+            myid: &one(server, "sentinel-myid"),
+            master: &one(server, &format!("sentinel-master{suffix}")),
+            replicas: &one(server, &format!("sentinel-replicas{suffix}")),
+            ckquorum: &one(server, "sentinel-ckquorum"),
+            info: &one(server, "sentinel-info"),
+            info_cache,
+        },
+        NOW,
+        9,
+    )
+}
+
+#[test]
+fn a_sentinel_tells_of_its_group() {
+    for (server, flavour) in SERVERS {
+        let says = said(server, "", &one(server, "sentinel-info-cache")).unwrap();
+        assert_eq!((says.id.len(), says.quorum, says.others), (40, 2, 2), "{server}");
+        assert_eq!((says.down_after_ms, says.failover_timeout_ms), (1500, 8000), "{server}");
+        assert_eq!(says.flags.iter().map(String::as_str).collect::<Vec<_>>(), ["master"], "{server}");
+        assert!(says.s_down_ms.is_none() && says.tilt == Reading::Seen(false) && says.failover_state.is_none());
+        assert!(says.ckquorum.seen().unwrap().ok);
+        let [replica] = says.replicas.as_slice() else { panic!("{server}: {:?}", says.replicas) };
+        assert!(replica.link_ok && replica.priority == 100 && replica.announced && replica.offset > 1, "{server}");
+        assert_eq!(replica.primary.as_ref(), Some(&says.primary), "{server}");
+
+        let nodes = says.nodes.seen().unwrap();
+        assert_eq!(nodes.len(), 2, "{server}: {:?}", nodes.keys());
+        assert!(nodes[&says.primary.to_string()].is_primary);
+        let node = &nodes[&replica.endpoint.to_string()];
+        assert!(node.link_up && node.flavour == flavour && node.age_ms < NEVER_MS && node.rdb_last_save_ok);
+        assert_eq!(sentinel::group_names(&one(server, "sentinel-masters")), ["mymaster"]);
+        assert_eq!(peer_role(&one(server, "sentinel-role")), Some(PeerRole::Sentinel));
+    }
+}
+
+#[test]
+fn a_sentinel_without_some_permissions_still_tells_the_rest() {
+    let denied = Reply::error("NOPERM User default has no permissions to run the 'sentinel|info-cache' command".into());
+    let says = said("redis-7.0.15", "", &denied).unwrap();
+    assert!(matches!(says.nodes.missing(), Some(Missing::Denied(_))));
+    assert_eq!((says.quorum, says.replicas.len()), (2, 1));
+}
+
+#[test]
+fn a_sentinel_that_sees_the_primary_down_says_since_when() {
+    for (server, _) in SERVERS {
+        let says = said(server, "-down", &Reply::Nil).unwrap();
+        assert!(says.flags.contains("s_down") && says.s_down_ms.is_some(), "{server}: {:?}", says.flags);
+        let lost = one(server, "sentinel-noquorum");
+        assert!(matches!(&lost, Reply::Error { code, .. } if code == "NOQUORUM"), "{server}");
+    }
+    let unknown = one("redis-8.2.3", "sentinel-nogroup");
+    assert_eq!(unknown.refusal(), Some(Missing::Unsupported("ERR No such master with that name".into())));
+}
+
+#[test]
+fn the_probe_of_a_replicas_rights_changes_nothing_and_is_answered_the_same_everywhere() {
+    for (server, _) in SERVERS {
+        let [replconf, psync, alive] = captured(server, "psync").try_into().unwrap();
+        assert_eq!((replconf, alive), (Reply::Text("OK".into()), Reply::Text("PONG".into())), "{server}");
+        assert_eq!(psync, Reply::error("ERR value is not an integer or out of range".into()), "{server}");
+        assert!(view(server, "primary").replicas.len() == 1);
+        let codes: Vec<_> = captured(server, "noauth").iter().filter_map(Reply::refusal).collect();
+        assert!(codes.iter().all(|missing| matches!(missing, Missing::Denied(_))) && codes.len() == 4, "{codes:?}");
+    }
+}
+
+#[test]
+fn an_instance_never_read_by_a_sentinel_is_not_fresh() {
+    let words = ["ip", "10.0.0.3", "port", "6379", "runid", "", "flags", "s_down,slave", "info-refresh", "0"];
+    let words = words.iter().map(|word| Reply::Text((*word).into())).collect();
+    let master = one("redis-7.0.15", "sentinel-master");
+    let answers = Answers {
+        myid: &Reply::Nil,
+        master: &master,
+        replicas: &Reply::List(vec![Reply::List(words)]),
+        ckquorum: &Reply::Nil,
+        info: &Reply::Nil,
+        info_cache: &Reply::Nil,
+    };
+    let says = sentinel::says(&answers, NOW, 9).unwrap();
+    assert_eq!((says.replicas[0].info_refresh_ms, says.replicas[0].last_ok_ping_ms), (NEVER_MS, NEVER_MS));
+}
+
+#[test]
+fn text_that_tells_no_role_is_no_view() {
+    for text in ["", "hello", "role:", "role:queen\r\n", "role:slave\r\nmaster_host:x\r\nmaster_port:70000\r\n"] {
+        assert!(info::server_view(text, None, NOW, 0).is_none(), "{text:?}");
+    }
+    for reply in [Reply::Nil, Reply::List(vec![]), Reply::List(vec![Reply::Text("slave".into())])] {
+        assert_eq!(peer_role(&reply), None);
+    }
+}

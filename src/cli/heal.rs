@@ -1,0 +1,216 @@
+//! `relinkd heal`: one round by hand. While the daemon runs it is asked to look now, so that one pair of hands acts;
+//! without it this process is the daemon for one round, with the same guards, record and messages.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+use super::{Ended, Exit, Failure, HealArgs, once, paint, runtime, say, say_json, settings};
+use crate::agent::{Agent, Input, Status};
+use crate::config::Settings;
+use crate::control::{self, ControlError, Request};
+use crate::daemon::clock::Clock;
+use crate::daemon::{Hand, Record, Runner, Watched};
+use crate::decide::{Context, History, decide, in_words};
+use crate::model::Timestamp;
+use crate::model::event::{Wake, Why};
+use crate::model::finding::Diagnosis;
+use crate::model::incident::{Incident, Phase};
+use crate::model::remedy::{Decision, Outcome};
+
+/// How long one round may take.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// What came of a round.
+struct Round {
+    status: Status,
+    changed: Vec<String>,
+}
+
+pub fn heal(config: &Path, args: &HealArgs) -> Ended {
+    let settings = settings(config)?;
+    let watched = match once::chosen(&settings, args.replica.as_deref())?.as_slice() {
+        [one] => one.clone(),
+        several => {
+            let names: Vec<&str> = several.iter().map(|one| one.name.as_str()).collect();
+            return Err(Failure::new(Exit::Usage, format!("name one of the replicas: {}", names.join(", "))));
+        }
+    };
+    let runtime = runtime()?;
+    if args.check {
+        return runtime.block_on(would(&watched, &settings, args));
+    }
+    let round = runtime.block_on(async {
+        match control::ask(&settings.agent.run_dir, &Request::Look { replica: watched.name.clone() }).await {
+            Ok(_) => through_daemon(&settings, &watched.name).await,
+            Err(ControlError::NotRunning(_)) => alone(&settings, watched).await,
+            Err(error) => {
+                let exit = if matches!(error, ControlError::Denied(_)) { Exit::Permission } else { Exit::Fault };
+                Err(Failure::new(exit, error))
+            }
+        }
+    })?;
+    Ok(tell(&round, args))
+}
+
+/// What a round would do now, and why not.
+async fn would(watched: &Watched, settings: &Settings, args: &HealArgs) -> Ended {
+    let (evidence, diagnosis) = once::look(watched, Clock::start()).await;
+    let (cause, decision) = match &diagnosis {
+        Diagnosis::Healthy(_) => (None, None),
+        Diagnosis::Inconclusive { .. } => (diagnosis.cause(), None),
+        Diagnosis::Broken(finding) => {
+            let history = History { cause_since: Some(Timestamp::default()), ..History::default() };
+            let now = evidence.ended;
+            let context = Context { evidence: &evidence, finding, policy: &settings.policy, history: &history, now };
+            (Some(finding.cause), Some(decide(&context)))
+        }
+    };
+    let (exit, sentence) = match (&diagnosis, &decision) {
+        (Diagnosis::Healthy(text), _) => (Exit::Fine, format!("nothing to do: {text}")),
+        (_, Some(Decision::Apply(plan))) => {
+            (if args.detailed_exitcode { Exit::Changed } else { Exit::Fault }, format!("would {}", in_words(plan)))
+        }
+        (_, Some(Decision::Propose(plan))) => {
+            (Exit::Fault, format!("would propose, and wait for a person: {}", in_words(plan)))
+        }
+        (_, Some(Decision::Hold(refusal))) => {
+            (Exit::Fault, format!("would hold: {}: {}", refusal.code, refusal.detail))
+        }
+        (_, None) => (Exit::Inconclusive, "what was seen does not name a cause".to_owned()),
+    };
+    let would_change = matches!(decision, Some(Decision::Apply(_)));
+    if args.output.json {
+        say_json(
+            &json!({ "changed": would_change, "failed": false, "msg": sentence, "cause": cause, "decision": decision }),
+        );
+    } else {
+        let name = cause.map(|cause| format!("{}: ", paint::bad(cause.code()))).unwrap_or_default();
+        say(format!("{name}{sentence}"));
+        if let (true, Some(Decision::Apply(plan))) = (args.diff, &decision) {
+            plan.steps.iter().for_each(|step| say(format!("  + {}", step.change.describe())));
+        }
+    }
+    Ok(exit)
+}
+
+/// The daemon has been asked to look: wait until it is done with what it finds.
+async fn through_daemon(settings: &Settings, name: &str) -> Result<Round, Failure> {
+    let asked = tokio::time::Instant::now();
+    let mut incident = None;
+    loop {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let answer = control::ask(&settings.agent.run_dir, &Request::Status)
+            .await
+            .map_err(|error| Failure::new(Exit::Unreachable, error))?;
+        let all: Vec<Status> = serde_json::from_value(answer["replicas"].clone())
+            .map_err(|_| Failure::new(Exit::Fault, "the daemon answers in words of another version; restart it"))?;
+        let Some(status) = all.into_iter().find(|status| status.replica == name) else {
+            return Err(Failure::new(Exit::Fault, format!("the running daemon does not watch {name:?}; reload it")));
+        };
+        incident = incident.or(status.incident.clone());
+        if done(&status) || asked.elapsed() > ROUND {
+            let changed = match incident {
+                Some(id) => changes_of(settings, &id.0),
+                None => Vec::new(),
+            };
+            return Ok(Round { status, changed });
+        }
+    }
+}
+
+/// Nothing is in flight and nothing will come without a further event.
+fn done(status: &Status) -> bool {
+    match (&status.incident, status.phase) {
+        (None, _) => status.looked_at.is_some(),
+        (Some(_), Some(Phase::Escalated | Phase::Proposed)) => true,
+        (Some(_), _) => status.held.as_ref().is_some_and(|refusal| !refusal.code.fleeting()),
+    }
+}
+
+fn changes_of(settings: &Settings, id: &str) -> Vec<String> {
+    use crate::ledger::{Ledger, Lookup};
+    let found = Ledger::open_read_only(&settings.agent.state_dir.join(crate::daemon::LEDGER))
+        .and_then(|ledger| ledger.incident(id));
+    match found {
+        Ok(Lookup::Found(incident)) => changes(&incident),
+        _ => Vec::new(),
+    }
+}
+
+fn changes(incident: &Incident) -> Vec<String> {
+    let changed = incident.actions.iter().filter(|action| matches!(action.outcome, Outcome::Changed(_)));
+    changed.map(|action| format!("{}: {}", action.what, action.outcome.detail())).collect()
+}
+
+/// The daemon's parts for one instance and one round.
+async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> {
+    let clock = Clock::start();
+    // Taking the control socket is what keeps a daemon, or another heal, from acting beside us.
+    let _socket = control::bind(&settings.agent.run_dir).map_err(|error| {
+        Failure::new(Exit::Permission, format!("run_dir {}: {error}", settings.agent.run_dir.display()))
+    })?;
+    let record = Record::of(settings);
+    let mut agent = crate::daemon::revive(&record, &watched, settings, clock).await;
+    let (inputs_in, mut inputs) = mpsc::channel(16);
+    let (effects, work) = mpsc::unbounded_channel();
+    let book = Arc::new(Mutex::new(crate::watch::log::LogBook::default()));
+    let hand =
+        Hand { clock, record, book, pulse: Arc::default(), server_log: watch::channel(None).0, inputs: inputs_in };
+    let runner = tokio::spawn(Runner::new(0, watched, hand).run(work));
+    agent.handle(Input::Wake(Wake { at: clock.now(), why: Why::Asked }), clock.now());
+    let ends = tokio::time::Instant::now() + ROUND;
+    let mut changed = Vec::new();
+    loop {
+        while let Some(effect) = agent.poll_effect() {
+            let _ = effects.send(effect);
+        }
+        if let Some(incident) = agent.incidents().open() {
+            changed = changes(incident);
+        }
+        if !agent.is_acting() && !agent.is_looking() && done(&agent.status()) {
+            break;
+        }
+        let timer =
+            agent.poll_timeout().map(|at| tokio::time::Instant::from_std(clock.instant(at))).unwrap_or(ends).min(ends);
+        tokio::select! {
+            Some((_, input)) = inputs.recv() => agent.handle(input, clock.now()),
+            () = tokio::time::sleep_until(timer) => agent.handle_timeout(clock.now()),
+        }
+        if tokio::time::Instant::now() >= ends && !agent.is_acting() {
+            break;
+        }
+    }
+    drop(effects);
+    let _ = runner.await;
+    let _ = std::fs::remove_file(settings.agent.run_dir.join(control::SOCKET));
+    Ok(Round { status: Agent::status(&agent), changed })
+}
+
+fn tell(round: &Round, args: &HealArgs) -> Exit {
+    let status = &round.status;
+    let healthy = status.incident.is_none() && status.looked_at.is_some();
+    let exit = match (healthy, round.changed.is_empty(), args.detailed_exitcode) {
+        (true, false, true) => Exit::Changed,
+        (true, _, _) => Exit::Fine,
+        (false, _, _) => Exit::Fault,
+    };
+    if args.output.json {
+        say_json(&json!({
+            "changed": !round.changed.is_empty(),
+            "failed": !healthy,
+            "msg": status.sentence,
+            "actions": round.changed,
+            "status": status,
+        }));
+        return exit;
+    }
+    super::status::print(status);
+    if args.diff || !round.changed.is_empty() {
+        round.changed.iter().for_each(|change| say(format!("  + {change}")));
+    }
+    exit
+}

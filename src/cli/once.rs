@@ -1,0 +1,80 @@
+//! One look from the command line: the daemon's own assembly, without its memory.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::{Exit, Failure};
+use crate::collect::{self, Ask};
+use crate::config::Settings;
+use crate::daemon::Watched;
+use crate::daemon::clock::Clock;
+use crate::decide::wants_candidates;
+use crate::model::evidence::{Evidence, LogView, Missing, Reading};
+use crate::model::finding::Diagnosis;
+use crate::secrets::Salt;
+use crate::watch::log::{self, LogBook, ServerLog};
+
+/// How long the log is read: its end is read at once, and a line or two may come while we look.
+const LOG: Duration = Duration::from_millis(300);
+
+/// The salt of the state directory, or one of our own where that is not ours to read: fingerprints then compare
+/// within this run only.
+pub fn salt(state_dir: &Path) -> Salt {
+    Salt::load_or_create(state_dir).unwrap_or_else(|_| Salt::fleeting())
+}
+
+/// The instances that a person named, or all.
+pub fn chosen(settings: &Settings, name: Option<&str>) -> Result<Vec<Watched>, Failure> {
+    let all = Watched::all(settings, &salt(&settings.agent.state_dir));
+    let Some(name) = name else { return Ok(all) };
+    let known: Vec<String> = all.iter().map(|one| one.name.clone()).collect();
+    match all.into_iter().find(|one| one.name == name) {
+        Some(one) => Ok(vec![one]),
+        None => Err(Failure::new(
+            Exit::Usage,
+            format!("no replica is called {name:?} in the configuration; there are: {}", known.join(", ")),
+        )),
+    }
+}
+
+/// Looks, with the log, and proves what the secret store offers when the verdict asks for it.
+pub async fn look(watched: &Watched, clock: Clock) -> (Evidence, Diagnosis) {
+    let mut evidence = look_with(watched, clock, Reading::Missing(Missing::NotAsked), false).await;
+    let log = read_log(watched, &evidence, clock).await;
+    evidence.log = log.clone();
+    let diagnosis = crate::agent::first_look(&mut evidence);
+    let wanted = diagnosis.cause().is_some_and(wants_candidates) && watched.store().is_some();
+    if !wanted {
+        return (evidence, diagnosis);
+    }
+    let mut evidence = look_with(watched, clock, log, true).await;
+    let diagnosis = crate::agent::first_look(&mut evidence);
+    (evidence, diagnosis)
+}
+
+async fn look_with(watched: &Watched, clock: Clock, log: Reading<LogView>, candidates: bool) -> Evidence {
+    let now = move || clock.now();
+    let dials = watched.dials().await;
+    let (offers, store) =
+        if candidates { watched.candidates(now()).await } else { (Vec::new(), Reading::Missing(Missing::NotAsked)) };
+    let ask = Ask { candidates: &offers, store, log, clock: &now, deadline: collect::DEADLINE, probe_upstream: true };
+    collect::look(&watched.target(&dials), ask).await
+}
+
+async fn read_log(watched: &Watched, evidence: &Evidence, clock: Clock) -> Reading<LogView> {
+    let server = evidence.settings.seen().map(|settings| ServerLog {
+        logfile: settings.logfile.clone(),
+        dir: settings.dir.clone(),
+        process_id: evidence.local.seen().and_then(|view| view.process_id),
+    });
+    let resolved = log::resolve(&watched.replica.log, server.as_ref());
+    let book = Arc::new(Mutex::new(LogBook::default()));
+    let (wake, _unheard) = mpsc::channel(1);
+    let now = move || clock.now();
+    let _ = tokio::time::timeout(LOG, log::follow(resolved, Arc::clone(&book), wake, now)).await;
+    let book = book.lock().unwrap_or_else(PoisonError::into_inner);
+    book.reading(now())
+}

@@ -1,0 +1,127 @@
+//! The host beside the replica: the disk that holds its `dir`, and memory.
+//!
+//! A dead NFS server holds statvfs for ever. The call runs on a thread of its own, which nobody waits for past the
+//! deadline and which the end of the process does not wait for either. A path that holds [`HELD_AT_MOST`] of them
+//! is not asked again, so a hung mount costs a few threads and no more.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::Look;
+use crate::model::Timestamp;
+use crate::model::evidence::{Disk, HostView, Memory, Missing, Reading};
+
+const DISK_MS: u64 = 500;
+
+/// Several instances may share a directory, so one call at a time would be too few.
+const HELD_AT_MOST: u32 = 4;
+
+/// How many threads each path holds.
+static HELD: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+
+/// One thread's place in [`HELD`], given back on drop.
+struct Place(String);
+
+impl Place {
+    fn take(path: &str) -> Option<Place> {
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = held.entry(path.to_owned()).or_default();
+        if *count >= HELD_AT_MOST {
+            return None;
+        }
+        *count += 1;
+        Some(Place(path.to_owned()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.get_mut(&self.0) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(held.remove(&self.0)),
+        }
+    }
+}
+
+pub async fn look(look: &Look<'_>, dir: Option<&str>) -> HostView {
+    let disk = match dir {
+        Some(dir) if !dir.is_empty() => disk(look, dir).await,
+        _ => Err(Missing::NotAsked),
+    };
+    let memory = std::fs::read_to_string("/proc/meminfo").map_err(|e| reason(&e));
+    let memory = memory.and_then(|text| {
+        memory_of(&text, look.now()).ok_or_else(|| Missing::Unsupported("/proc/meminfo tells no MemAvailable".into()))
+    });
+    HostView { disk: reading(disk), memory: reading(memory) }
+}
+
+async fn disk(look: &Look<'_>, dir: &str) -> Result<Disk, Missing> {
+    let place = Place::take(dir).ok_or(Missing::TimedOut)?;
+    let (tell, told) = oneshot::channel();
+    let ask = move || {
+        let result = rustix::fs::statvfs(place.0.as_str());
+        drop(place);
+        // The look may have ended meanwhile: then nobody waits for this.
+        let _ = tell.send(result);
+    };
+    std::thread::Builder::new().name("statvfs".into()).spawn(ask).map_err(|e| reason(&e))?;
+    let stat = match tokio::time::timeout(look.left(DISK_MS), told).await {
+        Ok(Ok(Ok(stat))) => stat,
+        Ok(Ok(Err(error))) => return Err(reason(&error.into())),
+        Ok(Err(_)) | Err(_) => return Err(Missing::TimedOut),
+    };
+    Ok(Disk {
+        at: look.now(),
+        path: dir.to_owned(),
+        total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        inodes_free: stat.f_favail,
+    })
+}
+
+fn memory_of(text: &str, at: Timestamp) -> Option<Memory> {
+    let bytes = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    Some(Memory { at, total: bytes("MemTotal")?, available: bytes("MemAvailable")? })
+}
+
+fn reason(error: &io::Error) -> Missing {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Missing::Denied(error.to_string()),
+        _ => Missing::Refused(error.to_string()),
+    }
+}
+
+fn reading<T>(result: Result<T, Missing>) -> Reading<T> {
+    match result {
+        Ok(value) => Reading::Seen(value),
+        Err(why) => Reading::Missing(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hung_mount_costs_a_bounded_number_of_threads() {
+        let places: Vec<_> = (0..10).filter_map(|_| Place::take("/hung")).collect();
+        assert_eq!(places.len(), HELD_AT_MOST as usize);
+        drop(places);
+        assert!(Place::take("/hung").is_some());
+        assert!(!HELD.lock().unwrap().contains_key("/hung"));
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let text = "MemTotal:       16 kB\nMemFree:  1 kB\nMemAvailable:        8 kB\n";
+        assert_eq!(memory_of(text, Timestamp(1)), Some(Memory { at: Timestamp(1), total: 16_384, available: 8_192 }));
+        assert_eq!(memory_of("MemTotal: x kB\n", Timestamp(1)), None);
+    }
+}

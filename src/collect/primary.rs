@@ -1,0 +1,68 @@
+//! The primary's account of itself: INFO, the limits that decide whether a sync can end, and its largest output
+//! buffer.
+
+use tokio::time::Instant;
+
+use super::{Following, Look};
+use crate::model::Address;
+use crate::model::evidence::{LimitsView, Missing, Reading, ServerView};
+use crate::secrets::Secret;
+use crate::wire::reply::settings::{LIMITS, limits};
+use crate::wire::reply::{Reply, info};
+use crate::wire::{Dial, Reader};
+
+const WITHIN_MS: u64 = 1000;
+
+pub struct Account {
+    pub server: Reading<ServerView>,
+    pub limits: Reading<LimitsView>,
+}
+
+impl Account {
+    pub fn not_asked() -> Account {
+        Account::missing(Missing::NotAsked)
+    }
+
+    fn missing(why: Missing) -> Account {
+        Account { server: Reading::Missing(why.clone()), limits: Reading::Missing(why) }
+    }
+}
+
+/// Asked with the observer's own credentials, on a connection of its own.
+pub async fn as_observer(look: &Look<'_>, following: &Following, observer: &(String, Secret)) -> Account {
+    let dial = Dial {
+        address: Address::Tcp(following.primary.clone()),
+        user: observer.0.clone(),
+        password: Some(observer.1.clone()),
+        tls: following.tls.clone(),
+    };
+    match Reader::connect(&dial, look.left(WITHIN_MS)).await {
+        Ok(reader) => account(look, reader).await,
+        Err(error) => Account::missing((&error).into()),
+    }
+}
+
+/// Asked on a connection that is logged in.
+pub async fn account(look: &Look<'_>, mut reader: Reader) -> Account {
+    let gets = LIMITS.map(|name| ["CONFIG", "GET", name]);
+    let mut commands: Vec<&[&str]> = vec![&["INFO"], &["CLIENT", "LIST", "TYPE", "replica"]];
+    commands.extend(gets.iter().map(|get| get.as_slice()));
+    let began = Instant::now();
+    let mut replies = match reader.ask_all(&commands, look.left(WITHIN_MS)).await {
+        Ok(replies) => replies.into_iter(),
+        Err(error) => return Account::missing((&error).into()),
+    };
+    let took_us = super::micros(began);
+    let at = look.now();
+    let (info, clients) = (replies.next().unwrap_or(Reply::Nil), replies.next());
+    Account {
+        server: match info.text().and_then(|text| info::server_view(text, None, at, took_us)) {
+            Some(view) => Reading::Seen(view),
+            None => Reading::Missing(info.unfit("INFO")),
+        },
+        limits: match limits(replies.collect(), clients.as_ref(), at) {
+            Ok(view) => Reading::Seen(view),
+            Err(why) => Reading::Missing(why),
+        },
+    }
+}

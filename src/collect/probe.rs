@@ -1,0 +1,186 @@
+//! What a replica's handshake meets at a primary: the same steps in the same order with the same credentials, each
+//! answer kept. Harmless at every step, and over when the replica itself would give up
+//! (Redis 7.0.15, syncWithMaster).
+
+use tokio::time::Instant;
+
+use super::Look;
+use crate::model::evidence::{Answer, Connect, Missing, Probe, Reading};
+use crate::model::{Address, Endpoint, tame};
+use crate::secrets::Secret;
+use crate::wire::reply::{Reply, peer_role};
+use crate::wire::{Dial, Reader, TlsSettings, WireError};
+
+/// A primary that has not let us connect by then is one that cannot be reached.
+const CONNECT_MS: u64 = 1000;
+/// A primary that has not answered a PING by then hangs.
+const ANSWER_MS: u64 = 1000;
+/// How much of an answer is kept.
+const SHOWN: usize = 300;
+
+pub struct Login<'a> {
+    /// Empty for the default user.
+    pub user: &'a str,
+    /// Empty: a replica without `masterauth` sends no AUTH, whatever `masteruser` says.
+    pub secret: &'a Secret,
+}
+
+pub struct Walk<'a> {
+    pub target: &'a Endpoint,
+    /// None: not known, so nothing is asked that credentials decide: the walk ends with the first PING.
+    pub login: Option<&'a Login<'a>>,
+    pub tls: Option<&'a TlsSettings>,
+    /// Whether to try PSYNC too. It leaves two lines in the primary's log.
+    pub psync: bool,
+}
+
+/// The walk, and the connection where it came to its end.
+pub async fn walk(look: &Look<'_>, walk: &Walk<'_>) -> (Probe, Option<Reader>) {
+    let began = Instant::now();
+    let mut probe = Probe {
+        at: look.now(),
+        took_us: 0,
+        target: walk.target.clone(),
+        tls: walk.tls.is_some(),
+        user: walk.login.map_or(String::new(), |login| login.user.to_owned()),
+        with_password: walk.login.is_some_and(|login| !login.secret.is_empty()),
+        connect: Connect::Open,
+        peer: None,
+        ping: Answer::NotAsked,
+        auth: Answer::NotAsked,
+        ping_again: Answer::NotAsked,
+        replconf: Answer::NotAsked,
+        psync: Answer::NotAsked,
+        role: Reading::Missing(Missing::NotAsked),
+    };
+    let dial = Dial {
+        address: Address::Tcp(walk.target.clone()),
+        user: String::new(),
+        password: None,
+        tls: walk.tls.cloned(),
+    };
+    let reader = match Reader::open(&dial, look.left(CONNECT_MS)).await {
+        Ok(reader) => {
+            probe.peer = reader.peer().map(str::to_owned);
+            steps(look, walk, reader, &mut probe).await
+        }
+        Err(error) => {
+            probe.connect = connect(error);
+            None
+        }
+    };
+    probe.took_us = super::micros(began);
+    (probe, reader)
+}
+
+async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut Probe) -> Option<Reader> {
+    probe.ping = pong(reader.ask(&["PING"], look.left(ANSWER_MS)).await);
+    if !replica_goes_on(&probe.ping) {
+        return None;
+    }
+    let login = walk.login?;
+    if !login.secret.is_empty() {
+        probe.auth = status(reader.login(login.user, login.secret, look.left(ANSWER_MS)).await);
+        if !probe.auth.is_ok() {
+            return None;
+        }
+        // A replica does not PING again, and what this PING meets does not stop it.
+        probe.ping_again = status(reader.ask(&["PING"], look.left(ANSWER_MS)).await);
+        still_talking(&probe.ping_again)?;
+    }
+    // Refused or not, a replica goes on.
+    probe.replconf = status(reader.ask(&["REPLCONF", "capa", "eof"], look.left(ANSWER_MS)).await);
+    still_talking(&probe.replconf)?;
+    if walk.psync {
+        probe.psync = status(reader.ask(&["PSYNC", "?", "x"], look.left(ANSWER_MS)).await);
+        still_talking(&probe.psync)?;
+    }
+    match reader.ask(&["ROLE"], look.left(ANSWER_MS)).await {
+        Ok(reply) => {
+            probe.role = match peer_role(&reply) {
+                Some(role) => Reading::Seen(role),
+                None => Reading::Missing(reply.unfit("ROLE")),
+            };
+            Some(reader)
+        }
+        Err(error) => {
+            probe.role = Reading::Missing((&error).into());
+            None
+        }
+    }
+}
+
+/// Which answers to its first PING a replica takes for a living primary: anything but these ends the attempt.
+fn replica_goes_on(answer: &Answer) -> bool {
+    match answer {
+        Answer::Ok(_) => true,
+        Answer::Error { code, text } => {
+            matches!(code.as_str(), "NOAUTH" | "NOPERM") || text.starts_with("ERR operation not permitted")
+        }
+        _ => false,
+    }
+}
+
+fn still_talking(answer: &Answer) -> Option<()> {
+    matches!(answer, Answer::Ok(_) | Answer::Error { .. }).then_some(())
+}
+
+/// An answer to PING. Whatever repeats our bytes to us (an echo service) sends a list, and is not to get a password.
+fn pong(reply: Result<Reply, WireError>) -> Answer {
+    match reply {
+        Ok(Reply::List(_) | Reply::Int(_) | Reply::Nil) => Answer::NotRedis("no status in answer to PING".into()),
+        other => status(other),
+    }
+}
+
+fn status(reply: Result<Reply, WireError>) -> Answer {
+    match reply {
+        Ok(Reply::Text(text)) => Answer::Ok(tame(&text, SHOWN)),
+        Ok(Reply::Error { code, text }) => Answer::Error { code: tame(&code, 64), text: tame(&text, SHOWN) },
+        Ok(Reply::Int(number)) => Answer::Ok(number.to_string()),
+        Ok(Reply::Nil) => Answer::Ok("nothing".into()),
+        Ok(Reply::List(items)) => Answer::Ok(format!("a list of {}", items.len())),
+        Err(WireError::TimedOut) => Answer::TimedOut,
+        Err(WireError::Protocol(begin)) => Answer::NotRedis(begin),
+        Err(error @ (WireError::TooLarge(_) | WireError::NotARead(_))) => Answer::NotRedis(error.to_string()),
+        Err(_) => Answer::Closed,
+    }
+}
+
+fn connect(error: WireError) -> Connect {
+    match error {
+        WireError::TimedOut => Connect::TimedOut,
+        WireError::Refused => Connect::Refused,
+        WireError::Reset | WireError::Closed => Connect::Reset,
+        WireError::NameUnresolved(why) => Connect::NameUnresolved(why),
+        WireError::Tls(why) => Connect::Tls(why),
+        WireError::Unreachable(why) => Connect::Unreachable(why),
+        other => Connect::Unreachable(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> Answer {
+        status(Ok(Reply::error(text.into())))
+    }
+
+    #[test]
+    fn a_replica_stops_at_the_same_answers_to_its_first_ping() {
+        for text in ["NOAUTH Authentication required.", "NOPERM no", "ERR operation not permitted"] {
+            assert!(replica_goes_on(&error(text)), "{text}");
+        }
+        for text in ["LOADING Redis is loading", "MISCONF no", "BUSY no", "DENIED no", "ERR max number of clients"] {
+            assert!(!replica_goes_on(&error(text)), "{text}");
+        }
+        assert!(!replica_goes_on(&Answer::TimedOut) && !replica_goes_on(&Answer::Closed));
+    }
+
+    #[test]
+    fn an_echo_service_is_no_primary() {
+        let echo = pong(Ok(Reply::List(vec![Reply::Text("PING".into())])));
+        assert!(matches!(echo, Answer::NotRedis(_)));
+    }
+}
