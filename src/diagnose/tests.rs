@@ -284,7 +284,8 @@ fn where_nothing_fits_the_answer_says_what_was_not_seen() {
 fn what_speaks_against_a_cause_is_kept_and_the_verdict_itself_is_never_among_it() {
     let finding = found(|e| _ = e.reject_password());
     assert_eq!(finding.cause, Cause::AuthRejected);
-    for out in [Cause::PrimaryDown, Cause::NetworkCut, Cause::WrongPrimary, Cause::FailoverRunning, Cause::ReplicaDiskFull]
+    for out in
+        [Cause::PrimaryDown, Cause::NetworkCut, Cause::WrongPrimary, Cause::FailoverRunning, Cause::ReplicaDiskFull]
     {
         assert!(finding.rejected.contains_key(&out), "{out}");
     }

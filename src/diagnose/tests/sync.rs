@@ -6,7 +6,8 @@ fn broken(e: &mut Evidence) -> &mut Evidence {
     e.break_link(LinkState::Sync)
 }
 
-const DUMP: &str = "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA synchronization";
+const DUMP: &str =
+    "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA synchronization";
 
 #[test]
 fn a_full_disk_here_is_told_by_the_log_with_the_disk_or_the_servers_own_word() {
