@@ -252,6 +252,10 @@ impl World {
         self.queue.is_empty() && self.waiting.is_empty() && !self.agent.is_acting()
     }
 
+    pub fn about_to_act(&self) -> bool {
+        matches!(self.queue.front(), Some(Effect::Apply { .. }))
+    }
+
     /// Steps until the next effect would be the one that `wanted` names.
     pub fn run_until(&mut self, wanted: impl Fn(&Effect) -> bool) {
         for _ in 0..500 {

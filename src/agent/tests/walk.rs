@@ -74,9 +74,16 @@ fn one_move(world: &mut World, dice: &mut Dice) {
             false => world.recover(),
         },
         10 => {
+            if dice.roll(2) == 0 {
+                world.set(|e| _ = e.reject_password());
+            }
             world.feed(Input::Wake(Wake { at: world.now, why: Why::Asked }));
             for _ in 0..dice.roll(12) {
                 world.step();
+            }
+            if dice.roll(2) == 0 {
+                while !world.about_to_act() && world.step() {}
+                (0..dice.roll(4)).for_each(|_| _ = world.step());
             }
             match dice.roll(3) {
                 0 => world.crash(),
