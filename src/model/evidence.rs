@@ -588,6 +588,9 @@ pub struct Trend {
     pub failover_seen: Option<Timestamp>,
     /// Since when the replica has followed an address that the Sentinels do not name.
     pub astray_since: Option<Timestamp>,
+    /// Since when the primary has not answered from here. Later than `down_seen` where something else broke the link.
+    #[serde(default)]
+    pub unreached_since: Option<Timestamp>,
     /// Full transfers that were seen to begin since the break.
     pub transfers: u32,
 }
