@@ -37,8 +37,8 @@ fn desk(kind: Kind) -> Desk {
 
 /// The primary's password changes, and the store follows.
 fn rotate(desk: &Desk) {
-    fault::rotate_password(desk.group.primary(), NEW).unwrap().keep();
     desk.agent.write_file("masterauth", NEW).unwrap();
+    fault::rotate_password(desk.group.primary(), NEW).unwrap().keep();
     desk.group.replica(0).wait_link_down(PATIENCE).unwrap();
 }
 
@@ -340,22 +340,28 @@ fn heal_that_cannot_heal_exits_1_and_says_why_redis_70() {
 fn heal_beside_a_daemon_goes_through_it_redis_70() {
     let Some(kind) = redis() else { return };
     let mut desk = desk(kind);
-    // The daemon leaves the link alone for an hour, so it is down when heal comes, and heal has to say so.
-    desk.configure(&Setup {
+    let settings = |mode: &str| Setup {
         store: Some(PASSWORD.to_owned()),
-        policy: "[policy.realign-auth]\nafter = \"1h\"".to_owned(),
+        policy: format!("[policy.realign-auth]\nmode = \"{mode}\""),
         ..Setup::default()
-    });
+    };
+    desk.configure(&settings("propose"));
     start(&mut desk);
     let said = desk.run(&["heal", "--detailed-exitcode"]);
     assert_eq!(said.exit, 0, "{said:?}");
-    desk.configure(&Setup { store: Some(PASSWORD.to_owned()), ..Setup::default() });
+    rotate(&desk);
+    // What this process could do by itself it leaves to the daemon, which only proposes.
+    let said = desk.run(&["heal"]);
+    assert!(said.exit == 1 && said.out.contains(", proposed"), "{said:?}\n{}", desk.agent.log());
+    assert!(!desk.group.replica(0).is_link_up());
+
+    desk.configure(&settings("auto"));
+    desk.agent.write_file("masterauth", NEW).unwrap();
     desk.agent.signal(Signal::HUP).unwrap();
     desk.agent.wait_log("configuration reloaded", PATIENCE).unwrap();
-    rotate(&desk);
+    desk.group.replica(0).wait_link_up(PATIENCE).unwrap();
     let said = desk.run(&["heal"]);
     assert_eq!(said.exit, 0, "{said:?}\n{}", desk.agent.log());
-    assert!(desk.group.replica(0).is_link_up());
     let incidents = desk.json(&["incidents"]);
     assert_eq!(incidents.as_array().unwrap().len(), 1, "{incidents:#}");
     assert!(desk.agent.pid().is_some(), "the daemon lives on");

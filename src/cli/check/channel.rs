@@ -8,9 +8,14 @@ use crate::notify::{Channel, ChannelSettings, Verdict, test_notice};
 pub async fn check(name: &str, settings: &ChannelSettings, all: &Settings, notify: bool) -> Section {
     let mut section = Section::new(format!("channel {name}"));
     let channel = Channel::new(settings.clone());
-    if let Err(verdict) = channel.prepare().await {
-        section.problem(Exit::Fault, "settings", verdict.why().unwrap_or_default(), []);
-        return section;
+    match channel.prepare().await {
+        Ok(()) => {}
+        // A secret that could not be fetched stands under "secrets".
+        Err(Verdict::Retry { .. }) => return section,
+        Err(verdict) => {
+            section.problem(Exit::Fault, "settings", verdict.why().unwrap_or_default(), []);
+            return section;
+        }
     }
     section.ok("settings", "its URL and secrets are of the right shape");
     if notify {

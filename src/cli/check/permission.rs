@@ -96,7 +96,7 @@ pub async fn try_reads(
         let words: Vec<&str> = need.command.iter().map(String::as_str).collect();
         match reader.ask(&words, within).await {
             Ok(Reply::Error { code, text }) if code == "NOAUTH" => {
-                let text = format!("it asks for a password, and none is configured: {}", tame(&text, 120));
+                let text = format!("it asks for a password, and relinkd has none for it: {}", tame(&text, 120));
                 section.problem(Exit::Permission, "login", text, []);
                 return false;
             }
