@@ -9,6 +9,7 @@ use lab::{Agent, Group, Receiver, Server};
 use serde_json::Value;
 
 pub mod desk;
+pub mod impostor;
 
 pub const RELINKD: &str = env!("CARGO_BIN_EXE_relinkd");
 
