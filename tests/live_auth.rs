@@ -14,7 +14,7 @@ fn rotated_on_the_primary_only(kind: Kind) {
     let scene = Scene::start(group, &Setup { store: Some(NEW.to_owned()), ..Setup::default() });
     let full = scene.group.primary().sync_full();
 
-    let _rotated = fault::rotate_password(scene.group.primary(), NEW).expect("the password is rotated").keep();
+    fault::rotate_password(scene.group.primary(), NEW).expect("the password is rotated").keep();
     let opened = scene.told_event("opened");
     assert_eq!(opened["cause"]["code"], "auth-rejected", "{opened:#}");
     assert_eq!(opened["actions"][0]["remedy"], "realign-auth");

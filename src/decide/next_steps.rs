@@ -120,7 +120,7 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
         }
         Cause::ReplicaHung => vec![format!("timeout 15 {local} PING"), "top -H -p $(pidof redis-server)".to_owned()],
         Cause::ReplicaDenied => vec![format!(
-            "{local} ACL SETUSER relinkd on '>PASSWORD' resetkeys resetchannels -@all +ping +info +role +config|get +client|setname"
+            "{local} ACL SETUSER relinkd on '>PASSWORD' resetkeys resetchannels -@all +ping +info +role '+config|get' '+client|setname'"
         )],
         _ => vec![format!("{local} INFO replication"), format!("{local} ROLE")],
     }
