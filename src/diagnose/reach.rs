@@ -205,7 +205,9 @@ pub fn healed_unnoticed(e: &Evidence) -> Option<Finding> {
     let probe = e.upstream.seen().filter(|probe| handshake_works(probe))?;
     let cause = match link.state {
         LinkState::Connecting => Cause::NetworkCut,
-        LinkState::Handshake => Cause::PrimaryHung,
+        // An attempt that nobody answers ends after repl-timeout (Redis 7.0.15, replicationCron): one that stands for
+        // longer is kept alive by the primary.
+        LinkState::Handshake if standing(e).as_secs() <= e.settings.seen()?.repl_timeout_s => Cause::PrimaryHung,
         _ => return None,
     };
     Some(finding(
@@ -230,5 +232,7 @@ pub fn handshake_works(probe: &Probe) -> bool {
         _ => false,
     };
     let is_primary = !matches!(probe.role.seen(), Some(PeerRole::Replica { .. } | PeerRole::Sentinel));
-    probe.connect == Connect::Open && probe.ping_again.is_ok() && probe.replconf.is_ok() && allowed && is_primary
+    // A replica without a password does not log in, and so there is no second PING.
+    let ping = if probe.auth == Answer::NotAsked { &probe.ping } else { &probe.ping_again };
+    probe.connect == Connect::Open && ping.is_ok() && probe.replconf.is_ok() && allowed && is_primary
 }
