@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::reach::handshake_works;
 use super::{broken_link, fact, finding, link_fact};
-use crate::model::evidence::{Evidence, LinkState, LogFact, LogKind};
 use crate::model::Address;
+use crate::model::evidence::{Evidence, LinkState, LogFact, LogKind};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
 /// A log line counts for the present attempt when it is at most this old: a failing sync repeats at least once a
