@@ -220,7 +220,9 @@ pub fn healed_unnoticed(e: &Evidence) -> Option<Finding> {
     let probe = e.upstream.seen().filter(|probe| handshake_works(probe))?;
     let cause = match link.state {
         LinkState::Connecting => Cause::NetworkCut,
-        LinkState::Handshake => Cause::PrimaryHung,
+        // An attempt that nobody answers ends after repl-timeout (Redis 7.0.15, replicationCron): one that stands for
+        // longer is kept alive by the primary.
+        LinkState::Handshake if standing(e).as_secs() <= e.settings.seen()?.repl_timeout_s => Cause::PrimaryHung,
         _ => return None,
     };
     Some(finding(

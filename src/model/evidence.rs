@@ -430,6 +430,9 @@ pub enum LogKind {
     PsyncLater,
     /// `Master does not support PSYNC or is in error state (reply: …)`
     PsyncUnsupported,
+    /// `Trying a partial resynchronization (request …)`, `Partial resynchronization not possible (no cached master)`:
+    /// PSYNC was sent, and what comes next is the primary's.
+    PsyncAsked,
     /// `Full resync from master: …`
     FullResync,
     /// `Successful partial resynchronization with master.`
