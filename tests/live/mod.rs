@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test binary uses a part of it
 
+pub mod checks;
+
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
