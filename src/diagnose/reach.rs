@@ -230,5 +230,7 @@ pub fn handshake_works(probe: &Probe) -> bool {
         _ => false,
     };
     let is_primary = !matches!(probe.role.seen(), Some(PeerRole::Replica { .. } | PeerRole::Sentinel));
-    probe.connect == Connect::Open && probe.ping_again.is_ok() && probe.replconf.is_ok() && allowed && is_primary
+    // Without a password there is no login, and no PING after it.
+    let pong = if probe.with_password { &probe.ping_again } else { &probe.ping };
+    probe.connect == Connect::Open && pong.is_ok() && probe.replconf.is_ok() && allowed && is_primary
 }

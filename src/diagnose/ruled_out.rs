@@ -46,7 +46,7 @@ fn by_probe(probe: &Probe, out: &mut BTreeMap<Cause, String>) {
         for cause in [Cause::AuthRejected, Cause::AuthMissing, Cause::AuthUnexpected] {
             out.insert(cause, "AUTH → OK with the replica's own password".to_owned());
         }
-    } else if probe.auth == Answer::NotAsked && probe.ping_again.is_ok() {
+    } else if !probe.with_password && probe.ping.is_ok() {
         for cause in [Cause::AuthRejected, Cause::AuthMissing] {
             out.insert(cause, "PING → PONG without a password".to_owned());
         }
