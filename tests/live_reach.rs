@@ -89,7 +89,8 @@ fn a_dead_primary_and_sentinels_at_work(kind: Kind) {
 fn a_primary_that_nobody_can_replace(kind: Kind) {
     let code = kind.code();
     let group = group(kind, "0", "0").config("repl-timeout", "3").config("repl-ping-replica-period", "1");
-    let scene = Scene::start(group.start().expect("a group"), &quick());
+    let policy = format!("{QUICK}[policy.request-failover]\nafter = \"1s\"\ncooldown = \"1s\"\n");
+    let scene = Scene::start(group.start().expect("a group"), &Setup { policy, ..Setup::default() });
     let primary = scene.group.primary().clone();
 
     let dead = fault::kill(&primary);
