@@ -154,7 +154,7 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
         Failure::new(Exit::Permission, format!("run_dir {}: {error}", settings.agent.run_dir.display()))
     })?;
     let record = Record::of(settings);
-    let mut agent = crate::daemon::revive(&record, &watched, settings, clock).await;
+    let (mut agent, _) = crate::daemon::revive(&record, &watched, settings, clock).await;
     let (inputs_in, mut inputs) = mpsc::channel(16);
     let (effects, work) = mpsc::unbounded_channel();
     let book = Arc::new(Mutex::new(crate::watch::log::LogBook::default()));

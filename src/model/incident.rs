@@ -267,8 +267,10 @@ impl Incident {
                     }
                     self.proposal = None;
                     if self.phase != Phase::Applying {
-                        self.phase = Phase::Open;
+                        self.phase = self.troubled();
                     }
+                } else if self.phase == Phase::Verifying {
+                    self.phase = self.troubled();
                 }
                 self.finding = finding.clone();
                 self.primary = primary.clone().or(self.primary.take());
@@ -296,7 +298,7 @@ impl Incident {
             }
             What::LinkDown { .. } => {
                 self.up_at = None;
-                self.phase = Phase::Open;
+                self.phase = self.troubled();
             }
             What::Escalated { why } => {
                 self.phase = Phase::Escalated;
@@ -315,6 +317,11 @@ impl Incident {
                 self.in_flight = None;
             }
         }
+    }
+
+    /// The phase of a fault that stands and is not being worked on: once a person was called, it stays with them.
+    fn troubled(&self) -> Phase {
+        if self.escalation.is_some() { Phase::Escalated } else { Phase::Open }
     }
 
     pub fn is_open(&self) -> bool {
