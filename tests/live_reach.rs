@@ -71,6 +71,13 @@ fn cut_link(replica: &Server) {
 
 fn a_dead_primary_and_sentinels_at_work(kind: Kind) {
     let scene = Scene::start(group(kind, "50", "10").start().expect("a group"), &quick());
+    // A primary sends a fresh replica nothing before its first REPLCONF ACK: let the stream reach both, or the one
+    // that is promoted has nothing to go on from.
+    scene.group.primary().write(10, 10).expect("some keys");
+    for replica in [scene.replica(), scene.group.replica(1)] {
+        let arrived = |replica: &Server| replica.query::<i64>(&["DBSIZE"]).is_ok_and(|keys| keys == 10);
+        replica.wait_until(arrived, PATIENCE).expect("the stream has arrived");
+    }
     let full = scene.group.replica(1).sync_full();
     let _dead = fault::kill(scene.group.primary());
     let opened = scene.told_event("opened");
