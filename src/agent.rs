@@ -369,7 +369,7 @@ impl Agent {
                 address: e.address.clone(),
                 primary,
                 down_at,
-                diagnose_us: micros(now.since(e.began)),
+                diagnose_us: micros(now.since(e.ended)),
                 look_us: micros(e.ended.since(e.began)),
             };
             let entry = self.entry(id, what, now);
@@ -454,7 +454,10 @@ impl Agent {
     /// of the contract is reached.
     fn wait(&mut self, now: Timestamp) {
         let age = self.fault_age(now);
-        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), Duration::from_secs(5)));
+        // A replica that waits for its SYN to be answered does not notice the end of a cut for up to a minute: we do.
+        let awaited = matches!(self.memory.verdict(), Some((Cause::NetworkCut | Cause::PrimaryUnreachable, _)));
+        let most = Duration::from_secs(if awaited { 1 } else { 5 });
+        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), most));
         let bounds = [
             self.memory.down_seen().map(|seen| seen.after(self.policy.blip)),
             self.memory.last_up().map(|up| up.after(self.policy.blip)),
