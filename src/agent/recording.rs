@@ -1,10 +1,69 @@
-//! What is written down: entries of the open incident, gathered until they are handed out together.
+//! What goes into the record, and the messages that go with it. Every entry is folded into [`super::Incidents`] in the
+//! moment in which it is handed out, so that the agent that lives and the one that replays know the same.
 
-use super::{Agent, Effect};
+use super::{Agent, Effect, telling};
 use crate::model::Timestamp;
-use crate::model::incident::{Entry, IncidentId, Notice, What};
+use crate::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, What};
+use crate::model::remedy::{Plan, Refusal, RefusalCode};
 
 impl Agent {
+    pub(super) fn hold(&mut self, refusal: Refusal, now: Timestamp) {
+        let exhausted = refusal.code == RefusalCode::AttemptsExhausted;
+        let unchanged = self.incidents.open().is_some_and(|incident| {
+            incident.held.last().is_some_and(|last| last.code == refusal.code && last.remedy == refusal.remedy)
+        });
+        if !unchanged {
+            self.record(What::Held { refusal: refusal.clone() }, now);
+        }
+        if exhausted {
+            self.escalate(refusal.detail, now);
+        }
+        self.tell_if_due(now);
+        self.wait(now);
+    }
+
+    pub(super) fn propose(&mut self, plan: Plan, now: Timestamp) {
+        let known = self.incidents.open().and_then(|incident| incident.proposal.as_ref());
+        if known.is_none_or(|known| known.remedy != plan.remedy || known.steps != plan.steps) {
+            let detail =
+                format!("[policy.{}] mode is propose: it would {}", plan.remedy, crate::decide::in_words(&plan));
+            let refusal = Refusal { code: RefusalCode::ApprovalNeeded, remedy: Some(plan.remedy), detail };
+            self.record(What::Held { refusal }, now);
+            self.record(What::Proposed { plan }, now);
+        }
+        self.tell_if_due(now);
+        self.wait(now);
+    }
+
+    pub(super) fn tell_if_due(&mut self, now: Timestamp) {
+        let due = self.incidents.open().and_then(|incident| {
+            let decision = self.last.decision.as_ref();
+            let said = self.incidents.said();
+            telling::due(incident, said, decision, self.passing_since, &self.policy, now)
+                .map(|event| (event, incident.clone()))
+        });
+        match due {
+            Some((event, incident)) => self.tell(event, incident, now),
+            None => self.flush(None),
+        }
+    }
+
+    /// Records that a message goes out, and hands it out in the same transaction.
+    pub(super) fn tell(&mut self, event: Announcement, incident: Incident, now: Timestamp) {
+        let entry = self.entry(incident.id.clone(), What::Told { event }, now);
+        let mut told = incident;
+        told.take(&entry);
+        self.push(entry);
+        let notice = Notice {
+            at: now,
+            host: self.identity.host.clone(),
+            event,
+            incident: told,
+            next_steps: if event == Announcement::Resolved { Vec::new() } else { self.last.next_steps.clone() },
+        };
+        self.flush(Some(Box::new(notice)));
+    }
+
     /// An entry of the open incident.
     pub(super) fn record(&mut self, what: What, now: Timestamp) {
         let Some(id) = self.incidents.open().map(|incident| incident.id.clone()) else { return };

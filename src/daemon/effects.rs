@@ -15,7 +15,7 @@ use crate::act::Hands;
 use crate::agent::{Effect, Input};
 use crate::collect::{self, Ask};
 use crate::model::evidence::{Evidence, Missing, Reading};
-use crate::model::incident::{Entry, Notice};
+use crate::model::incident::{Entry, Notice, What};
 use crate::model::remedy::Step;
 use crate::watch::log::{LogBook, ServerLog};
 use crate::watch::replica::PulseBoard;
@@ -68,7 +68,7 @@ impl Runner {
     /// Ends when the loop lets go of the other end.
     pub async fn run(self, mut effects: mpsc::UnboundedReceiver<Effect>) {
         let mut backlog = Backlog::default();
-        let mut hands: Option<(u32, Hands)> = None;
+        let mut hands: Option<Hands> = None;
         loop {
             let effect = tokio::select! {
                 effect = effects.recv() => match effect {
@@ -83,6 +83,11 @@ impl Runner {
             match effect {
                 Effect::Look { candidates, deep } => self.look(candidates, deep).await,
                 Effect::Record { entries, notice } => {
+                    // Attempts are counted by incident, so their numbers come again. Hands must not: they hold the
+                    // login of their own time, and the former password for the undo of their own run.
+                    if entries.iter().any(|entry| matches!(entry.what, What::Intended { .. })) {
+                        hands = None;
+                    }
                     backlog.waiting.push_back(Waiting { entries, notice });
                     self.catch_up(&mut backlog).await;
                 }
@@ -155,12 +160,11 @@ impl Runner {
         });
     }
 
-    async fn apply(&self, attempt: u32, step: &Step, hands: &mut Option<(u32, Hands)>) {
-        if hands.as_ref().is_none_or(|(held, _)| *held != attempt) {
-            let dials = self.watched.dials().await;
-            *hands = Some((attempt, self.hands(dials)));
-        }
-        let Some((_, hands)) = hands.as_mut() else { return };
+    async fn apply(&self, attempt: u32, step: &Step, held: &mut Option<Hands>) {
+        let hands = match held {
+            Some(hands) => hands,
+            None => held.insert(self.hands(self.watched.dials().await)),
+        };
         let began = Instant::now();
         let outcome = hands.run(step).await;
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);

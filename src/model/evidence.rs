@@ -430,6 +430,9 @@ pub enum LogKind {
     PsyncLater,
     /// `Master does not support PSYNC or is in error state (reply: …)`
     PsyncUnsupported,
+    /// `Trying a partial resynchronization (request …)`, `Partial resynchronization not possible (no cached master)`:
+    /// PSYNC was sent, and what comes next is the primary's.
+    PsyncAsked,
     /// `Full resync from master: …`
     FullResync,
     /// `Successful partial resynchronization with master.`
@@ -510,6 +513,9 @@ pub struct Trend {
     pub failover_seen: Option<Timestamp>,
     /// Since when the replica has followed an address that the Sentinels do not name.
     pub astray_since: Option<Timestamp>,
+    /// Since when the primary has not answered from here. Later than `down_seen` where something else broke the link.
+    #[serde(default)]
+    pub unreached_since: Option<Timestamp>,
     /// Full transfers that were seen to begin since the break.
     pub transfers: u32,
 }
