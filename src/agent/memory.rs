@@ -1,7 +1,7 @@
 //! What the agent remembers from look to look, beside the record: when the link was last up and how far it had come,
 //! since when a fault has been in sight. It is lost at a restart, and every rule has to do without it.
 
-use crate::diagnose::{failover_in_doubt, same_place};
+use crate::diagnose::{LASTING_DISAGREEMENT, disagreement, same_place};
 use crate::model::Timestamp;
 use crate::model::evidence::{Evidence, LogKind, Trend};
 use crate::model::finding::Cause;
@@ -51,7 +51,9 @@ impl Memory {
 
     /// Takes in a look before it is judged: what changes from look to look.
     pub fn before_judging(&mut self, e: &Evidence) {
-        if failover_in_doubt(e).is_some() {
+        self.trend.disagree_since = disagreement(e).map(|_| self.trend.disagree_since.unwrap_or(e.ended));
+        let doubtful = self.trend.disagree_since.is_some_and(|since| e.ended.since(since) < LASTING_DISAGREEMENT);
+        if doubtful || e.answering().any(|(_, says)| says.fails_over()) {
             self.trend.failover_seen = Some(e.ended);
         }
         let astray = e
