@@ -60,6 +60,7 @@ impl Runner {
     /// Ends when the loop lets go of the other end.
     pub async fn run(self, mut effects: mpsc::UnboundedReceiver<Effect>) {
         let mut waiting: VecDeque<Waiting> = VecDeque::new();
+        let mut failing = false;
         let mut hands: Option<Hands> = None;
         loop {
             let effect = tokio::select! {
@@ -68,7 +69,7 @@ impl Runner {
                     None => break,
                 },
                 () = tokio::time::sleep(RETRY), if !waiting.is_empty() => {
-                    self.catch_up(&mut waiting).await;
+                    self.catch_up(&mut waiting, &mut failing).await;
                     continue;
                 }
             };
@@ -81,19 +82,18 @@ impl Runner {
                         hands = None;
                     }
                     waiting.push_back(Waiting { entries, notice });
-                    self.catch_up(&mut waiting).await;
+                    self.catch_up(&mut waiting, &mut failing).await;
                 }
                 // The intent is among the records that wait: nothing is changed.
                 Effect::Apply { .. } if !waiting.is_empty() => {}
                 Effect::Apply { attempt, step } => self.apply(attempt, &step, &mut hands).await,
             }
         }
-        self.catch_up(&mut waiting).await;
+        self.catch_up(&mut waiting, &mut failing).await;
     }
 
     /// Writes what waits, oldest first. Says so when it fails, and when all of it is durable again after a failure.
-    async fn catch_up(&self, waiting: &mut VecDeque<Waiting>) {
-        let had_failed = waiting.len() > 1;
+    async fn catch_up(&self, waiting: &mut VecDeque<Waiting>, failing: &mut bool) {
         while let Some(next) = waiting.front() {
             let (entries, notice) = (next.entries.clone(), next.notice.clone());
             let written = self.hand.record.on_thread(move |record| record.write(&entries, notice.as_deref())).await;
@@ -102,7 +102,7 @@ impl Runner {
                     waiting.pop_front();
                 }
                 Err(why) => {
-                    if !had_failed {
+                    if !std::mem::replace(failing, true) {
                         tracing::error!(
                             replica = self.watched.name,
                             "the ledger cannot be written, so nothing is changed: {why}"
@@ -113,7 +113,7 @@ impl Runner {
                 }
             }
         }
-        if had_failed {
+        if std::mem::replace(failing, false) {
             self.send(Input::LedgerRecovered).await;
         }
     }
