@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use lab::{Agent, Group, Receiver, Server};
 use serde_json::Value;
 
+pub mod desk;
+pub mod impostor;
+
 pub const RELINKD: &str = env!("CARGO_BIN_EXE_relinkd");
 
 /// Long enough for a slow machine, short enough to fail a test.
