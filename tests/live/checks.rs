@@ -53,7 +53,6 @@ impl Scene {
     pub fn over(&self, id: &str) -> Value {
         let resolved = self.told_of(id, "resolved");
         self.wait_status("the incident is over", |status| status["incident"] != id);
-        eprintln!("XX {:?} {} {}", self.events(id), resolved["summary"], resolved["timings_ms"]);
         let recorded = self.recorded(id);
         assert_eq!(recorded["phase"], "resolved", "{recorded:#}");
         assert_eq!(resolved["next_steps"], serde_json::json!([]), "nothing is left to do: {resolved:#}");
