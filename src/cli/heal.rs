@@ -154,13 +154,13 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
         Failure::new(Exit::Permission, format!("run_dir {}: {error}", settings.agent.run_dir.display()))
     })?;
     let record = Record::of(settings);
-    let mut agent = crate::daemon::revive(&record, &watched, settings, clock).await;
+    let (mut agent, _) = crate::daemon::revive(&record, &watched, settings, clock).await;
     let (inputs_in, mut inputs) = mpsc::channel(16);
     let (effects, work) = mpsc::unbounded_channel();
     let book = Arc::new(Mutex::new(crate::watch::log::LogBook::default()));
     let hand =
         Hand { clock, record, book, pulse: Arc::default(), server_log: watch::channel(None).0, inputs: inputs_in };
-    let runner = tokio::spawn(Runner::new(0, watched, hand).run(work));
+    let runner = Runner::new(0, watched, hand).start(work);
     agent.handle(Input::Wake(Wake { at: clock.now(), why: Why::Asked }), clock.now());
     let ends = tokio::time::Instant::now() + ROUND;
     let mut changed = Vec::new();

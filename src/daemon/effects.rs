@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch as board};
+use tokio::task::JoinHandle;
 
 use super::clock::Clock;
 use super::record::Record;
@@ -14,7 +15,7 @@ use crate::act::Hands;
 use crate::agent::{Effect, Input};
 use crate::collect::{self, Ask};
 use crate::model::evidence::{Evidence, Missing, Reading};
-use crate::model::incident::{Entry, Notice};
+use crate::model::incident::{Entry, Notice, What};
 use crate::model::remedy::Step;
 use crate::watch::log::{LogBook, ServerLog};
 use crate::watch::replica::PulseBoard;
@@ -51,10 +52,15 @@ impl Runner {
         Runner { index, watched, hand }
     }
 
+    /// Runs on a task of its own.
+    pub fn start(self, effects: mpsc::UnboundedReceiver<Effect>) -> JoinHandle<()> {
+        tokio::spawn(self.run(effects))
+    }
+
     /// Ends when the loop lets go of the other end.
     pub async fn run(self, mut effects: mpsc::UnboundedReceiver<Effect>) {
         let mut waiting: VecDeque<Waiting> = VecDeque::new();
-        let mut hands: Option<(u32, Hands)> = None;
+        let mut hands: Option<Hands> = None;
         loop {
             let effect = tokio::select! {
                 effect = effects.recv() => match effect {
@@ -69,6 +75,11 @@ impl Runner {
             match effect {
                 Effect::Look { candidates, deep } => self.look(candidates, deep).await,
                 Effect::Record { entries, notice } => {
+                    // Attempts are counted by incident, so their numbers come again. Hands must not: they hold the
+                    // login of their own time, and the former password for the undo of their own run.
+                    if entries.iter().any(|entry| matches!(entry.what, What::Intended { .. })) {
+                        hands = None;
+                    }
                     waiting.push_back(Waiting { entries, notice });
                     self.catch_up(&mut waiting).await;
                 }
@@ -145,12 +156,11 @@ impl Runner {
         });
     }
 
-    async fn apply(&self, attempt: u32, step: &Step, hands: &mut Option<(u32, Hands)>) {
-        if hands.as_ref().is_none_or(|(held, _)| *held != attempt) {
-            let dials = self.watched.dials().await;
-            *hands = Some((attempt, self.hands(dials)));
-        }
-        let Some((_, hands)) = hands.as_mut() else { return };
+    async fn apply(&self, attempt: u32, step: &Step, held: &mut Option<Hands>) {
+        let hands = match held {
+            Some(hands) => hands,
+            None => held.insert(self.hands(self.watched.dials().await)),
+        };
         let began = Instant::now();
         let outcome = hands.run(step).await;
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -1,7 +1,7 @@
 //! What a person would run now: commands that really work, for the cause at hand. No secret stands in them.
 
 use super::Context;
-use crate::model::evidence::Flavour;
+use crate::model::evidence::{Evidence, Flavour};
 use crate::model::finding::Cause;
 use crate::model::remedy::{Decision, RefusalCode};
 use crate::model::{Address, Endpoint};
@@ -77,6 +77,13 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
             }
             steps
         }
+        _ => about_the_servers(e, c.finding.cause, local, remote),
+    }
+}
+
+/// The servers themselves: what they lack, and what their limits should be.
+fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> Vec<String> {
+    match cause {
         Cause::PrimaryDiskFull => vec![
             format!("{remote} CONFIG GET dir   # then df -h there, and make room"),
             format!("{remote} CONFIG SET repl-diskless-sync yes   # the sync then needs no disk on the primary"),
