@@ -122,7 +122,7 @@ fn echo(stream: &mut TcpStream, turn: usize, now: &[u8], said: &[u8]) -> std::io
             continue;
         }
         let answer = match lines.nth(1) {
-            Some("AUTH" | "PING") if turn % 2 == 0 => "+OK\r\n".to_owned(),
+            Some("AUTH" | "PING") if turn.is_multiple_of(2) => "+OK\r\n".to_owned(),
             _ => format!("-ERR what do you mean by {flat}\r\n"),
         };
         stream.write_all(answer.as_bytes())?;
