@@ -38,6 +38,9 @@ use memory::Memory;
 /// How often a healthy instance is looked at as a whole, if nothing wakes us before.
 pub const BACKGROUND: Duration = Duration::from_secs(30);
 
+/// How often at most the log of a healthy instance makes us look at its primary too.
+const DEEP: Duration = Duration::from_secs(1);
+
 /// What an agent is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -96,6 +99,7 @@ pub struct Agent {
     /// The present fault was seen while the link was up.
     latent: bool,
     next_look: Timestamp,
+    last_deep: Option<Timestamp>,
     passing_since: Option<Timestamp>,
     ledger: LedgerHealth,
     stopping: bool,
@@ -128,6 +132,7 @@ impl Agent {
             proving: false,
             latent: false,
             next_look: now,
+            last_deep: None,
             passing_since: None,
             ledger: LedgerHealth::Writable,
             stopping: false,
@@ -174,6 +179,8 @@ impl Agent {
             // A log line is news only while all seems well: in a hot reconnect loop there are thousands a second, and
             // an open incident is looked at by its own timer.
             Input::Wake(Wake { why: Why::Log, .. }) if self.troubled() => {}
+            // What it tells of may be over at once, and then only the primary's side shows why it comes again.
+            Input::Wake(Wake { why: Why::Log, .. }) => self.look(self.deep_is_due(now), now),
             Input::Wake(_) => self.look(false, now),
             Input::Looked(evidence) => self.looked(evidence, now),
             Input::Stepped { attempt, outcome, took_us } => self.stepped(attempt, outcome, took_us, now),
@@ -206,12 +213,17 @@ impl Agent {
         self.memory.down_seen().is_some() || self.incidents.open().is_some()
     }
 
-    fn look(&mut self, candidates: bool, now: Timestamp) {
+    fn look(&mut self, deep: bool, now: Timestamp) {
         if self.looking {
             self.look_again = true;
         } else if self.in_flight.is_none() {
-            self.ask_for_look(candidates, self.last.at.is_none(), now);
+            self.ask_for_look(false, deep || self.last.at.is_none(), now);
         }
+    }
+
+    /// Each deep look opens a connection to the primary: a chatty log must not make that a habit.
+    fn deep_is_due(&self, now: Timestamp) -> bool {
+        self.last_deep.is_none_or(|last| now.since(last) >= DEEP)
     }
 
     fn ask_for_look(&mut self, candidates: bool, deep: bool, now: Timestamp) {
@@ -220,6 +232,7 @@ impl Agent {
         }
         self.looking = true;
         self.look_again = false;
+        self.last_deep = if deep { Some(now) } else { self.last_deep };
         self.next_look = now.after(BACKGROUND);
         self.proving = candidates;
         // A fault that was seen through a link that is up shows only when the handshake is repeated.
@@ -357,7 +370,7 @@ impl Agent {
                 address: e.address.clone(),
                 primary,
                 down_at,
-                diagnose_us: micros(now.since(e.began)),
+                diagnose_us: micros(now.since(e.ended)),
                 look_us: micros(e.ended.since(e.began)),
             };
             let entry = self.entry(id, what, now);
@@ -442,7 +455,10 @@ impl Agent {
     /// of the contract is reached.
     fn wait(&mut self, now: Timestamp) {
         let age = self.fault_age(now);
-        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), Duration::from_secs(5)));
+        // A replica that waits for its SYN to be answered does not notice the end of a cut for up to a minute: we do.
+        let awaited = matches!(self.memory.verdict(), Some((Cause::NetworkCut | Cause::PrimaryUnreachable, _)));
+        let most = Duration::from_secs(if awaited { 1 } else { 5 });
+        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), most));
         let bounds = [
             self.memory.down_seen().map(|seen| seen.after(self.policy.blip)),
             self.memory.last_up().map(|up| up.after(self.policy.blip)),

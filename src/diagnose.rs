@@ -20,7 +20,7 @@ mod ruled_out;
 mod sync;
 mod topology;
 
-pub use reach::handshake_works;
+pub use reach::{handshake_works, unanswered};
 pub use topology::{failover_in_doubt, same_place};
 
 type Rule = fn(&Evidence) -> Option<Finding>;
@@ -183,4 +183,4 @@ fn denied<T>(reading: &Reading<T>) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

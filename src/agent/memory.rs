@@ -1,7 +1,9 @@
 //! What the agent remembers from look to look, beside the record: when the link was last up and how far it had come,
 //! since when a fault has been in sight. It is lost at a restart, and every rule has to do without it.
 
-use crate::diagnose::{failover_in_doubt, same_place};
+use std::time::Duration;
+
+use crate::diagnose::{failover_in_doubt, same_place, unanswered};
 use crate::model::Timestamp;
 use crate::model::evidence::{Evidence, LogKind, Trend};
 use crate::model::finding::Cause;
@@ -9,7 +11,11 @@ use crate::model::finding::Cause;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     trend: Trend,
+    /// The process that the trend speaks of.
+    run_id: Option<String>,
     cause: Option<(Cause, Timestamp)>,
+    /// A look came before this one.
+    looked: bool,
 }
 
 impl Memory {
@@ -57,12 +63,32 @@ impl Memory {
             .zip(e.named_primary())
             .is_some_and(|(link, (named, _))| !same_place(e, &link.primary, named));
         self.trend.astray_since = astray.then(|| self.trend.astray_since.unwrap_or(e.ended));
+        self.forget_former_process(e);
+        if let Some(probe) = e.upstream.seen() {
+            // At the first look of all, only the replica can tell for how long.
+            let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
+            let before = if self.looked { Duration::ZERO } else { Duration::from_secs(told.unwrap_or(0)) };
+            let since = self.trend.unreached_since.unwrap_or(e.began.before(before));
+            self.trend.unreached_since = unanswered(probe).then_some(since);
+        }
+        self.looked = true;
         let whole = e.local_link().is_none_or(|link| link.up);
         if whole {
             self.link_whole(e);
         } else {
             self.link_broken(e);
         }
+    }
+
+    /// A server that was started anew may have lost where it stood: what it can resume from is what it tells now.
+    fn forget_former_process(&mut self, e: &Evidence) {
+        let Some(run_id) = e.local.seen().map(|view| &view.run_id) else { return };
+        if self.run_id.as_ref().is_some_and(|known| known != run_id) {
+            self.trend.offset = None;
+            self.trend.replid = None;
+            self.trend.sync_read = None;
+        }
+        self.run_id = Some(run_id.clone());
     }
 
     fn link_whole(&mut self, e: &Evidence) {
@@ -94,9 +120,6 @@ impl Memory {
             self.trend.replid = Some(local.replid.clone());
         }
         let seen = *self.trend.down_seen.get_or_insert(e.began);
-        if let Some(primary) = e.primary.seen() {
-            self.trend.output_buffer_cuts = self.trend.output_buffer_cuts.or(primary.output_buffer_cuts);
-        }
         if let Some(line) = e.logged(LogKind::FullResync).filter(|line| line.last >= seen) {
             self.trend.transfers = line.count;
         }
@@ -105,6 +128,10 @@ impl Memory {
     /// After a look was judged to be a fault.
     pub fn fault_seen(&mut self, e: &Evidence) {
         self.trend.down_seen.get_or_insert(e.began);
+        // A counter that is seen for the first time says nothing of this break: it is where the count begins.
+        if let Some(primary) = e.primary.seen() {
+            self.trend.output_buffer_cuts = self.trend.output_buffer_cuts.or(primary.output_buffer_cuts);
+        }
         if let Some(link) = e.local_link().filter(|link| link.syncing) {
             self.trend.sync_read = Some((e.ended, link.sync_read));
         }
@@ -113,6 +140,7 @@ impl Memory {
     /// After a look was judged healthy, or an incident ended.
     pub fn fault_gone(&mut self) {
         self.trend.down_seen = None;
+        self.trend.unreached_since = None;
         self.cause = None;
     }
 }

@@ -160,7 +160,7 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
     let book = Arc::new(Mutex::new(crate::watch::log::LogBook::default()));
     let hand =
         Hand { clock, record, book, pulse: Arc::default(), server_log: watch::channel(None).0, inputs: inputs_in };
-    let runner = tokio::spawn(Runner::new(0, watched, hand).run(work));
+    let runner = Runner::new(0, watched, hand).start(work);
     agent.handle(Input::Wake(Wake { at: clock.now(), why: Why::Asked }), clock.now());
     let ends = tokio::time::Instant::now() + ROUND;
     let mut changed = Vec::new();

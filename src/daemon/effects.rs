@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch as board};
+use tokio::task::JoinHandle;
 
 use super::clock::Clock;
 use super::record::Record;
@@ -49,6 +50,11 @@ struct Waiting {
 impl Runner {
     pub fn new(index: usize, watched: Watched, hand: Hand) -> Runner {
         Runner { index, watched, hand }
+    }
+
+    /// Runs on a task of its own.
+    pub fn start(self, effects: mpsc::UnboundedReceiver<Effect>) -> JoinHandle<()> {
+        tokio::spawn(self.run(effects))
     }
 
     /// Ends when the loop lets go of the other end.

@@ -93,6 +93,11 @@ fn failover_running(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
 /// The cause has to stand, and to have stood for `[policy.REMEDY] after`.
 fn too_early(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     if c.finding.suspected {
+        // No patience makes a witness out of a Sentinel that does not answer.
+        let (answering, known) = (c.evidence.answering().count(), c.evidence.sentinels_known());
+        if known > 0 && answering * 2 <= known {
+            return Err((RefusalCode::QuorumUnclear, few_sentinels(answering, known)));
+        }
         return Err((RefusalCode::TooEarly, "the verdict is only suspected; evidence is still coming in".to_owned()));
     }
     let after = c.policy.of(remedy).after;
@@ -144,9 +149,13 @@ fn sentinels_agree(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     }
     let (answering, known) = (e.answering().count(), e.sentinels_known());
     if answering * 2 <= known {
-        return Err((RefusalCode::QuorumUnclear, format!("only {answering} of {known} Sentinels answer from here")));
+        return Err((RefusalCode::QuorumUnclear, few_sentinels(answering, known)));
     }
     Err((RefusalCode::SentinelsDisagree, "no majority of the Sentinels names one address".to_owned()))
+}
+
+fn few_sentinels(answering: usize, known: usize) -> String {
+    format!("only {answering} of {known} Sentinels answer from here: too few witnesses")
 }
 
 /// Where there are Sentinels, they have to agree on the primary that this replica follows. A replica without a group

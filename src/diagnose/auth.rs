@@ -18,7 +18,8 @@ fn whose(probe: &Probe) -> String {
 
 fn told_by_log(e: &Evidence, kinds: &[LogKind]) -> Option<Fact> {
     let logged = kinds.iter().find_map(|kind| e.logged(*kind))?;
-    Some(fact(Viewpoint::Log, logged.last, logged.sample.clone(), format!("{} such lines of late", logged.count)))
+    let often = if logged.count == 1 { "once".to_owned() } else { format!("{} times", logged.count) };
+    Some(fact(Viewpoint::Log, logged.last, logged.sample.clone(), format!("logged {often} of late")))
 }
 
 fn with_context(e: &Evidence, cause: Cause, first: Fact, kinds: &[LogKind]) -> Finding {

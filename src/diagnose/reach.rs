@@ -57,7 +57,7 @@ fn witness(e: &Evidence) -> Witness {
     // In TILT a Sentinel declares nobody down (Redis 7.0.15, sentinelHandleRedisInstance): no witness for life.
     let tilted = e.answering().filter(|(_, says)| says.tilt.seen() == Some(&true)).count();
     let alive = answering.saturating_sub(down).saturating_sub(tilted);
-    if standing(e) < patience {
+    if unreached_for(e) < patience {
         return Witness::NotYet(tell(
             format!("{alive} of {known} Sentinels still see the primary"),
             "they may not have noticed yet",
@@ -73,6 +73,28 @@ fn witness(e: &Evidence) -> Witness {
         format!("{down} of {known} Sentinels hold the primary down, {alive} see it alive"),
         "the witnesses contradict each other",
     ))
+}
+
+/// How long the primary has not answered from here: so long the Sentinels have had to notice. The link may have been
+/// down for something else, long before.
+fn unreached_for(e: &Evidence) -> Duration {
+    e.trend.unreached_since.map_or_else(|| standing(e), |since| e.ended.since(since))
+}
+
+/// Nobody answered on this probe.
+pub fn unanswered(probe: &Probe) -> bool {
+    let steps = [&probe.ping, &probe.auth, &probe.ping_again];
+    probe.connect != Connect::Open || steps.into_iter().any(|answer| *answer == Answer::TimedOut)
+}
+
+/// What the Sentinels saw, once they have had the time to see it, and the causes that it speaks against.
+pub(super) fn excluded_by_witnesses(e: &Evidence) -> Option<(String, &'static [Cause])> {
+    broken_link(e)?;
+    match witness(e) {
+        Witness::Down(told) => Some((told.saw, &[Cause::NetworkCut, Cause::NetworkRejected])),
+        Witness::Alive(told) => Some((told.saw, &[Cause::PrimaryDown, Cause::PrimaryUnreachable])),
+        Witness::NotYet(_) | Witness::Unheard(_) | Witness::None => None,
+    }
 }
 
 fn upstream(e: &Evidence) -> Option<&Probe> {
@@ -135,8 +157,7 @@ pub fn silent(e: &Evidence) -> Option<Finding> {
 /// The kernel accepts, the process does not answer (SIGSTOP, DEBUG SLEEP, the first five seconds of a script).
 pub fn hung(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e)?;
-    let silent = [&probe.ping, &probe.auth, &probe.ping_again].into_iter().any(|a| *a == Answer::TimedOut);
-    if probe.connect != Connect::Open || !silent {
+    if probe.connect != Connect::Open || !unanswered(probe) {
         return None;
     }
     let first = fact(
@@ -150,7 +171,7 @@ pub fn hung(e: &Evidence) -> Option<Finding> {
         Witness::Down(told) => (false, Some(told)),
         Witness::Alive(told) => (false, Some(told)),
         Witness::NotYet(told) | Witness::Unheard(told) => (true, Some(told)),
-        Witness::None => (standing(e) < Duration::from_secs(5), None),
+        Witness::None => (unreached_for(e) < Duration::from_secs(5), None),
     };
     Some(finding(
         Cause::PrimaryHung,
@@ -209,7 +230,9 @@ pub fn healed_unnoticed(e: &Evidence) -> Option<Finding> {
     let probe = e.upstream.seen().filter(|probe| handshake_works(probe))?;
     let cause = match link.state {
         LinkState::Connecting => Cause::NetworkCut,
-        LinkState::Handshake => Cause::PrimaryHung,
+        // An attempt that nobody answers ends after repl-timeout (Redis 7.0.15, replicationCron): one that stands for
+        // longer is kept alive by the primary.
+        LinkState::Handshake if standing(e).as_secs() <= e.settings.seen()?.repl_timeout_s => Cause::PrimaryHung,
         _ => return None,
     };
     Some(finding(

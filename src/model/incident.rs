@@ -257,8 +257,14 @@ impl Incident {
         match &entry.what {
             What::Opened { .. } | What::Blip { .. } => {}
             What::Diagnosed { finding, primary } => {
-                if self.causes.last() != Some(&finding.cause) {
-                    self.causes.push(finding.cause);
+                if self.finding.cause != finding.cause {
+                    // What was only suspected, and was not so, is no cause that it went through.
+                    if self.finding.suspected {
+                        self.causes.pop();
+                    }
+                    if self.causes.last() != Some(&finding.cause) {
+                        self.causes.push(finding.cause);
+                    }
                     self.proposal = None;
                     if self.phase != Phase::Applying {
                         self.phase = self.troubled();
