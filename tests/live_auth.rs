@@ -110,10 +110,13 @@ fn a_missing_password(kind: Kind) {
     // The loop runs, and relinkd looks at it no more often than its own timer says, however much is logged.
     let pid = scene.agent.pid().expect("relinkd runs");
     let (began, cpu, log, looks) = (Instant::now(), cpu_ticks(pid), scene.replica().log_text().len(), looks(&scene));
+    let read = bytes_read(pid);
     let grown = |server: &Server| server.log_text().len() > log + 1_000_000;
     scene.replica().wait_until(grown, PATIENCE).expect("the replica is in its hot loop");
     let (looked, took, burnt) = (looks_since(&scene, looks), began.elapsed(), cpu_ticks(pid) - cpu);
-    eprintln!("{kind}: 1 MB of log in {took:?}, {looked} looks, {burnt} ticks of processor time");
+    let read = bytes_read(pid) - read;
+    eprintln!("{kind}: 1 MB of log in {took:?}, {read} bytes read, {looked} looks, {burnt} ticks of processor time");
+    assert!(u128::from(read) <= LOG_BUDGET_PER_S * took.as_millis() / 1000 + LOG_BUDGET_PER_S, "{read} bytes read");
     let most = took.as_millis().div_ceil(100) + 2;
     assert!(u128::from(looked) <= most, "{looked} looks in {took:?}");
     let told = scene.diagnose(&format!("auth-missing/masterauth-emptied-{code}"));
@@ -141,6 +144,16 @@ const SETTINGS_A_LOOK: u64 = 8;
 
 fn looks_since(scene: &Scene, before: u64) -> u64 {
     (looks(scene) - before).div_ceil(SETTINGS_A_LOOK)
+}
+
+/// What relinkd reads of a log at most, bytes a second.
+const LOG_BUDGET_PER_S: u128 = 256 * 1024;
+
+/// Bytes that a process has read from files.
+fn bytes_read(pid: u32) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).expect("the process");
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")).and_then(|number| number.parse().ok());
+    read.expect("rchar")
 }
 
 /// User and system time of a process, in ticks of 10 ms.

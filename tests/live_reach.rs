@@ -237,8 +237,9 @@ fn rejected_and_unreachable(kind: Kind) {
 
 fn what_is_no_fault(kind: Kind) {
     let group = group(kind, "50", "10").sentinel_timers(4_000, 8_000).config("enable-debug-command", "yes");
-    let scene = Scene::start(group.start().expect("a group"), &quick());
+    let mut scene = Scene::start(group.start().expect("a group"), &quick());
     let replica = scene.replica().clone();
+    let pid = scene.agent.pid();
 
     // As Sentinel does when it reconfigures a server: every client is cut, relinkd's own connections too.
     for clients in ["normal", "pubsub"] {
@@ -271,6 +272,7 @@ fn what_is_no_fault(kind: Kind) {
     }
     assert_eq!(scene.receiver.messages(), Vec::<Value>::new());
     assert_eq!(scene.incidents(), Vec::<Value>::new());
+    assert!(pid.is_some() && scene.agent.pid() == pid, "it still runs");
 }
 
 /// How many of the nodes are replicas with their link up.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::diagnose::{failover_in_doubt, same_place, unanswered};
+use crate::diagnose::{LASTING_DISAGREEMENT, disagreement, same_place, unanswered};
 use crate::model::Timestamp;
 use crate::model::evidence::{Evidence, LinkView, LogKind, Trend};
 use crate::model::finding::Cause;
@@ -60,7 +60,9 @@ impl Memory {
 
     /// Takes in a look before it is judged: what changes from look to look.
     pub fn before_judging(&mut self, e: &Evidence) {
-        if failover_in_doubt(e).is_some() {
+        self.trend.disagree_since = disagreement(e).map(|_| self.trend.disagree_since.unwrap_or(e.ended));
+        let doubtful = self.trend.disagree_since.is_some_and(|since| e.ended.since(since) < LASTING_DISAGREEMENT);
+        if doubtful || e.answering().any(|(_, says)| says.fails_over()) {
             self.trend.failover_seen = Some(e.ended);
         }
         let astray = e

@@ -34,7 +34,7 @@ pub fn next_steps(context: &Context<'_>, decision: &Decision) -> Vec<String> {
 
 fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &str) -> Vec<String> {
     let e = c.evidence;
-    let server = server_program(e);
+    let server = program(e);
     let user = e.settings.seen().map(|s| s.masteruser.clone()).filter(|user| !user.is_empty());
     let target = e.local_link().map(|link| link.primary.clone());
     match c.finding.cause {
@@ -84,7 +84,7 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
 
 /// The servers themselves: what they lack, and what their limits should be.
 fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> Vec<String> {
-    let server = server_program(e);
+    let server = program(e);
     match cause {
         Cause::PrimaryDiskFull => vec![
             format!("{remote} CONFIG GET dir   # then df -h there, and make room"),
@@ -135,8 +135,8 @@ fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> V
     }
 }
 
-/// The program, which is also the name of its unit on Debian.
-fn server_program(e: &Evidence) -> &'static str {
+/// The server's program, which Debian's unit is named after.
+fn program(e: &Evidence) -> &'static str {
     match e.local.seen().map(|view| view.flavour) {
         Some(Flavour::Valkey) => "valkey-server",
         _ => "redis-server",
