@@ -473,15 +473,6 @@ impl Agent {
         }
         self.next_look = next;
     }
-
-    fn ledger_failed(&mut self, why: String, now: Timestamp) {
-        self.ledger = LedgerHealth::Unwritable(why);
-        self.effects.retain(|effect| !matches!(effect, Effect::Apply { .. }));
-        if let Some(flight) = self.in_flight.take() {
-            self.cut_short(flight, now);
-        }
-        self.wait(now);
-    }
 }
 
 /// Judges a look for which nobody remembers anything: a look by hand.
