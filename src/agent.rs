@@ -330,7 +330,8 @@ impl Agent {
         }
         let untried = !self.proving && e.store == Reading::Missing(Missing::NotAsked);
         if wants_candidates(cause) && self.identity.has_store && untried {
-            self.flush(None);
+            // What was recorded so far waits for the decision, a few milliseconds away, and becomes durable with it:
+            // a commit of its own would only make the outage longer.
             self.ask_for_look(true, true, now);
             return;
         }
@@ -367,13 +368,13 @@ impl Agent {
                 return false;
             }
             let id = self.new_id(now);
-            let down_at = self.memory.last_up().unwrap_or(e.began).max(now.before(Duration::from_secs(86_400)));
+            let down_at = self.memory.broke_at(e).max(now.before(Duration::from_secs(86_400)));
             let what = What::Opened {
                 finding: finding.clone(),
                 address: e.address.clone(),
                 primary,
                 down_at,
-                diagnose_us: micros(now.since(e.began)),
+                diagnose_us: micros(now.since(e.ended)),
                 look_us: micros(e.ended.since(e.began)),
             };
             let entry = self.entry(id, what, now);
@@ -458,7 +459,10 @@ impl Agent {
     /// of the contract is reached.
     fn wait(&mut self, now: Timestamp) {
         let age = self.fault_age(now);
-        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), Duration::from_secs(5)));
+        // A replica that waits for its SYN to be answered does not notice the end of a cut for up to a minute: we do.
+        let awaited = matches!(self.memory.verdict(), Some((Cause::NetworkCut | Cause::PrimaryUnreachable, _)));
+        let most = Duration::from_secs(if awaited { 1 } else { 5 });
+        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), most));
         let bounds = [
             self.memory.down_seen().map(|seen| seen.after(self.policy.blip)),
             self.memory.last_up().map(|up| up.after(self.policy.blip)),

@@ -87,6 +87,16 @@ pub fn unanswered(probe: &Probe) -> bool {
     probe.connect != Connect::Open || steps.into_iter().any(|answer| *answer == Answer::TimedOut)
 }
 
+/// What the Sentinels saw, once they have had the time to see it, and the causes that it speaks against.
+pub(super) fn excluded_by_witnesses(e: &Evidence) -> Option<(String, &'static [Cause])> {
+    broken_link(e)?;
+    match witness(e) {
+        Witness::Down(told) => Some((told.saw, &[Cause::NetworkCut, Cause::NetworkRejected])),
+        Witness::Alive(told) => Some((told.saw, &[Cause::PrimaryDown, Cause::PrimaryUnreachable])),
+        Witness::NotYet(_) | Witness::Unheard(_) | Witness::None => None,
+    }
+}
+
 fn upstream(e: &Evidence) -> Option<&Probe> {
     e.local_link()?;
     e.upstream.seen()
