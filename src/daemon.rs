@@ -128,13 +128,16 @@ struct Daemon {
     /// Couriers and watchers: cut off at the end, they hold nothing that would be lost.
     background: JoinSet<()>,
     said: String,
+    settings: Settings,
+    /// The ledger could not be read at the start: once it can, everything begins anew from it.
+    unread: bool,
 }
 
 impl Daemon {
     async fn assemble(settings: &Settings) -> Result<Daemon, DaemonError> {
         let clock = Clock::start();
         let state_dir = &settings.agent.state_dir;
-        let salt = Salt::load_or_create(state_dir).map_err(|error| DaemonError::StateDir(state_dir.clone(), error))?;
+        let salt = salt(state_dir)?;
         let record = Record::of(settings);
         let (inputs_in, inputs) = mpsc::channel(1024);
         let watched = Watched::all(settings, &salt);
@@ -148,10 +151,13 @@ impl Daemon {
             runner_tasks: JoinSet::new(),
             background: JoinSet::new(),
             said: String::new(),
+            settings: settings.clone(),
+            unread: false,
         };
         for (index, one) in watched.into_iter().enumerate() {
-            let agent = revive(&record, &one, settings, clock).await;
+            let (agent, read) = revive(&record, &one, settings, clock).await;
             daemon.agents.push(agent);
+            daemon.unread |= !read;
             let (effects_in, effects) = mpsc::unbounded_channel();
             daemon.runners.push(effects_in);
             let hand = Hand {
@@ -204,7 +210,12 @@ impl Daemon {
                 Some(question) = asked.recv() => self.answer(question),
                 _ = alive.tick() => { systemd::alive(); self.say(); }
                 _ = prune.tick() => self.prune(),
-                _ = refresh.tick() => self.senses.refresh(),
+                _ = refresh.tick() => {
+                    self.senses.refresh();
+                    if self.unread && self.ledger_is_back().await {
+                        break Ended::Reload(Box::new(self.settings.clone()));
+                    }
+                }
                 Some((index, dials)) = self.senses.fetched() => self.senses.adopt(index, dials),
                 _ = signals.term.recv() => break Ended::Stop,
                 _ = signals.int.recv() => break Ended::Stop,
@@ -218,6 +229,10 @@ impl Daemon {
         }
         self.drain().await;
         ended
+    }
+
+    async fn ledger_is_back(&self) -> bool {
+        self.record.on_thread(|record| record.with(|ledger| ledger.check_writable())).await.is_ok()
     }
 
     fn feed(&mut self, index: usize, input: Input) {
@@ -331,20 +346,35 @@ impl Daemon {
     }
 }
 
-/// An agent that takes up where the ledger ends. Without a ledger it begins anew, and may not act.
-pub async fn revive(record: &Arc<Record>, watched: &Watched, settings: &Settings, clock: Clock) -> Agent {
+/// The salt of the state directory. A full disk at the first start is no reason not to watch.
+fn salt(state_dir: &Path) -> Result<Salt, DaemonError> {
+    Salt::load_or_create(state_dir).or_else(|error| {
+        if !state_dir.is_dir() {
+            return Err(DaemonError::StateDir(state_dir.to_owned(), error));
+        }
+        tracing::error!("{error}; fingerprints will not compare over restarts");
+        Ok(Salt::fleeting())
+    })
+}
+
+/// An agent that takes up where the ledger ends, and whether the ledger could be read. Without it the agent begins
+/// anew, and may not act.
+pub async fn revive(record: &Arc<Record>, watched: &Watched, settings: &Settings, clock: Clock) -> (Agent, bool) {
     let now = clock.now();
     let seed = now.0.unsigned_abs() ^ (u64::from(std::process::id()) << 40);
     let mut agent = Agent::new(watched.identity(&settings.agent.host, seed), settings.policy.clone(), now);
     let (name, since) = (watched.name.clone(), now.before(Duration::from_secs(86_400)));
     match record.on_thread(move |record| record.with(|ledger| ledger.history(&name, since))).await {
-        Ok(entries) => agent.replay(&entries, now),
+        Ok(entries) => {
+            agent.replay(&entries, now);
+            (agent, true)
+        }
         Err(why) => {
             tracing::error!(replica = watched.name, "the ledger cannot be read: {why}");
             agent.handle(Input::LedgerFailed(why), now);
+            (agent, false)
         }
     }
-    agent
 }
 
 async fn sleep_until(timer: Option<tokio::time::Instant>) {

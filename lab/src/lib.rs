@@ -7,6 +7,8 @@
 //! Invariant: nothing is left behind, however the process ends, and nothing outside the lab's own processes,
 //! directories, mounts and namespaces is touched. See [`mod@sweep`].
 //!
+//! [`demo`] and [`bench`] are made of these.
+//!
 //! Blocking throughout: std and threads. What is *not* here: any knowledge of relinkd's insides, and any assertion.
 //!
 //! ```no_run
@@ -27,8 +29,11 @@ mod namespace;
 mod port;
 mod process;
 mod receiver;
+mod scene;
 mod sentinel;
 mod server;
+pub mod bench;
+pub mod demo;
 pub mod fault;
 pub mod sweep;
 

@@ -1,7 +1,9 @@
 //! What the agent remembers from look to look, beside the record: when the link was last up and how far it had come,
 //! since when a fault has been in sight. It is lost at a restart, and every rule has to do without it.
 
-use crate::diagnose::{LASTING_DISAGREEMENT, disagreement, same_place};
+use std::time::Duration;
+
+use crate::diagnose::{LASTING_DISAGREEMENT, disagreement, same_place, unanswered};
 use crate::model::Timestamp;
 use crate::model::evidence::{Evidence, LogKind, Trend};
 use crate::model::finding::Cause;
@@ -12,6 +14,8 @@ pub struct Memory {
     /// The process that the trend speaks of.
     run_id: Option<String>,
     cause: Option<(Cause, Timestamp)>,
+    /// A look came before this one.
+    looked: bool,
 }
 
 impl Memory {
@@ -62,6 +66,14 @@ impl Memory {
             .is_some_and(|(link, (named, _))| !same_place(e, &link.primary, named));
         self.trend.astray_since = astray.then(|| self.trend.astray_since.unwrap_or(e.ended));
         self.forget_former_process(e);
+        if let Some(probe) = e.upstream.seen() {
+            // At the first look of all, only the replica can tell for how long.
+            let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
+            let before = if self.looked { Duration::ZERO } else { Duration::from_secs(told.unwrap_or(0)) };
+            let since = self.trend.unreached_since.unwrap_or(e.began.before(before));
+            self.trend.unreached_since = unanswered(probe).then_some(since);
+        }
+        self.looked = true;
         let whole = e.local_link().is_none_or(|link| link.up);
         if whole {
             self.link_whole(e);
@@ -130,6 +142,7 @@ impl Memory {
     /// After a look was judged healthy, or an incident ended.
     pub fn fault_gone(&mut self) {
         self.trend.down_seen = None;
+        self.trend.unreached_since = None;
         self.cause = None;
     }
 }

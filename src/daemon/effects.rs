@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch as board};
+use tokio::task::JoinHandle;
 
 use super::clock::Clock;
 use super::record::Record;
@@ -14,7 +15,7 @@ use crate::act::Hands;
 use crate::agent::{Effect, Input};
 use crate::collect::{self, Ask};
 use crate::model::evidence::{Evidence, Missing, Reading};
-use crate::model::incident::{Entry, Notice};
+use crate::model::incident::{Entry, Notice, What};
 use crate::model::remedy::Step;
 use crate::watch::log::{LogBook, ServerLog};
 use crate::watch::replica::PulseBoard;
@@ -51,10 +52,16 @@ impl Runner {
         Runner { index, watched, hand }
     }
 
+    /// Runs on a task of its own.
+    pub fn start(self, effects: mpsc::UnboundedReceiver<Effect>) -> JoinHandle<()> {
+        tokio::spawn(self.run(effects))
+    }
+
     /// Ends when the loop lets go of the other end.
     pub async fn run(self, mut effects: mpsc::UnboundedReceiver<Effect>) {
         let mut waiting: VecDeque<Waiting> = VecDeque::new();
-        let mut hands: Option<(u32, Hands)> = None;
+        let mut failing = false;
+        let mut hands: Option<Hands> = None;
         loop {
             let effect = tokio::select! {
                 effect = effects.recv() => match effect {
@@ -62,27 +69,31 @@ impl Runner {
                     None => break,
                 },
                 () = tokio::time::sleep(RETRY), if !waiting.is_empty() => {
-                    self.catch_up(&mut waiting).await;
+                    self.catch_up(&mut waiting, &mut failing).await;
                     continue;
                 }
             };
             match effect {
                 Effect::Look { candidates, deep } => self.look(candidates, deep).await,
                 Effect::Record { entries, notice } => {
+                    // Attempts are counted by incident, so their numbers come again. Hands must not: they hold the
+                    // login of their own time, and the former password for the undo of their own run.
+                    if entries.iter().any(|entry| matches!(entry.what, What::Intended { .. })) {
+                        hands = None;
+                    }
                     waiting.push_back(Waiting { entries, notice });
-                    self.catch_up(&mut waiting).await;
+                    self.catch_up(&mut waiting, &mut failing).await;
                 }
                 // The intent is among the records that wait: nothing is changed.
                 Effect::Apply { .. } if !waiting.is_empty() => {}
                 Effect::Apply { attempt, step } => self.apply(attempt, &step, &mut hands).await,
             }
         }
-        self.catch_up(&mut waiting).await;
+        self.catch_up(&mut waiting, &mut failing).await;
     }
 
     /// Writes what waits, oldest first. Says so when it fails, and when all of it is durable again after a failure.
-    async fn catch_up(&self, waiting: &mut VecDeque<Waiting>) {
-        let had_failed = waiting.len() > 1;
+    async fn catch_up(&self, waiting: &mut VecDeque<Waiting>, failing: &mut bool) {
         while let Some(next) = waiting.front() {
             let (entries, notice) = (next.entries.clone(), next.notice.clone());
             let written = self.hand.record.on_thread(move |record| record.write(&entries, notice.as_deref())).await;
@@ -91,7 +102,7 @@ impl Runner {
                     waiting.pop_front();
                 }
                 Err(why) => {
-                    if !had_failed {
+                    if !std::mem::replace(failing, true) {
                         tracing::error!(
                             replica = self.watched.name,
                             "the ledger cannot be written, so nothing is changed: {why}"
@@ -102,7 +113,7 @@ impl Runner {
                 }
             }
         }
-        if had_failed {
+        if std::mem::replace(failing, false) {
             self.send(Input::LedgerRecovered).await;
         }
     }
@@ -145,12 +156,11 @@ impl Runner {
         });
     }
 
-    async fn apply(&self, attempt: u32, step: &Step, hands: &mut Option<(u32, Hands)>) {
-        if hands.as_ref().is_none_or(|(held, _)| *held != attempt) {
-            let dials = self.watched.dials().await;
-            *hands = Some((attempt, self.hands(dials)));
-        }
-        let Some((_, hands)) = hands.as_mut() else { return };
+    async fn apply(&self, attempt: u32, step: &Step, held: &mut Option<Hands>) {
+        let hands = match held {
+            Some(hands) => hands,
+            None => held.insert(self.hands(self.watched.dials().await)),
+        };
         let began = Instant::now();
         let outcome = hands.run(step).await;
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Context, Held, LedgerHealth, rdb};
 use crate::diagnose::{failover_in_doubt, handshake_works, same_place};
-use crate::model::evidence::{LinkState, PeerRole, Reading};
+use crate::model::evidence::{Answer, LinkState, Missing, PeerRole, Reading};
 use crate::model::human;
 use crate::model::remedy::{RefusalCode, Remedy};
 
@@ -22,7 +22,7 @@ const ALWAYS: &[Guard] = &[
     hourly_limit,
 ];
 
-const REALIGN_AUTH: &[Guard] = &[sentinels_name_our_primary];
+const REALIGN_AUTH: &[Guard] = &[sentinels_name_our_primary, settings_readable];
 const BOUNCE_LINK: &[Guard] = &[sentinels_name_our_primary, sync_running, handshake_is_green];
 const REPOINT: &[Guard] =
     &[sentinels_agree, no_dissent, of_this_group, sync_running, target_is_primary, target_takes_us, data_survives];
@@ -54,9 +54,16 @@ fn ledger_unwritable(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     }
 }
 
-/// A decision is made on what was seen just now.
+/// A decision is made on what was seen just now, and after the last change of ours.
 fn evidence_stale(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     const OLD: Duration = Duration::from_secs(2);
+    let changed = c.history.runs.iter().filter_map(|run| run.ended).max();
+    if changed.is_some_and(|changed| changed > c.evidence.began) {
+        return Err((
+            RefusalCode::EvidenceStale,
+            "the look began before the last remedy ended; it is repeated first".to_owned(),
+        ));
+    }
     let age = c.now.since(c.evidence.ended);
     if age > OLD {
         return Err((RefusalCode::EvidenceStale, format!("the look is {} old; it is repeated first", human(age))));
@@ -87,9 +94,10 @@ fn failover_running(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
 /// The cause has to stand, and to have stood for `[policy.REMEDY] after`.
 fn too_early(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let (answering, known) = (c.evidence.answering().count(), c.evidence.sentinels_known());
-    if remedy == Remedy::RequestFailover && answering * 2 <= known {
-        // That is what keeps the verdict suspected, and time alone will not change it.
-        return Err((RefusalCode::QuorumUnclear, format!("only {answering} of {known} Sentinels answer from here")));
+    // No patience makes a witness out of a Sentinel that does not answer, and a failover needs them all the same.
+    let unheard = known > 0 && answering * 2 <= known;
+    if unheard && (c.finding.suspected || remedy == Remedy::RequestFailover) {
+        return Err((RefusalCode::QuorumUnclear, few_sentinels(answering, known)));
     }
     if c.finding.suspected {
         return Err((RefusalCode::TooEarly, "the verdict is only suspected; evidence is still coming in".to_owned()));
@@ -143,9 +151,13 @@ fn sentinels_agree(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     }
     let (answering, known) = (e.answering().count(), e.sentinels_known());
     if answering * 2 <= known {
-        return Err((RefusalCode::QuorumUnclear, format!("only {answering} of {known} Sentinels answer from here")));
+        return Err((RefusalCode::QuorumUnclear, few_sentinels(answering, known)));
     }
     Err((RefusalCode::SentinelsDisagree, "no majority of the Sentinels names one address".to_owned()))
+}
+
+fn few_sentinels(answering: usize, known: usize) -> String {
+    format!("only {answering} of {known} Sentinels answer from here: too few witnesses")
 }
 
 /// A Sentinel that names another address for longer than a failover takes has a wrong view, or the others have.
@@ -188,6 +200,20 @@ fn sentinels_name_our_primary(remedy: Remedy, c: &Context<'_>) -> Result<(), Hel
             Err((RefusalCode::TargetNotPrimary, format!("this replica follows {followed}, the Sentinels name {named}")))
         }
         _ => Err((RefusalCode::RoleChanged, "the instance is not a replica any more".to_owned())),
+    }
+}
+
+/// Without the replica's own settings the old password could not be put back.
+fn settings_readable(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    match &c.evidence.settings {
+        Reading::Seen(_) => Ok(()),
+        Reading::Missing(Missing::Denied(text)) => Err((
+            RefusalCode::PermissionDenied,
+            format!("CONFIG GET → {text}; relinkd's user on {} needs +config|get +config|set", c.evidence.address),
+        )),
+        Reading::Missing(why) => {
+            Err((RefusalCode::EvidenceMissing, format!("the replica's own settings (CONFIG GET): {why}")))
+        }
     }
 }
 
@@ -234,6 +260,12 @@ fn target_is_primary(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
 fn target_takes_us(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     match c.evidence.named.seen() {
         Some(probe) if handshake_works(probe) => Ok(()),
+        Some(probe) if probe.psync == Answer::NotAsked && (probe.auth.is_ok() || probe.auth == Answer::NotAsked) => {
+            Err((
+                RefusalCode::EvidenceMissing,
+                format!("whether {} lets this replica PSYNC was not tried", probe.target),
+            ))
+        }
         Some(probe) => Err((
             RefusalCode::LatentAuthMismatch,
             format!(
@@ -272,6 +304,11 @@ fn data_survives(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
             format!("no Sentinel tells version and keys of {named}; its user needs +sentinel|info-cache"),
         ));
     };
+    // A Sentinel reads INFO every 10 s (Redis 7.0.15, sentinel_info_period).
+    let age = Duration::from_millis(node.age_ms);
+    if age > Duration::from_secs(15) {
+        return Err((RefusalCode::EvidenceStale, format!("what the Sentinels know of {named} is {} old", human(age))));
+    }
     if node.keys == 0 && local.keys > 0 {
         return Err((RefusalCode::DataAtRisk, format!("{named} holds no keys, this replica holds {}", local.keys)));
     }

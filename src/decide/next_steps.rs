@@ -1,7 +1,7 @@
 //! What a person would run now: commands that really work, for the cause at hand. No secret stands in them.
 
 use super::Context;
-use crate::model::evidence::Flavour;
+use crate::model::evidence::{Evidence, Flavour};
 use crate::model::finding::Cause;
 use crate::model::remedy::{Decision, RefusalCode};
 use crate::model::{Address, Endpoint};
@@ -34,6 +34,7 @@ pub fn next_steps(context: &Context<'_>, decision: &Decision) -> Vec<String> {
 
 fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &str) -> Vec<String> {
     let e = c.evidence;
+    let server = program(e);
     let user = e.settings.seen().map(|s| s.masteruser.clone()).filter(|user| !user.is_empty());
     let target = e.local_link().map(|link| link.primary.clone());
     match c.finding.cause {
@@ -58,8 +59,8 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
             format!("{sentinel} SENTINEL CKQUORUM {group}"),
             format!("{sentinel} SENTINEL REPLICAS {group}   # is there one to promote?"),
             target.map_or_else(
-                || "systemctl status redis-server".to_owned(),
-                |p| format!("ssh {} systemctl status redis-server", p.host),
+                || format!("systemctl status {server}"),
+                |p| format!("ssh {} systemctl status {server}", p.host),
             ),
         ],
         Cause::NetworkCut | Cause::NetworkRejected => target.map_or_else(Vec::new, |p| {
@@ -77,6 +78,14 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
             }
             steps
         }
+        _ => about_the_servers(e, c.finding.cause, local, remote),
+    }
+}
+
+/// The servers themselves: what they lack, and what their limits should be.
+fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> Vec<String> {
+    let server = program(e);
+    match cause {
         Cause::PrimaryDiskFull => vec![
             format!("{remote} CONFIG GET dir   # then df -h there, and make room"),
             format!("{remote} CONFIG SET repl-diskless-sync yes   # the sync then needs no disk on the primary"),
@@ -116,13 +125,21 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
             vec!["upgrade this replica to the primary's version or newer before it links again".to_owned()]
         }
         Cause::ReplicaDown => {
-            vec!["systemctl status redis-server".to_owned(), "journalctl -u redis-server -n 50".to_owned()]
+            vec![format!("systemctl status {server}"), format!("journalctl -u {server} -n 50")]
         }
-        Cause::ReplicaHung => vec![format!("timeout 15 {local} PING"), "top -H -p $(pidof redis-server)".to_owned()],
+        Cause::ReplicaHung => vec![format!("timeout 15 {local} PING"), format!("top -H -p $(pidof {server})")],
         Cause::ReplicaDenied => vec![format!(
-            "{local} ACL SETUSER relinkd on '>PASSWORD' resetkeys resetchannels -@all +ping +info +role +config|get +client|setname"
+            "{local} ACL SETUSER relinkd on '>PASSWORD' resetkeys resetchannels -@all +ping +info +role '+config|get' '+client|setname'"
         )],
         _ => vec![format!("{local} INFO replication"), format!("{local} ROLE")],
+    }
+}
+
+/// The server's program, which Debian's unit is named after.
+fn program(e: &Evidence) -> &'static str {
+    match e.local.seen().map(|view| view.flavour) {
+        Some(Flavour::Valkey) => "valkey-server",
+        _ => "redis-server",
     }
 }
 

@@ -257,12 +257,20 @@ impl Incident {
         match &entry.what {
             What::Opened { .. } | What::Blip { .. } => {}
             What::Diagnosed { finding, primary } => {
-                if self.causes.last() != Some(&finding.cause) {
-                    self.causes.push(finding.cause);
+                if self.finding.cause != finding.cause {
+                    // What was only suspected, and was not so, is no cause that it went through.
+                    if self.finding.suspected {
+                        self.causes.pop();
+                    }
+                    if self.causes.last() != Some(&finding.cause) {
+                        self.causes.push(finding.cause);
+                    }
                     self.proposal = None;
                     if self.phase != Phase::Applying {
-                        self.phase = Phase::Open;
+                        self.phase = self.troubled();
                     }
+                } else if self.phase == Phase::Verifying {
+                    self.phase = self.troubled();
                 }
                 self.finding = finding.clone();
                 self.primary = primary.clone().or(self.primary.take());
@@ -290,7 +298,7 @@ impl Incident {
             }
             What::LinkDown { .. } => {
                 self.up_at = None;
-                self.phase = Phase::Open;
+                self.phase = self.troubled();
             }
             What::Escalated { why } => {
                 self.phase = Phase::Escalated;
@@ -309,6 +317,11 @@ impl Incident {
                 self.in_flight = None;
             }
         }
+    }
+
+    /// The phase of a fault that stands and is not being worked on: once a person was called, it stays with them.
+    fn troubled(&self) -> Phase {
+        if self.escalation.is_some() { Phase::Escalated } else { Phase::Open }
     }
 
     pub fn is_open(&self) -> bool {
