@@ -372,7 +372,7 @@ impl Agent {
                 return false;
             }
             let id = self.new_id(now);
-            let down_at = self.memory.last_up().unwrap_or(e.began).max(now.before(Duration::from_secs(86_400)));
+            let down_at = self.memory.broke_at(e).max(now.before(Duration::from_secs(86_400)));
             let what = What::Opened {
                 finding: finding.clone(),
                 address: e.address.clone(),
