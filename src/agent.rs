@@ -41,6 +41,10 @@ pub const BACKGROUND: Duration = Duration::from_secs(30);
 /// How often at most the log of a healthy instance makes us look at its primary too.
 const DEEP: Duration = Duration::from_secs(1);
 
+/// For this long a refused login speaks against a failover, however short the cool-down is set: that one link works
+/// again does not prove the passwords of the others.
+const AUTH_MEMORY: Duration = Duration::from_secs(600);
+
 /// What an agent is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -444,7 +448,7 @@ impl Agent {
     }
 
     fn history(&self, cause_since: Timestamp, now: Timestamp) -> History {
-        let quiet = self.policy.of(Remedy::RequestFailover).cooldown;
+        let quiet = self.policy.of(Remedy::RequestFailover).cooldown.max(AUTH_MEMORY);
         History {
             attempts: self.incidents.open().map_or(0, |incident| incident.attempts),
             runs: self.incidents.runs().to_vec(),

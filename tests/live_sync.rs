@@ -273,6 +273,24 @@ fn a_sync_that_progresses_is_not_told(kind: Kind) {
     assert_eq!(scene.receiver.messages(), Vec::<Value>::new());
 }
 
+/// The data set fills the line: nobody else gets a word in, and the primary is neither hung nor cut off.
+fn a_sync_that_fills_a_slow_line_is_not_told(kind: Kind) {
+    let (Some(kind), Some(())) = (lab::require(kind), lab::require_namespaces()) else { return };
+    let group = Group::builder(kind).replicas(1).namespaces(true).config("rdbcompression", "no");
+    let scene = Scene::start(group.start().expect("a group"), &patience("4s"));
+    let primary = scene.group.primary();
+    primary.write(500, 1024).expect("data");
+    let slow = primary.host().expect("a host").slow_down(500).expect("a slow line");
+    restart_empty(scene.replica());
+    scene.wait_status("a sync runs", |status| {
+        status["sentence"].as_str().is_some_and(|s| s.starts_with("sync-running"))
+    });
+    assert!(scene.replica().wait_link_up(PATIENCE).is_some());
+    drop(slow);
+    scene.wait_status("it is well again", |status| status["link_up"] == true && status["incident"].is_null());
+    assert_eq!(scene.receiver.messages(), Vec::<Value>::new(), "{}", scene.agent.log());
+}
+
 fn a_sync_that_stands_still_is_told(kind: Kind) {
     let Some(kind) = lab::require(kind) else { return };
     let group = Group::builder(kind).replicas(1).start().expect("a group");
@@ -311,5 +329,7 @@ on_both! {
     a_timeout_below_the_ping_period => a_timeout_below_the_ping_period_redis_70, a_timeout_below_the_ping_period_valkey_80;
     a_transfer_that_stalls_times_out => a_transfer_that_stalls_times_out_redis_70, a_transfer_that_stalls_times_out_valkey_80;
     a_sync_that_progresses_is_not_told => a_sync_that_progresses_is_not_told_redis_70, a_sync_that_progresses_is_not_told_valkey_80;
+    a_sync_that_fills_a_slow_line_is_not_told =>
+        a_sync_that_fills_a_slow_line_is_not_told_redis_70, a_sync_that_fills_a_slow_line_is_not_told_valkey_80;
     a_sync_that_stands_still_is_told => a_sync_that_stands_still_is_told_redis_70, a_sync_that_stands_still_is_told_valkey_80;
 }

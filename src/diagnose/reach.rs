@@ -134,9 +134,15 @@ pub fn refused(e: &Evidence) -> Option<Finding> {
     Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
 }
 
+/// The data set was still coming in just now. It may fill the line, so that no probe of ours gets through: the primary
+/// is neither gone nor hung.
+fn receiving(e: &Evidence) -> bool {
+    e.local_link().is_some_and(|link| link.syncing && link.sync_read > 0 && (0..=2).contains(&link.sync_last_io_s))
+}
+
 /// No answer to the connection itself.
 pub fn silent(e: &Evidence) -> Option<Finding> {
-    let probe = upstream(e)?;
+    let probe = upstream(e).filter(|_| !receiving(e))?;
     let saw = match &probe.connect {
         Connect::TimedOut => "no answer in time".to_owned(),
         Connect::Unreachable(text) => text.clone(),
@@ -156,7 +162,7 @@ pub fn silent(e: &Evidence) -> Option<Finding> {
 
 /// The kernel accepts, the process does not answer (SIGSTOP, DEBUG SLEEP, the first five seconds of a script).
 pub fn hung(e: &Evidence) -> Option<Finding> {
-    let probe = upstream(e)?;
+    let probe = upstream(e).filter(|_| !receiving(e))?;
     if probe.connect != Connect::Open || !unanswered(probe) {
         return None;
     }
