@@ -114,6 +114,8 @@ pub struct Agent {
 struct Last {
     at: Option<Timestamp>,
     sentence: String,
+    /// The fault that was seen, whether or not it is an incident yet, and whether it is only suspected.
+    fault: Option<(Cause, bool)>,
     evidence: Option<Box<Evidence>>,
     decision: Option<Decision>,
     next_steps: Vec<String>,
@@ -262,6 +264,7 @@ impl Agent {
 
     fn healthy(&mut self, sentence: String, e: &Evidence, now: Timestamp) {
         self.last.sentence = sentence;
+        self.last.fault = None;
         self.last.decision = None;
         self.last.next_steps.clear();
         self.passing_since = None;
@@ -319,6 +322,7 @@ impl Agent {
         self.memory.fault_seen(e);
         let cause_since = self.memory.cause_since(cause, e.began);
         let doubt = if finding.suspected { " (suspected)" } else { "" };
+        self.last.fault = Some((cause, finding.suspected));
         self.last.sentence = format!("{}{doubt}: {}", finding.cause, finding.cause.title());
         if !self.in_incident(&finding, e, now) {
             self.wait(now);
@@ -326,7 +330,8 @@ impl Agent {
         }
         let untried = !self.proving && e.store == Reading::Missing(Missing::NotAsked);
         if wants_candidates(cause) && self.identity.has_store && untried {
-            self.flush(None);
+            // What was recorded so far waits for the decision, a few milliseconds away, and becomes durable with it:
+            // a commit of its own would only make the outage longer.
             self.ask_for_look(true, true, now);
             return;
         }
@@ -363,7 +368,7 @@ impl Agent {
                 return false;
             }
             let id = self.new_id(now);
-            let down_at = self.memory.last_up().unwrap_or(e.began).max(now.before(Duration::from_secs(86_400)));
+            let down_at = self.memory.broke_at(e).max(now.before(Duration::from_secs(86_400)));
             let what = What::Opened {
                 finding: finding.clone(),
                 address: e.address.clone(),

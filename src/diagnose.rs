@@ -21,7 +21,7 @@ mod sync;
 mod topology;
 
 pub use reach::{handshake_works, unanswered};
-pub use topology::{failover_in_doubt, same_place};
+pub use topology::{LASTING_DISAGREEMENT, disagreement, failover_in_doubt, same_place};
 
 type Rule = fn(&Evidence) -> Option<Finding>;
 

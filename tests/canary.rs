@@ -112,7 +112,7 @@ impl Life {
         fault::wrong_primary(replica, "127.0.0.1", self.echoes[2].port()).unwrap().keep();
         let end = Instant::now() + PATIENCE;
         // The replica itself comes once a second; relinkd's own probes come beside it.
-        while self.echoes[2].met() < met + 4 {
+        while self.echoes[2].met() < met + 8 {
             assert!(Instant::now() < end, "nobody asked the echo\n{}", self.desk.agent.log());
             std::thread::sleep(Duration::from_millis(10));
         }

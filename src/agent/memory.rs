@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::diagnose::{failover_in_doubt, same_place, unanswered};
+use crate::diagnose::{LASTING_DISAGREEMENT, disagreement, same_place, unanswered};
 use crate::model::Timestamp;
-use crate::model::evidence::{Evidence, LogKind, Trend};
+use crate::model::evidence::{Evidence, LinkView, LogKind, Trend};
 use crate::model::finding::Cause;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +26,11 @@ impl Memory {
 
     pub fn last_up(&self) -> Option<Timestamp> {
         self.trend.last_up
+    }
+
+    /// When the link broke, as far as anybody can tell.
+    pub fn broke_at(&self, e: &Evidence) -> Timestamp {
+        broke_at(self.trend.last_up, e.local_link(), e.began)
     }
 
     /// The fast poll saw the link up at this time: closer than our own last look.
@@ -55,7 +60,9 @@ impl Memory {
 
     /// Takes in a look before it is judged: what changes from look to look.
     pub fn before_judging(&mut self, e: &Evidence) {
-        if failover_in_doubt(e).is_some() {
+        self.trend.disagree_since = disagreement(e).map(|_| self.trend.disagree_since.unwrap_or(e.ended));
+        let doubtful = self.trend.disagree_since.is_some_and(|since| e.ended.since(since) < LASTING_DISAGREEMENT);
+        if doubtful || e.answering().any(|(_, says)| says.fails_over()) {
             self.trend.failover_seen = Some(e.ended);
         }
         let astray = e
@@ -142,5 +149,40 @@ impl Memory {
         self.trend.down_seen = None;
         self.trend.unreached_since = None;
         self.cause = None;
+    }
+}
+
+/// We last saw it up; or the replica says for how long it has been down, which is all there is after a start; or now.
+fn broke_at(last_up: Option<Timestamp>, link: Option<&LinkView>, began: Timestamp) -> Timestamp {
+    let told = link.filter(|link| !link.up).and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
+    last_up.unwrap_or_else(|| began.before(Duration::from_secs(told.unwrap_or(0))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Endpoint;
+    use crate::model::evidence::LinkState;
+
+    #[test]
+    fn a_break_before_our_start_is_dated_by_what_the_replica_tells() {
+        let began = Timestamp::from_millis(100_000);
+        let link = |down_for_s: Option<i64>| LinkView {
+            primary: Endpoint::new("10.0.0.1", 6379),
+            state: LinkState::Connect,
+            up: down_for_s.is_none(),
+            down_for_s,
+            last_io_s: -1,
+            syncing: false,
+            sync_read: 0,
+            sync_total: 0,
+            sync_last_io_s: -1,
+            offset: 0,
+        };
+        assert_eq!(broke_at(None, Some(&link(Some(25))), began), Timestamp::from_millis(75_000));
+        assert_eq!(broke_at(Some(Timestamp(7)), Some(&link(Some(25))), began), Timestamp(7), "what we saw is closer");
+        for nothing_told in [Some(link(Some(-1))), Some(link(None)), None] {
+            assert_eq!(broke_at(None, nothing_told.as_ref(), began), began);
+        }
     }
 }

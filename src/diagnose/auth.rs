@@ -38,6 +38,8 @@ pub fn missing(e: &Evidence) -> Option<Finding> {
     let answer = [&probe.ping, &probe.ping_again, &probe.replconf, &probe.psync]
         .into_iter()
         .find(|answer| answer.code() == "NOAUTH")?;
+    // Without the settings nobody knows what the replica sends.
+    e.settings.seen()?;
     if probe.with_password {
         return None;
     }

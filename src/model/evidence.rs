@@ -511,6 +511,9 @@ pub struct Trend {
     pub sync_read: Option<(Timestamp, u64)>,
     /// When Sentinels were last seen to disagree, or to run a failover.
     pub failover_seen: Option<Timestamp>,
+    /// Since when the Sentinels that answer have named more than one address.
+    #[serde(default)]
+    pub disagree_since: Option<Timestamp>,
     /// Since when the replica has followed an address that the Sentinels do not name.
     pub astray_since: Option<Timestamp>,
     /// Since when the primary has not answered from here. Later than `down_seen` where something else broke the link.

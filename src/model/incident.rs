@@ -118,7 +118,8 @@ pub struct Entry {
 pub enum What {
     /// A fault came and went within the blip time. No incident: it is counted, and nobody is told.
     Blip { cause: Cause, down_ms: u64 },
-    /// A fault was seen. `down_at`: the last time the link was seen up, or this look when it never was.
+    /// A fault was seen. `down_at`: the last time the link was seen up; when it never was, since when the replica says
+    /// that it is down, or else this look.
     Opened {
         finding: Finding,
         address: Address,

@@ -8,7 +8,8 @@ use std::thread;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// Each command is answered with an error that repeats all that was ever said on this connection.
+    /// Each command is answered with an error that repeats all that was ever said on this connection. On every other
+    /// connection a login is taken first, and a PING.
     Echo,
     /// Bytes that are not RESP, without end.
     Garbage,
@@ -55,9 +56,9 @@ impl Impostor {
         let (accepting, count) = (listener.try_clone().unwrap(), Arc::clone(&met));
         thread::spawn(move || {
             while let Ok((stream, _)) = accepting.accept() {
-                count.fetch_add(1, Ordering::Relaxed);
+                let turn = count.fetch_add(1, Ordering::Relaxed);
                 // An error is a peer that had enough, which is the point.
-                thread::spawn(move || drop(misbehave(manner, stream)));
+                thread::spawn(move || drop(misbehave(manner, turn, stream)));
             }
         });
         Impostor { listener, met }
@@ -83,7 +84,7 @@ impl Drop for Impostor {
     }
 }
 
-fn misbehave(manner: Manner, mut stream: TcpStream) -> std::io::Result<()> {
+fn misbehave(manner: Manner, turn: usize, mut stream: TcpStream) -> std::io::Result<()> {
     let mut said = Vec::new();
     let mut chunk = [0; 16 * 1024];
     if manner == Manner::Closes {
@@ -96,7 +97,7 @@ fn misbehave(manner: Manner, mut stream: TcpStream) -> std::io::Result<()> {
         }
         said.extend(chunk.get(..count).unwrap_or_default());
         match manner {
-            Manner::Echo => echo(&mut stream, &chunk[..count], &said)?,
+            Manner::Echo => echo(&mut stream, turn, &chunk[..count], &said)?,
             Manner::Garbage => flood(&mut stream, b"", b"\xde\xad\xbe\xef no \0 RESP \xff\r\n")?,
             Manner::Huge => flood(&mut stream, b"$536870912\r\n", &[b'x'; 8192])?,
             Manner::EndlessLine => flood(&mut stream, b"+", &[b'y'; 8192])?,
@@ -111,13 +112,20 @@ fn misbehave(manner: Manner, mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// One error for each command: a command begins with its `*N` line.
-fn echo(stream: &mut TcpStream, now: &[u8], said: &[u8]) -> std::io::Result<()> {
-    let commands = String::from_utf8_lossy(now).lines().filter(|line| line.starts_with('*')).count();
+/// One answer for each command: its `*N` line is followed by the length and the text of its name.
+fn echo(stream: &mut TcpStream, turn: usize, now: &[u8], said: &[u8]) -> std::io::Result<()> {
+    let now = String::from_utf8_lossy(now);
+    let mut lines = now.lines();
     let flat = String::from_utf8_lossy(said).replace("\r\n", " ");
-    let tail: String = flat.chars().rev().take(4000).collect::<Vec<_>>().into_iter().rev().collect();
-    for _ in 0..commands {
-        stream.write_all(format!("-ERR what do you mean by {tail}\r\n").as_bytes())?;
+    while let Some(line) = lines.next() {
+        if !line.starts_with('*') {
+            continue;
+        }
+        let answer = match lines.nth(1) {
+            Some("AUTH" | "PING") if turn.is_multiple_of(2) => "+OK\r\n".to_owned(),
+            _ => format!("-ERR what do you mean by {flat}\r\n"),
+        };
+        stream.write_all(answer.as_bytes())?;
     }
     Ok(())
 }

@@ -88,16 +88,22 @@ impl<'a> Story<'a> {
         self.tell_client(screen)
     }
 
+    /// The client's own news, where they are old enough for no message to come before them.
     fn tell_client(&mut self, screen: &mut Screen<'_>) -> Result<()> {
+        let told = self.elapsed().saturating_sub(MESSAGE_FIRST);
+        self.tell_client_until(screen, told)
+    }
+
+    fn tell_client_until(&mut self, screen: &mut Screen<'_>, until: Duration) -> Result<()> {
         let met = self.met();
         if let Some((at, error)) = met.failed.filter(|_| !self.told_failed) {
             self.told_failed = true;
             screen.event(Some(at - self.began), "client", &format!("GET {KEY} → {error}"), Tone::Bad)?;
         }
-        let again = met.works_again.filter(|at| !self.told_again && self.told_failed && at.elapsed() > MESSAGE_FIRST);
-        if let Some(at) = again {
+        let again = met.works_again.map(|at| at - self.began);
+        if let Some(at) = again.filter(|at| *at <= until && !self.told_again && self.told_failed) {
             self.told_again = true;
-            screen.event(Some(at - self.began), "client", &format!("GET {KEY} → \"hello\""), Tone::Good)?;
+            screen.event(Some(at), "client", &format!("GET {KEY} → \"hello\""), Tone::Good)?;
         }
         Ok(())
     }
@@ -111,7 +117,7 @@ impl<'a> Story<'a> {
             self.first_message.get_or_insert(at);
             self.tell_news(screen, &message)?;
             let summary = format!("{}: {}", words(&message["event"]), words(&message["summary"]));
-            self.tell_client(screen)?;
+            self.tell_client_until(screen, at)?;
             screen.event(Some(at), "message", &summary, Tone::Strong)?;
             self.messages.push(message);
         }
@@ -141,7 +147,9 @@ impl<'a> Story<'a> {
                 text = text.replace(dir, "");
             }
             let text = format!("{}, {}: {text}", words(&action["remedy"]), words(&action["outcome"]));
-            screen.event(self.since_break(&action["at"]), "action", &text, Tone::Plain)?;
+            let at = self.since_break(&action["at"]);
+            self.tell_client_until(screen, at.unwrap_or_default())?;
+            screen.event(at, "action", &text, Tone::Plain)?;
         }
         self.told_actions = self.told_actions.max(actions.len());
         for held in message["held"].as_array().map(Vec::as_slice).unwrap_or_default() {

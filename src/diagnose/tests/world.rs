@@ -214,7 +214,7 @@ fn says(name: &str) -> SentinelSays {
 fn in_sentinel(name: &str) -> ReplicaInSentinel {
     ReplicaInSentinel {
         endpoint: at(name),
-        run_id: format!("run-{name}"),
+        run_id: if name == REPLICA { "run-replica".into() } else { format!("run-{name}") },
         flags: flags(&["slave"]),
         priority: 100,
         offset: 5000,
