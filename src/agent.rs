@@ -323,8 +323,7 @@ impl Agent {
         }
         let untried = !self.proving && e.store == Reading::Missing(Missing::NotAsked);
         if wants_candidates(cause) && self.identity.has_store && untried {
-            // What was recorded so far waits for the decision, a few milliseconds away, and becomes durable with it:
-            // a commit of its own would only make the outage longer.
+            self.flush(None);
             self.ask_for_look(true, true, now);
             return;
         }
