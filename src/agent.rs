@@ -30,6 +30,7 @@ mod status;
 mod telling;
 
 pub use incidents::Incidents;
+use status::Last;
 pub use status::Status;
 
 use applying::InFlight;
@@ -111,18 +112,6 @@ pub struct Agent {
     batch: Vec<Entry>,
     effects: VecDeque<Effect>,
     last: Last,
-}
-
-/// The last look's outcome, for status and for messages between looks.
-#[derive(Clone, Debug, Default)]
-struct Last {
-    at: Option<Timestamp>,
-    sentence: String,
-    /// The fault that was seen, whether or not it is an incident yet, and whether it is only suspected.
-    fault: Option<(Cause, bool)>,
-    evidence: Option<Box<Evidence>>,
-    decision: Option<Decision>,
-    next_steps: Vec<String>,
 }
 
 impl Agent {
@@ -476,15 +465,6 @@ impl Agent {
             next = next.min(bound);
         }
         self.next_look = next;
-    }
-
-    fn ledger_failed(&mut self, why: String, now: Timestamp) {
-        self.ledger = LedgerHealth::Unwritable(why);
-        self.effects.retain(|effect| !matches!(effect, Effect::Apply { .. }));
-        if let Some(flight) = self.in_flight.take() {
-            self.cut_short(flight, now);
-        }
-        self.wait(now);
     }
 }
 

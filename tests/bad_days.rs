@@ -154,7 +154,7 @@ fn restarts_role_changes_and_another_server_on_the_port_are_no_drama_redis_70_th
 
     // The data of one flavour may not suit the other: it starts empty, as after a change of packages and a wipe.
     replica.terminate().unwrap();
-    let server = PathBuf::from(valkey.find().expect("installed").server);
+    let server = valkey.find().expect("installed").server;
     let dir = replica.dir().to_owned();
     let own_port = replica.endpoint().1.to_string();
     let data = dir.join("other");

@@ -80,6 +80,12 @@ fn a_dead_primary_and_sentinels_at_work(kind: Kind) {
     }
     let full = scene.group.replica(1).sync_full();
     let _dead = fault::kill(scene.group.primary());
+    if std::env::var_os("CAPTURE").is_some() {
+        // It passes within two seconds: looked for only where it is to be kept.
+        let name = format!("failover-running/primary-killed-{}", kind.code());
+        let caught = (0..20).any(|_| scene.diagnose(&name)["cause"] == "failover-running");
+        assert!(caught, "the failover was not seen");
+    }
     let opened = scene.told_event("opened");
     assert!(["primary-down", "failover-running"].contains(&text(&opened["cause"]["code"]).as_str()), "{opened:#}");
     let id = text(&opened["id"]);

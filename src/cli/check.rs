@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{CheckArgs, Ended, Exit, once, paint, runtime, say, say_json};
+use super::{CheckArgs, Ended, Exit, Failure, once, paint, runtime, say, say_json};
 use crate::config::{self, Problems, Settings};
 use crate::daemon::Watched;
 use crate::wire::all;
@@ -32,7 +32,7 @@ use report::{Section, Verdict};
 pub fn check(config: &Path, args: &CheckArgs) -> Ended {
     let settings = match config::load(config) {
         Ok(settings) => settings,
-        Err(problems) => return Ok(refuse(&problems, args)),
+        Err(problems) => return refuse(&problems, args),
     };
     let sections = match args.offline {
         true => vec![files(config, &settings)],
@@ -43,15 +43,13 @@ pub fn check(config: &Path, args: &CheckArgs) -> Ended {
 }
 
 /// Every problem of the files; nothing else can be asked before they are gone.
-fn refuse(problems: &Problems, args: &CheckArgs) -> Exit {
-    match args.output.json {
-        true => {
-            let summary = problems.to_string().lines().next().unwrap_or_default().to_owned();
-            say_json(&json!({ "ok": false, "summary": summary, "problems": problems, "sections": [] }));
-        }
-        false => anstream::eprintln!("{problems}"),
+fn refuse(problems: &Problems, args: &CheckArgs) -> Ended {
+    if !args.output.json {
+        return Err(Failure::new(Exit::Config, problems));
     }
-    Exit::Config
+    let summary = problems.to_string().lines().next().unwrap_or_default().to_owned();
+    say_json(&json!({ "ok": false, "summary": summary, "problems": problems, "sections": [] }));
+    Ok(Exit::Config)
 }
 
 fn files(config: &Path, settings: &Settings) -> Section {

@@ -107,8 +107,13 @@ fn unfinished(sources: &[Source]) -> Vec<String> {
 /// The daemon's words go to its log, a verb's through `cli::say`; nothing else prints.
 fn printing(sources: &[Source]) -> Vec<String> {
     let mut complaints = Vec::new();
-    for source in sources.iter().filter(|source| source.path != "src/cli.rs") {
+    for source in sources {
+        let verb = source.module().is_some_and(|(module, _)| module == "cli");
         for (place, word) in identifiers(&source.live) {
+            // Colours are taken out by anstream; std's own macros end the process when a reader has gone away.
+            if verb && source.live[..place].ends_with("anstream::") {
+                continue;
+            }
             let macro_call = source.live[place + word.len()..].starts_with('!');
             if matches!(word, "println" | "eprintln" | "print" | "eprint") && macro_call {
                 complaints.push(format!("{}:{}: {word}!", source.path, line(&source.live, place)));
@@ -189,7 +194,9 @@ fn nothing_is_left_for_later() {
 #[test]
 fn only_the_command_line_prints() {
     none(printing(&sources(&["src"])));
-    seen(&printing(&[Source::new("src/model.rs", "fn f() { println!(\"x\") }")]), "src/model.rs:1: println!");
+    for path in ["src/model.rs", "src/cli/heal.rs"] {
+        seen(&printing(&[Source::new(path, "fn f() { println!(\"x\") }")]), "1: println!");
+    }
 }
 
 #[test]

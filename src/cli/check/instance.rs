@@ -64,6 +64,8 @@ pub async fn check(watched: &Watched, policy: &Policy) -> Section {
     let needs = permission::for_acting(policy, watched.store().is_some(), watched.group.is_some());
     permission::dry_run(&mut section, &mut reader, &account, &needs, WITHIN).await;
     server(&mut section, &evidence, policy, &dials.local);
+    // What it is comes first, whatever was asked first.
+    section.lines.sort_by_key(|line| line.what != "reached");
     server_log(&mut section, watched, &evidence).await;
     primary::tell(&mut section, &evidence);
     section

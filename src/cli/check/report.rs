@@ -68,14 +68,15 @@ impl Section {
 
     pub fn print(&self) {
         say(paint::head(&self.name));
+        let width = self.lines.iter().map(|line| line.what.len()).max().unwrap_or(0);
         for line in &self.lines {
             let (mark, pad) = match line.verdict {
                 Verdict::Ok => (paint::good("ok"), "     "),
                 Verdict::Warning => (paint::doubtful("warning"), ""),
                 Verdict::Problem => (paint::bad("problem"), ""),
             };
-            say(format!("  {mark}{pad}  {:<18} {}", line.what, line.text));
-            line.next.iter().for_each(|step| say(format!("{:30}{step}", "")));
+            say(format!("  {mark}{pad}  {:<width$}  {}", line.what, line.text));
+            line.next.iter().for_each(|step| say(format!("           {:<width$}  {step}", "")));
         }
         say("");
     }
