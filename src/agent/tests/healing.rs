@@ -24,8 +24,8 @@ fn a_password_break_is_healed_in_this_order() {
     world.wake(Why::Timer);
     let expected = [
         "look",
-        "look with candidates",
         "opened auth-rejected",
+        "look with candidates",
         "intended 1",
         "apply realign",
         "finished changed",
