@@ -18,13 +18,14 @@ use crate::diagnose::diagnose;
 use crate::model::event::{Wake, Why};
 use crate::model::evidence::{Evidence, Missing, Reading};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
-use crate::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, Phase, ResolvedBy, What};
-use crate::model::remedy::{Decision, Outcome, Plan, Refusal, RefusalCode, Remedy, Step};
+use crate::model::incident::{Announcement, Entry, Notice, Phase, ResolvedBy, What};
+use crate::model::remedy::{Decision, Outcome, Remedy, Step};
 use crate::model::{Address, LinkId, Timestamp};
 
 mod applying;
 mod incidents;
 mod memory;
+mod recording;
 mod status;
 mod telling;
 
@@ -90,6 +91,10 @@ pub struct Agent {
     looking: bool,
     /// Something woke us meanwhile.
     look_again: bool,
+    /// The look under way tries passwords: when it comes back without, there are none to try.
+    proving: bool,
+    /// The present fault was seen while the link was up.
+    latent: bool,
     next_look: Timestamp,
     passing_since: Option<Timestamp>,
     ledger: LedgerHealth,
@@ -120,6 +125,8 @@ impl Agent {
             in_flight: None,
             looking: false,
             look_again: false,
+            proving: false,
+            latent: false,
             next_look: now,
             passing_since: None,
             ledger: LedgerHealth::Writable,
@@ -166,7 +173,7 @@ impl Agent {
         match input {
             // A log line is news only while all seems well: in a hot reconnect loop there are thousands a second, and
             // an open incident is looked at by its own timer.
-            Input::Wake(Wake { why: Why::Log, .. }) if self.memory.down_seen().is_some() => {}
+            Input::Wake(Wake { why: Why::Log, .. }) if self.troubled() => {}
             Input::Wake(_) => self.look(false, now),
             Input::Looked(evidence) => self.looked(evidence, now),
             Input::Stepped { attempt, outcome, took_us } => self.stepped(attempt, outcome, took_us, now),
@@ -195,6 +202,10 @@ impl Agent {
         (!self.looking && self.in_flight.is_none()).then_some(self.next_look)
     }
 
+    fn troubled(&self) -> bool {
+        self.memory.down_seen().is_some() || self.incidents.open().is_some()
+    }
+
     fn look(&mut self, candidates: bool, now: Timestamp) {
         if self.looking {
             self.look_again = true;
@@ -210,7 +221,9 @@ impl Agent {
         self.looking = true;
         self.look_again = false;
         self.next_look = now.after(BACKGROUND);
-        self.effects.push_back(Effect::Look { candidates, deep });
+        self.proving = candidates;
+        // A fault that was seen through a link that is up shows only when the handshake is repeated.
+        self.effects.push_back(Effect::Look { candidates, deep: deep || self.latent });
     }
 
     fn looked(&mut self, mut evidence: Box<Evidence>, now: Timestamp) {
@@ -239,9 +252,13 @@ impl Agent {
         self.last.decision = None;
         self.last.next_steps.clear();
         self.passing_since = None;
-        let Some(incident) = self.incidents.open() else {
+        self.latent = false;
+        if self.incidents.open().is_none() {
             self.note_blip(now);
-            self.memory.fault_gone();
+        }
+        // A break within the settle time is a new one: what was suspected of the last says nothing about it.
+        self.memory.fault_gone();
+        let Some(incident) = self.incidents.open() else {
             self.next_look = now.after(BACKGROUND);
             return;
         };
@@ -257,7 +274,7 @@ impl Agent {
             self.next_look = over;
             return;
         }
-        let ours = incident.actions.iter().any(|action| matches!(action.outcome, Outcome::Changed(_)));
+        let ours = self.incidents.healed_by_us();
         let told = incident.told_at.is_some();
         let by = if ours { ResolvedBy::Relinkd } else { ResolvedBy::Others };
         let mut resolved = incident.clone();
@@ -269,7 +286,6 @@ impl Agent {
         } else {
             self.flush(None);
         }
-        self.memory.fault_gone();
         self.next_look = now.after(BACKGROUND);
     }
 
@@ -285,6 +301,7 @@ impl Agent {
 
     fn fault(&mut self, finding: Finding, e: &Evidence, now: Timestamp) {
         let cause = finding.cause;
+        self.latent = finding.link_up;
         self.note_progress(cause, e, now);
         self.memory.fault_seen(e);
         let cause_since = self.memory.cause_since(cause, e.began);
@@ -294,7 +311,8 @@ impl Agent {
             self.wait(now);
             return;
         }
-        if wants_candidates(cause) && self.identity.has_store && e.store == Reading::Missing(Missing::NotAsked) {
+        let untried = !self.proving && e.store == Reading::Missing(Missing::NotAsked);
+        if wants_candidates(cause) && self.identity.has_store && untried {
             self.flush(None);
             self.ask_for_look(true, true, now);
             return;
@@ -352,7 +370,10 @@ impl Agent {
         let another = incident.finding.cause != finding.cause;
         let firmer = incident.finding.suspected && !finding.suspected;
         let weaker = finding.suspected && !incident.finding.suspected;
-        if (another && !weaker) || firmer {
+        let unnamed = incident.finding.cause == Cause::Unknown && another;
+        // Still there after a remedy, or after it seemed over.
+        let back = incident.phase == Phase::Verifying;
+        if (another && !weaker) || firmer || unnamed || (back && !another) {
             self.record(What::Diagnosed { finding: finding.clone(), primary }, now);
         }
         true
@@ -372,10 +393,20 @@ impl Agent {
 
     fn unclear(&mut self, missing: Vec<Fact>, rejected: BTreeMap<Cause, String>, e: &Evidence, now: Timestamp) {
         self.memory.fault_seen(e);
-        if self.incidents.open().is_some() {
-            if self.incidents.open().is_some_and(|incident| incident.up_at.is_some()) {
+        self.latent = false;
+        let stood = now.since(self.memory.cause_since(Cause::Unknown, e.began));
+        // In the moments after a fix nothing is named any more, and the link is not yet up. Only when that lasts is the
+        // incident not what it was.
+        if let Some(incident) = self.incidents.open()
+            && incident.finding.cause != Cause::Unknown
+            && stood < self.policy.patience
+        {
+            if incident.up_at.is_some() {
                 self.record(What::LinkDown { at: e.ended }, now);
             }
+            self.passing_since = None;
+            self.last.sentence = format!("the link is down; {} does not fit any more", self.last_cause());
+            self.last.decision = None;
             self.tell_if_due(now);
             self.wait(now);
             return;
@@ -390,6 +421,10 @@ impl Agent {
         self.fault(finding, e, now);
     }
 
+    fn last_cause(&self) -> Cause {
+        self.incidents.open().map_or(Cause::Unknown, |incident| incident.finding.cause)
+    }
+
     fn history(&self, cause_since: Timestamp, now: Timestamp) -> History {
         let quiet = self.policy.of(Remedy::RequestFailover).cooldown;
         History {
@@ -400,62 +435,6 @@ impl Agent {
             ledger: self.ledger.clone(),
             stopping: self.stopping,
         }
-    }
-
-    fn hold(&mut self, refusal: Refusal, now: Timestamp) {
-        let exhausted = refusal.code == RefusalCode::AttemptsExhausted;
-        let unchanged = self.incidents.open().is_some_and(|incident| {
-            incident.held.last().is_some_and(|last| last.code == refusal.code && last.remedy == refusal.remedy)
-        });
-        if !unchanged {
-            self.record(What::Held { refusal: refusal.clone() }, now);
-        }
-        if exhausted && self.incidents.open().is_some_and(|incident| incident.escalation.is_none()) {
-            self.record(What::Escalated { why: refusal.detail }, now);
-        }
-        self.tell_if_due(now);
-        self.wait(now);
-    }
-
-    fn propose(&mut self, plan: Plan, now: Timestamp) {
-        let known = self.incidents.open().and_then(|incident| incident.proposal.as_ref());
-        if known.is_none_or(|known| known.remedy != plan.remedy || known.steps != plan.steps) {
-            let detail =
-                format!("[policy.{}] mode is propose: it would {}", plan.remedy, crate::decide::in_words(&plan));
-            let refusal = Refusal { code: RefusalCode::ApprovalNeeded, remedy: Some(plan.remedy), detail };
-            self.record(What::Held { refusal }, now);
-            self.record(What::Proposed { plan }, now);
-        }
-        self.tell_if_due(now);
-        self.wait(now);
-    }
-
-    fn tell_if_due(&mut self, now: Timestamp) {
-        let due = self.incidents.open().and_then(|incident| {
-            let decision = self.last.decision.as_ref();
-            telling::due(incident, decision, self.passing_since, &self.policy, now)
-                .map(|event| (event, incident.clone()))
-        });
-        match due {
-            Some((event, incident)) => self.tell(event, incident, now),
-            None => self.flush(None),
-        }
-    }
-
-    /// Records that a message goes out, and hands it out in the same transaction.
-    fn tell(&mut self, event: Announcement, incident: Incident, now: Timestamp) {
-        let entry = self.entry(incident.id.clone(), What::Told { event }, now);
-        let mut told = incident;
-        told.take(&entry);
-        self.push(entry);
-        let notice = Notice {
-            at: now,
-            host: self.identity.host.clone(),
-            event,
-            incident: told,
-            next_steps: if event == Announcement::Resolved { Vec::new() } else { self.last.next_steps.clone() },
-        };
-        self.flush(Some(Box::new(notice)));
     }
 
     /// When to look again while something is wrong: often at first, then ever more seldom, and exactly when a bound
@@ -476,48 +455,11 @@ impl Agent {
 
     fn ledger_failed(&mut self, why: String, now: Timestamp) {
         self.ledger = LedgerHealth::Unwritable(why);
+        self.effects.retain(|effect| !matches!(effect, Effect::Apply { .. }));
         if let Some(flight) = self.in_flight.take() {
-            let outcome = Outcome::PreconditionGone("the intent could not be recorded; nothing was changed".to_owned());
-            self.record(What::Ended { attempt: flight.attempt, outcome }, now);
-            self.flush(None);
+            self.cut_short(flight, now);
         }
         self.wait(now);
-    }
-
-    /// An entry of the open incident.
-    fn record(&mut self, what: What, now: Timestamp) {
-        let Some(id) = self.incidents.open().map(|incident| incident.id.clone()) else { return };
-        let entry = self.entry(id, what, now);
-        self.push(entry);
-    }
-
-    fn push(&mut self, entry: Entry) {
-        self.incidents.take(&entry);
-        self.batch.push(entry);
-    }
-
-    fn entry(&self, incident: IncidentId, what: What, now: Timestamp) -> Entry {
-        Entry { at: now, link: self.identity.link.clone(), incident, what }
-    }
-
-    fn flush(&mut self, notice: Option<Box<Notice>>) {
-        if !self.batch.is_empty() || notice.is_some() {
-            let entries = std::mem::take(&mut self.batch);
-            self.effects.push_back(Effect::Record { entries, notice });
-        }
-    }
-
-    /// A ULID: 48 bits of milliseconds, then bits that come out of the seed.
-    fn new_id(&mut self, now: Timestamp) -> IncidentId {
-        self.ids_made += 1;
-        let mix = |n: u64| {
-            let mut z = self.identity.seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        };
-        let random = (u128::from(mix(self.ids_made * 2)) << 64) | u128::from(mix(self.ids_made * 2 + 1));
-        IncidentId::from_parts(now, random)
     }
 }
 

@@ -95,6 +95,15 @@ fn what_is_missing(e: &Evidence) -> Vec<Fact> {
         e.upstream.missing(),
         "the way to the primary is untested",
     );
+    if let Some((saw, at)) = e.upstream.seen().and_then(reach::stops_at) {
+        let means = "a replica that meets this does not link; no rule knows what is behind it".to_owned();
+        missing.push(Fact { from: Viewpoint::Probe, saw, at, means });
+    }
+    let mut note = |from, what: &str, why: Option<&Missing>, means: &str| {
+        if let Some(why) = why {
+            missing.push(Fact { from, saw: format!("{what}: {why}"), at: e.ended, means: means.to_owned() });
+        }
+    };
     note(Viewpoint::Log, "the server's log", e.log.missing(), "faults of the sync itself show there first");
     note(
         Viewpoint::Primary,

@@ -15,6 +15,10 @@ pub struct InFlight {
     undoing: Option<String>,
     /// Something was changed before.
     changed: bool,
+    /// What the server was left to finish.
+    under_way: Option<String>,
+    /// Why the undo steps did not all go well.
+    not_undone: Option<String>,
 }
 
 impl InFlight {
@@ -33,7 +37,8 @@ impl Agent {
         let attempt = self.incidents.open().map_or(0, |incident| incident.attempts) + 1;
         self.record(What::Intended { attempt, plan: plan.clone() }, now);
         self.flush(None);
-        let flight = InFlight { attempt, plan, next: 0, undoing: None, changed: false };
+        let flight =
+            InFlight { attempt, plan, next: 0, undoing: None, changed: false, under_way: None, not_undone: None };
         self.run(flight, now);
     }
 
@@ -44,9 +49,10 @@ impl Agent {
                 self.in_flight = Some(flight);
             }
             None => {
-                let outcome = match &flight.undoing {
-                    None => Outcome::Changed(flight.plan.expected.saw.clone()),
-                    Some(why) => Outcome::Failed(why.clone()),
+                let outcome = match (&flight.undoing, &flight.under_way) {
+                    (None, None) => Outcome::Changed(flight.plan.expected.saw.clone()),
+                    (None, Some(what)) => Outcome::UnderWay(what.clone()),
+                    (Some(why), _) => Outcome::Failed(why.clone()),
                 };
                 self.end(flight, outcome, now);
             }
@@ -70,6 +76,12 @@ impl Agent {
         self.flush(None);
         flight.next += 1;
         flight.changed |= matches!(outcome, Outcome::Changed(_));
+        if let Outcome::UnderWay(what) = &outcome {
+            flight.under_way = Some(what.clone());
+        }
+        if flight.undoing.is_some() && !outcome.went_well() {
+            flight.not_undone = Some(outcome.detail().to_owned());
+        }
         // A change that works and cannot be written to the config file still works: it is told, not undone.
         let tolerable = outcome.went_well() || step.change == Change::Persist || flight.undoing.is_some();
         if tolerable {
@@ -87,10 +99,35 @@ impl Agent {
         self.in_flight = None;
         self.record(What::Ended { attempt: flight.attempt, outcome: outcome.clone() }, now);
         if let Outcome::Failed(why) = &outcome {
-            let undone = if flight.undoing.is_some() { "; it was taken back" } else { "" };
-            self.record(What::Escalated { why: format!("{} failed: {why}{undone}", flight.plan.remedy) }, now);
+            let undone = match (&flight.undoing, &flight.not_undone) {
+                (None, _) => String::new(),
+                (Some(_), None) => "; it was taken back".to_owned(),
+                (Some(_), Some(why)) => format!("; it was not taken back: {why}"),
+            };
+            self.escalate(format!("{} failed: {why}{undone}", flight.plan.remedy), now);
         }
         self.tell_if_due(now);
         self.ask_for_look(false, false, now);
+    }
+
+    /// A person is called once for an incident; what fails after that stands among its actions.
+    pub(super) fn escalate(&mut self, why: String, now: Timestamp) {
+        if self.incidents.open().is_some_and(|incident| incident.escalation.is_none()) {
+            self.record(What::Escalated { why }, now);
+        }
+    }
+
+    /// The ledger failed, so the step that was asked for last has been dropped.
+    pub(super) fn cut_short(&mut self, flight: InFlight, now: Timestamp) {
+        let outcome = if flight.changed {
+            Outcome::Failed("the ledger failed between two steps: the change stands, and was not proved".to_owned())
+        } else {
+            Outcome::PreconditionGone("the intent could not be recorded; nothing was changed".to_owned())
+        };
+        self.record(What::Ended { attempt: flight.attempt, outcome: outcome.clone() }, now);
+        if let Outcome::Failed(why) = outcome {
+            self.escalate(format!("{}: {why}", flight.plan.remedy), now);
+        }
+        self.tell_if_due(now);
     }
 }

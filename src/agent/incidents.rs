@@ -1,22 +1,33 @@
 //! What the record says so far: the open incident, the runs of remedies, the last login trouble. A fold over ledger
 //! entries, and nothing else: folding the same entries after a restart gives the same state.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::decide::Run;
 use crate::model::Timestamp;
 use crate::model::finding::Cause;
-use crate::model::incident::{Entry, Incident, What};
-use crate::model::remedy::Remedy;
+use crate::model::incident::{Announcement, Entry, Incident, What};
+use crate::model::remedy::{Outcome, Remedy};
 
 /// Runs older than this bear on nothing any more.
 const KEEP_RUNS: Duration = Duration::from_secs(24 * 3600);
+
+/// What the messages of the open incident have said.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Said {
+    pub causes: BTreeSet<Cause>,
+    pub escalated: bool,
+}
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Incidents {
     open: Option<Incident>,
     runs: Vec<Run>,
     auth_seen: Option<Timestamp>,
+    said: Said,
+    /// A plan of ours went well in the open incident.
+    healed_by_us: bool,
 }
 
 impl Incidents {
@@ -26,6 +37,15 @@ impl Incidents {
 
     pub fn runs(&self) -> &[Run] {
         &self.runs
+    }
+
+    pub(super) fn said(&self) -> &Said {
+        &self.said
+    }
+
+    /// Whether a plan of ours went well in the open incident.
+    pub fn healed_by_us(&self) -> bool {
+        self.healed_by_us
     }
 
     /// Whether a login was refused in the open incident, or within `span` before `now`.
@@ -38,12 +58,22 @@ impl Incidents {
         match &entry.what {
             What::Opened { finding, .. } => {
                 self.open = Incident::open(entry);
+                self.said = Said::default();
+                self.healed_by_us = false;
                 self.note_cause(finding.cause, entry.at);
                 return;
             }
             What::Diagnosed { finding, .. } => self.note_cause(finding.cause, entry.at),
             What::Intended { plan, .. } => self.begin(plan.remedy, entry.at),
-            What::Ended { .. } | What::Interrupted { .. } => self.end(entry.at),
+            What::Ended { outcome, .. } => {
+                self.healed_by_us |= matches!(outcome, Outcome::Changed(_) | Outcome::UnderWay(_));
+                self.end(entry.at);
+            }
+            What::Interrupted { .. } => self.end(entry.at),
+            What::Told { event } => {
+                self.said.causes.extend(self.open.as_ref().map(|incident| incident.finding.cause));
+                self.said.escalated |= *event == Announcement::Escalated;
+            }
             _ => {}
         }
         if let Some(incident) = self.open.as_mut().filter(|incident| incident.id == entry.incident) {

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use super::incidents::Said;
 use crate::decide::Policy;
 use crate::model::Timestamp;
 use crate::model::incident::{Announcement, Incident, Phase};
-use crate::model::remedy::{Decision, RefusalCode};
+use crate::model::remedy::{Decision, Outcome};
 
 /// What is due for an open incident, after a decision.
 pub fn due(
     incident: &Incident,
+    said: &Said,
     decision: Option<&Decision>,
     passing_since: Option<Timestamp>,
     policy: &Policy,
@@ -19,20 +21,16 @@ pub fn due(
         return None;
     }
     let news = match (incident.phase, incident.told_at) {
-        (Phase::Escalated, _) if !told_of(incident, Phase::Escalated) => Some(Announcement::Escalated),
-        (Phase::Proposed, _) if !told_of(incident, Phase::Proposed) => Some(Announcement::Proposed),
+        (Phase::Escalated, _) if !said.escalated => Some(Announcement::Escalated),
+        (Phase::Proposed, _) if incident.told_phase != Some(Phase::Proposed) => Some(Announcement::Proposed),
         (_, None) => first_is_due(incident, decision, passing_since, policy, now).then_some(Announcement::Opened),
-        (_, Some(_)) if incident.told_cause != Some(incident.finding.cause) => {
+        // A cause that comes back is no news: two that alternate must not make a stream of messages.
+        (_, Some(_)) if !said.causes.contains(&incident.finding.cause) => {
             worth_telling(incident, passing_since, policy, now).then_some(Announcement::Updated)
         }
         _ => None,
     };
-    news.or_else(|| reminder_is_due(incident, decision, policy, now).then_some(Announcement::Updated))
-}
-
-/// Whether the last message already told of this phase.
-fn told_of(incident: &Incident, phase: Phase) -> bool {
-    incident.told_phase == Some(phase)
+    news.or_else(|| reminder_is_due(incident, passing_since, policy, now).then_some(Announcement::Updated))
 }
 
 fn first_is_due(
@@ -42,7 +40,10 @@ fn first_is_due(
     policy: &Policy,
     now: Timestamp,
 ) -> bool {
-    let acted = incident.acted_at.is_some();
+    // A plan whose world had moved before its first step has changed nothing.
+    let idle = |outcome: &Outcome| matches!(outcome, Outcome::PreconditionGone(_) | Outcome::AlreadySo(_));
+    let untouched = !incident.actions.is_empty() && incident.actions.iter().all(|action| idle(&action.outcome));
+    let acted = incident.acted_at.is_some() && !untouched;
     let cannot_act = match decision {
         Some(Decision::Hold(refusal)) => !refusal.code.fleeting() && !incident.finding.suspected,
         _ => false,
@@ -60,15 +61,11 @@ fn worth_telling(incident: &Incident, passing_since: Option<Timestamp>, policy: 
     passing_since.is_some_and(|since| now.since(since) >= policy.patience)
 }
 
-/// While someone is needed, and nothing else was said for `remind`.
-fn reminder_is_due(incident: &Incident, decision: Option<&Decision>, policy: &Policy, now: Timestamp) -> bool {
-    let needed = match decision {
-        Some(Decision::Hold(refusal)) => refusal.code != RefusalCode::SyncRunning && !refusal.code.fleeting(),
-        Some(Decision::Propose(_)) => true,
-        _ => incident.phase == Phase::Escalated,
-    };
+/// While someone is needed: the fault stands, and nothing was said for `remind`. What holds us back need not be
+/// lasting in kind: a reading that stays missing needs a person too.
+fn reminder_is_due(incident: &Incident, passing_since: Option<Timestamp>, policy: &Policy, now: Timestamp) -> bool {
     policy.remind > Duration::ZERO
-        && needed
         && incident.phase != Phase::Verifying
+        && worth_telling(incident, passing_since, policy, now)
         && incident.told_at.is_some_and(|told| now.since(told) >= policy.remind)
 }

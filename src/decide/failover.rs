@@ -88,11 +88,27 @@ fn primary_seen_alive(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
             format!("{} answers from here: PING → {}", probe.target, probe.ping),
         ));
     }
-    let (down, need) = (e.sentinels_flagging("s_down"), majority(e));
+    let (answering, down, need) = (e.answering().count(), e.sentinels_flagging("s_down"), majority(e));
+    if answering < need {
+        return Err((
+            RefusalCode::QuorumUnclear,
+            format!("only {answering} of {} Sentinels answer from here, {need} are needed", e.sentinels_known()),
+        ));
+    }
     if down < need {
         return Err((
             RefusalCode::PrimarySeenAlive,
             format!("{down} of {} Sentinels hold it down, {need} are needed", e.sentinels_known()),
+        ));
+    }
+    // A link reads up until repl-timeout; bytes that came after the Sentinels gave the primary up are a sign of life.
+    let silent_s = e.local_link().filter(|link| link.up).and_then(|link| u64::try_from(link.last_io_s).ok());
+    let given_up = e.answering().filter_map(|(_, says)| says.s_down_ms).max().unwrap_or(0);
+    if silent_s.is_some_and(|silent| silent.saturating_mul(1000) < given_up) {
+        return Err((
+            RefusalCode::PrimarySeenAlive,
+            "the link of this replica is up, and the primary has spoken on it since the Sentinels hold it down"
+                .to_owned(),
         ));
     }
     Ok(())
@@ -134,7 +150,7 @@ fn sentinel_acting(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
 /// Other agents and people fail over too: how long the primary has had its role tells of them.
 fn group_cooldown(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let rest = c.policy.of(remedy).cooldown;
-    let role_for = c.evidence.answering().map(|(_, says)| says.role_reported_ms).max().unwrap_or(0);
+    let role_for = c.evidence.answering().map(|(_, says)| says.role_reported_ms).min().unwrap_or(0);
     let role_for = Duration::from_millis(role_for);
     if role_for < rest {
         return Err((
@@ -199,18 +215,18 @@ fn candidates_keep_the_data(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let e = c.evidence;
     let missing = |what: String| (RefusalCode::EvidenceMissing, what);
     let risk = |what: String| (RefusalCode::DataAtRisk, what);
+    let most_advanced = furthest(e);
     for (sentinel, says) in e.answering() {
         let nodes = says.nodes.seen().ok_or_else(|| {
             missing(format!("INFO-CACHE of {sentinel} could not be read; its user needs +sentinel|info-cache"))
         })?;
-        let most_advanced = furthest(says, nodes);
         let primary = nodes.get(&says.primary.to_string());
         let choices: Vec<_> = says.replicas.iter().filter(|replica| promotable(replica, says)).collect();
         for replica in &choices {
             let name = replica.endpoint.to_string();
             let node = nodes.get(&name).ok_or_else(|| missing(format!("{sentinel} has no INFO of {name}")))?;
             sound(&name, replica, node, primary).map_err(risk)?;
-            for other in says.replicas.iter().filter_map(|other| nodes.get(&other.endpoint.to_string())) {
+            for other in loaders(says, nodes).map_err(|name| missing(format!("{sentinel} has no INFO of {name}")))? {
                 if !rdb::loads((other.flavour, &other.version), (node.flavour, &node.version)) {
                     return Err(risk(format!(
                         "{:?} {} could not load what {name} would send it",
@@ -236,9 +252,27 @@ fn order(a: &ReplicaInSentinel, b: &ReplicaInSentinel) -> std::cmp::Ordering {
     a.priority.cmp(&b.priority).then(b.offset.cmp(&a.offset)).then(a.run_id.cmp(&b.run_id))
 }
 
-fn furthest(says: &SentinelSays, nodes: &BTreeMap<String, CachedNode>) -> i64 {
-    let told = says.replicas.iter().map(|replica| replica.offset);
-    told.chain(nodes.values().map(|node| node.repl_offset)).max().unwrap_or(0)
+/// The furthest offset that anybody has seen.
+fn furthest(e: &Evidence) -> i64 {
+    let told = e.answering().flat_map(|(_, says)| says.replicas.iter().map(|replica| replica.offset));
+    let nodes = e.answering().filter_map(|(_, says)| says.nodes.seen());
+    let cached = nodes.flat_map(|nodes| nodes.values().map(|node| node.repl_offset));
+    told.chain(cached).chain(e.local_link().map(|link| link.offset)).max().unwrap_or(0)
+}
+
+/// Every server that would have to load what the promoted one sends: the other replicas, and the old primary when it
+/// returns. A replica that is down and of which nothing is known is left out: it may be a ghost of a wrong announcement.
+fn loaders<'a>(says: &'a SentinelSays, nodes: &'a BTreeMap<String, CachedNode>) -> Result<Vec<&'a CachedNode>, String> {
+    let mut found: Vec<&CachedNode> = nodes.get(&says.primary.to_string()).into_iter().collect();
+    for replica in &says.replicas {
+        let name = replica.endpoint.to_string();
+        match nodes.get(&name) {
+            Some(node) => found.push(node),
+            None if replica.flags.contains("s_down") => {}
+            None => return Err(name),
+        }
+    }
+    Ok(found)
 }
 
 fn sound(
@@ -251,11 +285,11 @@ fn sound(
     if never_linked || node.repl_offset <= 1 {
         return Err(format!("{name} has not synced since it started, and Sentinel might promote it"));
     }
-    if let Some(primary) = primary
-        && primary.keys > 0
-        && node.keys == 0
-    {
-        return Err(format!("{name} holds no keys, the primary held {}", primary.keys));
+    match primary {
+        Some(primary) if primary.keys == 0 || node.keys > 0 => {}
+        Some(primary) => return Err(format!("{name} holds no keys, the primary held {}", primary.keys)),
+        None if node.keys > 0 => {}
+        None => return Err(format!("{name} holds no keys, and what the primary held is not known")),
     }
     if !node.rdb_last_save_ok || !node.aof_last_write_ok {
         return Err(format!("{name} fails to save its data"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Context, Held, LedgerHealth, rdb};
 use crate::diagnose::{failover_in_doubt, handshake_works, same_place};
-use crate::model::evidence::{LinkState, PeerRole, Reading};
+use crate::model::evidence::{Answer, LinkState, Missing, PeerRole, Reading};
 use crate::model::human;
 use crate::model::remedy::{RefusalCode, Remedy};
 
@@ -22,7 +22,7 @@ const ALWAYS: &[Guard] = &[
     hourly_limit,
 ];
 
-const REALIGN_AUTH: &[Guard] = &[sentinels_name_our_primary];
+const REALIGN_AUTH: &[Guard] = &[sentinels_name_our_primary, settings_readable];
 const BOUNCE_LINK: &[Guard] = &[sentinels_name_our_primary, sync_running, handshake_is_green];
 const REPOINT: &[Guard] = &[sentinels_agree, sync_running, target_is_primary, target_takes_us, data_survives];
 
@@ -53,9 +53,16 @@ fn ledger_unwritable(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     }
 }
 
-/// A decision is made on what was seen just now.
+/// A decision is made on what was seen just now, and after the last change of ours.
 fn evidence_stale(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     const OLD: Duration = Duration::from_secs(2);
+    let changed = c.history.runs.iter().filter_map(|run| run.ended).max();
+    if changed.is_some_and(|changed| changed > c.evidence.began) {
+        return Err((
+            RefusalCode::EvidenceStale,
+            "the look began before the last remedy ended; it is repeated first".to_owned(),
+        ));
+    }
     let age = c.now.since(c.evidence.ended);
     if age > OLD {
         return Err((RefusalCode::EvidenceStale, format!("the look is {} old; it is repeated first", human(age))));
@@ -160,6 +167,20 @@ fn sentinels_name_our_primary(remedy: Remedy, c: &Context<'_>) -> Result<(), Hel
     }
 }
 
+/// Without the replica's own settings the old password could not be put back.
+fn settings_readable(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    match &c.evidence.settings {
+        Reading::Seen(_) => Ok(()),
+        Reading::Missing(Missing::Denied(text)) => Err((
+            RefusalCode::PermissionDenied,
+            format!("CONFIG GET → {text}; relinkd's user on {} needs +config|get +config|set", c.evidence.address),
+        )),
+        Reading::Missing(why) => {
+            Err((RefusalCode::EvidenceMissing, format!("the replica's own settings (CONFIG GET): {why}")))
+        }
+    }
+}
+
 fn sync_running(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let loading = c.evidence.local.seen().is_some_and(|view| view.loading);
     let syncing = c.evidence.local_link().is_some_and(|link| link.syncing || link.state == LinkState::Sync);
@@ -203,6 +224,12 @@ fn target_is_primary(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
 fn target_takes_us(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     match c.evidence.named.seen() {
         Some(probe) if handshake_works(probe) => Ok(()),
+        Some(probe) if probe.psync == Answer::NotAsked && (probe.auth.is_ok() || probe.auth == Answer::NotAsked) => {
+            Err((
+                RefusalCode::EvidenceMissing,
+                format!("whether {} lets this replica PSYNC was not tried", probe.target),
+            ))
+        }
         Some(probe) => Err((
             RefusalCode::LatentAuthMismatch,
             format!(
@@ -228,6 +255,11 @@ fn data_survives(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
             format!("no Sentinel tells version and keys of {named}; its user needs +sentinel|info-cache"),
         ));
     };
+    // A Sentinel reads INFO every 10 s (Redis 7.0.15, sentinel_info_period).
+    let age = Duration::from_millis(node.age_ms);
+    if age > Duration::from_secs(15) {
+        return Err((RefusalCode::EvidenceStale, format!("what the Sentinels know of {named} is {} old", human(age))));
+    }
     if node.keys == 0 && local.keys > 0 {
         return Err((RefusalCode::DataAtRisk, format!("{named} holds no keys, this replica holds {}", local.keys)));
     }

@@ -1,9 +1,9 @@
 //! The one table from cause to remedy, and from remedy to plan.
 
 use super::{Context, Held, Persist};
-use crate::diagnose::handshake_works;
+use crate::diagnose::{handshake_works, same_place};
 use crate::model::Endpoint;
-use crate::model::evidence::{CandidateView, Evidence, Missing, PeerRole, Reading};
+use crate::model::evidence::{Answer, CandidateView, Evidence, Missing, PeerRole, Reading};
 use crate::model::finding::{Cause, Fact, Viewpoint};
 use crate::model::remedy::{Change, Plan, Precondition, RefusalCode, Remedy, Step};
 
@@ -13,6 +13,11 @@ pub fn remedy_for(context: &Context<'_>) -> Option<Remedy> {
     match context.finding.cause {
         Cause::AuthMissing | Cause::AuthRejected | Cause::AuthLatent => Some(Remedy::RealignAuth),
         Cause::NetworkCut | Cause::PrimaryHung if whole_again && !context.finding.link_up => Some(Remedy::BounceLink),
+        Cause::PrimaryDown | Cause::PrimaryUnreachable | Cause::PrimaryHung
+            if context.evidence.sentinels.is_empty() =>
+        {
+            None
+        }
         Cause::PrimaryDown | Cause::PrimaryUnreachable | Cause::PrimaryHung => Some(Remedy::RequestFailover),
         Cause::WrongPrimary => Some(Remedy::Repoint),
         Cause::SelfReplication if context.evidence.named_primary().is_some() => Some(Remedy::Repoint),
@@ -62,6 +67,9 @@ pub fn why_none(cause: Cause) -> &'static str {
         Cause::FailoverRunning => "Sentinel is at work; anything done now could fight it",
         Cause::SyncRunning | Cause::PrimaryLoading | Cause::ReplicaLoading => {
             "it passes by itself; touching it would start it over"
+        }
+        Cause::PrimaryDown | Cause::PrimaryUnreachable | Cause::PrimaryHung => {
+            "no Sentinel is configured, so nobody can be asked for a failover"
         }
         Cause::ReplicaDown | Cause::ReplicaHung => {
             "starting and stopping servers is the init system's work, and a person's"
@@ -144,7 +152,12 @@ fn realign_auth(context: &Context<'_>) -> Result<Plan, Held> {
         remedy: Remedy::RealignAuth,
         steps,
         undo: vec![Step {
-            expect: Precondition { replica_of: Some(primary.clone()), link_down: true, ..Precondition::default() },
+            expect: Precondition {
+                run_id: e.local.seen().map(|view| view.run_id.clone()),
+                replica_of: Some(primary.clone()),
+                link_down: true,
+                ..Precondition::default()
+            },
             change: Change::RestoreAuth { bounce_to: primary },
             within_ms: 2_000,
         }],
@@ -169,16 +182,33 @@ fn accepted_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
             Reading::Seen(store) => (RefusalCode::SecretUnavailable, format!("{} offers no password", store.source)),
         });
     }
-    let working = |candidate: &&CandidateView| handshake_works(&candidate.proof);
-    if let Some(found) = e.candidates.iter().find(working) {
-        if let Reading::Seen(PeerRole::Replica { of, .. }) = &found.proof.role {
-            let detail = format!("{} is itself a replica of {of}", found.proof.target);
+    let followed = own_primary(e)?;
+    for candidate in &e.candidates {
+        let proof = &candidate.proof;
+        if !same_place(e, &proof.target, &followed) {
+            let detail = format!("passwords were tried at {}, this replica follows {followed}", proof.target);
             return Err((RefusalCode::TargetNotPrimary, detail));
         }
+        if let Reading::Seen(PeerRole::Replica { of, .. }) = &proof.role {
+            return Err((RefusalCode::TargetNotPrimary, format!("{} is itself a replica of {of}", proof.target)));
+        }
+    }
+    if let Some(found) = e.candidates.iter().find(|candidate| handshake_works(&candidate.proof)) {
         return Ok(found);
+    }
+    // A password that the primary did not judge is not a rejected one.
+    if let Some(untried) = e.candidates.iter().find(|candidate| !judged(&candidate.proof.auth)) {
+        let (name, proof) = (&untried.source, &untried.proof);
+        let detail =
+            format!("{name} could not be tried at {}: PING → {}, AUTH → {}", proof.target, proof.ping, proof.auth);
+        return Err((RefusalCode::EvidenceMissing, detail));
     }
     let told = e.candidates.iter().map(verdict_on).collect::<Vec<_>>().join("; ");
     Err((RefusalCode::SecretRejected, told))
+}
+
+fn judged(auth: &Answer) -> bool {
+    matches!(auth, Answer::Ok(_) | Answer::Error { .. })
 }
 
 /// What the primary said to a candidate, and which side that makes look stale.
@@ -186,7 +216,7 @@ fn verdict_on(candidate: &CandidateView) -> String {
     let name = format!("{} (version {})", candidate.source, candidate.version);
     let proof = &candidate.proof;
     if proof.auth.is_ok() {
-        return format!("{name} logs in and may not replicate: {}", proof.psync);
+        return format!("{name} logs in and may not replicate: REPLCONF → {}, PSYNC → {}", proof.replconf, proof.psync);
     }
     let stale = if candidate.in_use {
         "the replica already holds it, so the store looks older than the primary's password"

@@ -30,6 +30,10 @@ fn with_context(e: &Evidence, cause: Cause, first: Fact, kinds: &[LogKind]) -> F
 /// writes over 1 MB/s of log (Redis 7.0.15 to 8.2.3, Valkey 8.0.1).
 pub fn missing(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e)?;
+    // Without CONFIG GET the probe has no password to send, and its NOAUTH says nothing about the replica's.
+    if e.settings.seen().is_none_or(|settings| settings.masterauth_set) {
+        return by_log(e, Cause::AuthMissing, &[LogKind::PsyncRefused, LogKind::SyncAborted], "NOAUTH");
+    }
     let answer = [&probe.ping, &probe.ping_again, &probe.replconf, &probe.psync]
         .into_iter()
         .find(|answer| answer.code() == "NOAUTH")?;
@@ -61,9 +65,33 @@ pub fn unexpected(e: &Evidence) -> Option<Finding> {
     Some(with_context(e, Cause::AuthUnexpected, first, &[LogKind::AuthFailed]))
 }
 
+/// Where the probe could not go as far as the replica does, the replica's own log is the witness.
+fn by_log(e: &Evidence, cause: Cause, kinds: &[LogKind], word: &str) -> Option<Finding> {
+    if e.settings.seen().is_some() {
+        return None;
+    }
+    let line = kinds
+        .iter()
+        .filter_map(|kind| e.logged(*kind))
+        .find(|line| line.sample.contains(word) && super::sync::fresh(e, line))?;
+    let first = fact(
+        Viewpoint::Log,
+        line.last,
+        line.sample.clone(),
+        "what the replica itself met; its credentials cannot be read from here (CONFIG GET), so nobody else tried them",
+    );
+    Some(with_context(e, cause, first, &[]))
+}
+
 pub fn rejected(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e)?;
-    let Answer::Error { text, .. } = &probe.auth else { return None };
+    let Answer::Error { code, text } = &probe.auth else {
+        return by_log(e, Cause::AuthRejected, &[LogKind::AuthFailed], "WRONGPASS");
+    };
+    // `ERR invalid password` is what a server before Redis 6.0 says.
+    if code != "WRONGPASS" && !text.contains("invalid password") {
+        return None;
+    }
     let means = format!(
         "the primary does not take what this replica sends for {}: a wrong password, or a user that is switched \
          off or deleted (the answer is the same)",

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::{broken_link, fact, finding, link_fact, standing};
+use crate::model::Timestamp;
 use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole, Probe, Reading};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
@@ -53,7 +54,9 @@ fn witness(e: &Evidence) -> Witness {
         .max()
         .unwrap_or_default()
         .saturating_add(Duration::from_millis(1_500));
-    let alive = answering - down;
+    // In TILT a Sentinel declares nobody down (Redis 7.0.15, sentinelHandleRedisInstance): no witness for life.
+    let tilted = e.answering().filter(|(_, says)| says.tilt.seen() == Some(&true)).count();
+    let alive = answering.saturating_sub(down).saturating_sub(tilted);
     if standing(e) < patience {
         return Witness::NotYet(tell(
             format!("{alive} of {known} Sentinels still see the primary"),
@@ -200,6 +203,7 @@ pub fn refusing(e: &Evidence) -> Option<Finding> {
 
 /// The whole handshake works from here, and the replica still waits in an attempt that was made before: SYN
 /// back-off (15.6 s after a healed cut with the default repl-timeout, Redis 7.0.15) or a reply that will never come.
+/// A replica in `handshake` is left to [`super::sync::sync_running`] unless the primary tells that it serves none.
 pub fn healed_unnoticed(e: &Evidence) -> Option<Finding> {
     let link = broken_link(e)?;
     let probe = e.upstream.seen().filter(|probe| handshake_works(probe))?;
@@ -223,12 +227,42 @@ pub fn healed_unnoticed(e: &Evidence) -> Option<Finding> {
     ))
 }
 
-/// Every step of a replica's handshake was answered well on this probe.
+/// The step at which this probe's handshake went wrong, in words, and when it was seen.
+pub(super) fn stops_at(probe: &Probe) -> Option<(String, Timestamp)> {
+    let step = match &probe.connect {
+        Connect::Open => {
+            let steps =
+                [("PING", &probe.ping), ("AUTH", &probe.auth), ("REPLCONF", &probe.replconf), ("PSYNC", &probe.psync)];
+            let fine = |name: &str, answer: &Answer| match answer {
+                Answer::Ok(_) | Answer::NotAsked => true,
+                Answer::Error { code, text } => {
+                    (name == "PING" && matches!(code.as_str(), "NOAUTH" | "NOPERM"))
+                        || (name == "PSYNC" && text.contains("not an integer"))
+                }
+                _ => false,
+            };
+            let (name, answer) = steps.into_iter().find(|(name, answer)| !fine(name, answer))?;
+            format!("{name} → {answer}")
+        }
+        Connect::Refused => "connection refused".to_owned(),
+        Connect::Reset => "connection reset".to_owned(),
+        Connect::TimedOut => "no answer in time".to_owned(),
+        Connect::Unreachable(text) | Connect::NameUnresolved(text) | Connect::Tls(text) => text.clone(),
+    };
+    Some((format!("handshake with {}: {step}", probe.target), probe.at))
+}
+
+/// Every step of a replica's handshake was answered well on this probe. A replica without a password sends no AUTH,
+/// and none PINGs a second time: a missing `+ping` is no fault.
 pub fn handshake_works(probe: &Probe) -> bool {
     let allowed = match &probe.psync {
         Answer::Error { text, .. } => text.contains("not an integer"),
         _ => false,
     };
     let is_primary = !matches!(probe.role.seen(), Some(PeerRole::Replica { .. } | PeerRole::Sentinel));
-    probe.connect == Connect::Open && probe.ping_again.is_ok() && probe.replconf.is_ok() && allowed && is_primary
+    let logged_in = match probe.auth {
+        Answer::NotAsked => probe.ping.is_ok(),
+        _ => probe.auth.is_ok() && (probe.ping_again.is_ok() || probe.ping_again.code() == "NOPERM"),
+    };
+    probe.connect == Connect::Open && logged_in && probe.replconf.is_ok() && allowed && is_primary
 }

@@ -46,7 +46,7 @@ fn by_probe(probe: &Probe, out: &mut BTreeMap<Cause, String>) {
         for cause in [Cause::AuthRejected, Cause::AuthMissing, Cause::AuthUnexpected] {
             out.insert(cause, "AUTH → OK with the replica's own password".to_owned());
         }
-    } else if probe.auth == Answer::NotAsked && probe.ping_again.is_ok() {
+    } else if probe.auth == Answer::NotAsked && probe.ping.is_ok() {
         for cause in [Cause::AuthRejected, Cause::AuthMissing] {
             out.insert(cause, "PING → PONG without a password".to_owned());
         }
@@ -69,7 +69,7 @@ fn by_primary(e: &Evidence, out: &mut BTreeMap<Cause, String>) {
     if let (Some(offset), Some(replid)) = (e.trend.offset, e.trend.replid.as_deref())
         && replid == primary.replid
         && primary.backlog_active
-        && primary.backlog_first <= offset + 1
+        && primary.backlog_first <= offset.saturating_add(1)
     {
         let text = format!("the backlog begins at {}, before this replica's {offset}", primary.backlog_first);
         out.insert(Cause::BacklogTooSmall, text);

@@ -65,7 +65,8 @@ pub fn replica_disk_full(e: &Evidence) -> Option<Finding> {
     let full = disk.is_some_and(|disk| disk.free < room_needed(e) || disk.inodes_free == 0);
     // `short write` is what a full disk looks like here: the server prints no errno (Redis 7.0.15,
     // readSyncBulkPayload).
-    let says_so = line.sample.contains("short write") || line.sample.contains("No space left");
+    let reason = line.sample.rsplit(": ").next().unwrap_or_default();
+    let says_so = reason.contains("short write") || reason.contains("No space left");
     if !full && !says_so {
         return None;
     }
@@ -198,7 +199,7 @@ pub fn primary_disk_full(e: &Evidence) -> Option<Finding> {
         )
     });
     let first = log_fact(line, "the primary promised a data set and closed the connection instead");
-    Some(named(e, Cause::PrimaryDiskFull, save.is_none(), [Some(first), told]))
+    Some(named(e, Cause::PrimaryDiskFull, !confirmed, [Some(first), told]))
 }
 
 /// A full resync where a partial one was asked for, because the backlog begins after the place where the link broke.
@@ -211,7 +212,8 @@ pub fn backlog_too_small(e: &Evidence) -> Option<Finding> {
     let refused = e.trend.sync_partial_err.is_none_or(|before| primary.sync_partial_err > before);
     let in_sync =
         matches!(link.state, LinkState::Sync | LinkState::Handshake) || told(e, LogKind::FullResync).is_some();
-    if !same_history || !refused || !in_sync || primary.backlog_first <= offset + 1 {
+    let gone = primary.backlog_first.saturating_sub(offset.saturating_add(1));
+    if !same_history || !refused || !in_sync || gone <= 0 {
         return None;
     }
     let first = fact(
@@ -221,10 +223,7 @@ pub fn backlog_too_small(e: &Evidence) -> Option<Finding> {
             "the backlog ({} bytes) begins at offset {}, this replica had reached {offset}",
             primary.backlog_size, primary.backlog_first
         ),
-        format!(
-            "{} bytes were gone from the backlog before it could ask for them, so everything is sent anew",
-            primary.backlog_first - offset - 1
-        ),
+        format!("{gone} bytes were gone from the backlog before it could ask for them, so everything is sent anew"),
     );
     let full = told(e, LogKind::FullResync).map(|line| log_fact(line, "the primary answered with a full resync"));
     Some(named(e, Cause::BacklogTooSmall, false, [Some(first), full]))
@@ -232,10 +231,12 @@ pub fn backlog_too_small(e: &Evidence) -> Option<Finding> {
 
 pub fn sync_running(e: &Evidence) -> Option<Finding> {
     let link = broken_link(e)?;
-    let waiting = link.state == LinkState::Handshake && told(e, LogKind::FullResync).is_some();
+    let promised = told(e, LogKind::FullResync).is_some();
+    let waiting = link.state == LinkState::Handshake && (promised || waits_its_turn(e));
     if link.state != LinkState::Sync && !link.syncing && !waiting {
         return None;
     }
+    let inferred = waiting && !promised;
     let progress = match (link.sync_read, link.sync_total) {
         (0, _) => "waiting for the data set".to_owned(),
         (read, 0) => format!("{read} bytes received, the size is not told"),
@@ -252,5 +253,15 @@ pub fn sync_running(e: &Evidence) -> Option<Finding> {
         format!("{progress}{}", rate.unwrap_or_default()),
         "the data set is on its way; nothing helps but to let it come",
     );
-    Some(named(e, Cause::SyncRunning, false, [Some(first)]))
+    Some(named(e, Cause::SyncRunning, inferred, [Some(first)]))
+}
+
+/// While the primary gathers replicas for a diskless transfer (`repl-diskless-sync-delay`, 5 s by default) or waits
+/// for another BGSAVE to end, it has not answered PSYNC yet, and ROLE says `handshake` (Redis 7.0.15, syncCommand). A
+/// green handshake then means a sync that is about to begin, unless the primary tells that it serves none.
+fn waits_its_turn(e: &Evidence) -> bool {
+    handshake_green(e)
+        && e.primary.seen().is_none_or(|primary| {
+            primary.replicas.iter().any(|replica| matches!(replica.state.as_str(), "wait_bgsave" | "send_bulk"))
+        })
 }

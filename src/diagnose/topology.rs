@@ -37,7 +37,9 @@ pub fn self_replication(e: &Evidence) -> Option<Finding> {
     })
 }
 
-/// Signs that a failover runs, or has just ended, in what the Sentinels say now or were seen to say before.
+/// Signs that a failover runs, in what the Sentinels say now. Sentinels that disagree count as one while the view of
+/// any of them is young: `role-reported-time` starts anew when a Sentinel takes up another primary (Redis 7.0.15,
+/// sentinelResetMaster). One that has named another address for long is out of touch, and proves no failover.
 pub fn failover_in_doubt(e: &Evidence) -> Option<Fact> {
     for (endpoint, says) in e.answering() {
         if says.fails_over() {
@@ -51,8 +53,10 @@ pub fn failover_in_doubt(e: &Evidence) -> Option<Fact> {
         }
     }
     let mut named = e.answering().map(|(_, says)| &says.primary);
+    let young = e.answering().any(|(_, says)| Duration::from_millis(says.role_reported_ms) < AFTERMATH);
     if let Some(first) = named.next()
         && let Some(other) = named.find(|other| *other != first)
+        && young
     {
         return Some(fact(
             Viewpoint::Sentinel,

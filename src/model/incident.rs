@@ -261,8 +261,10 @@ impl Incident {
                     self.causes.push(finding.cause);
                     self.proposal = None;
                     if self.phase != Phase::Applying {
-                        self.phase = Phase::Open;
+                        self.phase = self.troubled();
                     }
+                } else if self.phase == Phase::Verifying {
+                    self.phase = self.troubled();
                 }
                 self.finding = finding.clone();
                 self.primary = primary.clone().or(self.primary.take());
@@ -290,7 +292,7 @@ impl Incident {
             }
             What::LinkDown { .. } => {
                 self.up_at = None;
-                self.phase = Phase::Open;
+                self.phase = self.troubled();
             }
             What::Escalated { why } => {
                 self.phase = Phase::Escalated;
@@ -309,6 +311,11 @@ impl Incident {
                 self.in_flight = None;
             }
         }
+    }
+
+    /// The phase of a fault that stands and is not being worked on: once a person was called, it stays with them.
+    fn troubled(&self) -> Phase {
+        if self.escalation.is_some() { Phase::Escalated } else { Phase::Open }
     }
 
     pub fn is_open(&self) -> bool {

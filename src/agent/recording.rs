@@ -1,0 +1,102 @@
+//! What goes into the record, and the messages that go with it. Every entry is folded into [`super::Incidents`] in the
+//! moment in which it is handed out, so that the agent that lives and the one that replays know the same.
+
+use super::{Agent, Effect, telling};
+use crate::model::Timestamp;
+use crate::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, What};
+use crate::model::remedy::{Plan, Refusal, RefusalCode};
+
+impl Agent {
+    pub(super) fn hold(&mut self, refusal: Refusal, now: Timestamp) {
+        let exhausted = refusal.code == RefusalCode::AttemptsExhausted;
+        let unchanged = self.incidents.open().is_some_and(|incident| {
+            incident.held.last().is_some_and(|last| last.code == refusal.code && last.remedy == refusal.remedy)
+        });
+        if !unchanged {
+            self.record(What::Held { refusal: refusal.clone() }, now);
+        }
+        if exhausted {
+            self.escalate(refusal.detail, now);
+        }
+        self.tell_if_due(now);
+        self.wait(now);
+    }
+
+    pub(super) fn propose(&mut self, plan: Plan, now: Timestamp) {
+        let known = self.incidents.open().and_then(|incident| incident.proposal.as_ref());
+        if known.is_none_or(|known| known.remedy != plan.remedy || known.steps != plan.steps) {
+            let detail =
+                format!("[policy.{}] mode is propose: it would {}", plan.remedy, crate::decide::in_words(&plan));
+            let refusal = Refusal { code: RefusalCode::ApprovalNeeded, remedy: Some(plan.remedy), detail };
+            self.record(What::Held { refusal }, now);
+            self.record(What::Proposed { plan }, now);
+        }
+        self.tell_if_due(now);
+        self.wait(now);
+    }
+
+    pub(super) fn tell_if_due(&mut self, now: Timestamp) {
+        let due = self.incidents.open().and_then(|incident| {
+            let decision = self.last.decision.as_ref();
+            let said = self.incidents.said();
+            telling::due(incident, said, decision, self.passing_since, &self.policy, now)
+                .map(|event| (event, incident.clone()))
+        });
+        match due {
+            Some((event, incident)) => self.tell(event, incident, now),
+            None => self.flush(None),
+        }
+    }
+
+    /// Records that a message goes out, and hands it out in the same transaction.
+    pub(super) fn tell(&mut self, event: Announcement, incident: Incident, now: Timestamp) {
+        let entry = self.entry(incident.id.clone(), What::Told { event }, now);
+        let mut told = incident;
+        told.take(&entry);
+        self.push(entry);
+        let notice = Notice {
+            at: now,
+            host: self.identity.host.clone(),
+            event,
+            incident: told,
+            next_steps: if event == Announcement::Resolved { Vec::new() } else { self.last.next_steps.clone() },
+        };
+        self.flush(Some(Box::new(notice)));
+    }
+
+    /// An entry of the open incident.
+    pub(super) fn record(&mut self, what: What, now: Timestamp) {
+        let Some(id) = self.incidents.open().map(|incident| incident.id.clone()) else { return };
+        let entry = self.entry(id, what, now);
+        self.push(entry);
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.incidents.take(&entry);
+        self.batch.push(entry);
+    }
+
+    pub(super) fn entry(&self, incident: IncidentId, what: What, now: Timestamp) -> Entry {
+        Entry { at: now, link: self.identity.link.clone(), incident, what }
+    }
+
+    pub(super) fn flush(&mut self, notice: Option<Box<Notice>>) {
+        if !self.batch.is_empty() || notice.is_some() {
+            let entries = std::mem::take(&mut self.batch);
+            self.effects.push_back(Effect::Record { entries, notice });
+        }
+    }
+
+    /// A ULID: 48 bits of milliseconds, then bits that come out of the seed.
+    pub(super) fn new_id(&mut self, now: Timestamp) -> IncidentId {
+        self.ids_made += 1;
+        let mix = |n: u64| {
+            let mut z = self.identity.seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        let random = (u128::from(mix(self.ids_made * 2)) << 64) | u128::from(mix(self.ids_made * 2 + 1));
+        IncidentId::from_parts(now, random)
+    }
+}
