@@ -174,6 +174,8 @@ impl Agent {
             // A log line is news only while all seems well: in a hot reconnect loop there are thousands a second, and
             // an open incident is looked at by its own timer.
             Input::Wake(Wake { why: Why::Log, .. }) if self.troubled() => {}
+            // A lost link that is up again at once shows only when its handshake is repeated.
+            Input::Wake(Wake { why: Why::Log, .. }) => self.look(true, now),
             Input::Wake(_) => self.look(false, now),
             Input::Looked(evidence) => self.looked(evidence, now),
             Input::Stepped { attempt, outcome, took_us } => self.stepped(attempt, outcome, took_us, now),
@@ -206,11 +208,11 @@ impl Agent {
         self.memory.down_seen().is_some() || self.incidents.open().is_some()
     }
 
-    fn look(&mut self, candidates: bool, now: Timestamp) {
+    fn look(&mut self, deep: bool, now: Timestamp) {
         if self.looking {
             self.look_again = true;
         } else if self.in_flight.is_none() {
-            self.ask_for_look(candidates, self.last.at.is_none(), now);
+            self.ask_for_look(false, deep || self.last.at.is_none(), now);
         }
     }
 

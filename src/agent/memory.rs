@@ -3,7 +3,7 @@
 
 use crate::diagnose::{failover_in_doubt, same_place};
 use crate::model::Timestamp;
-use crate::model::evidence::{Evidence, LogKind, Trend};
+use crate::model::evidence::{Evidence, LogKind, ServerView, Trend};
 use crate::model::finding::Cause;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,13 +73,29 @@ impl Memory {
         self.trend.sync_read = None;
         self.trend.transfers = 0;
         if let Some(link) = local.role.link() {
+            self.note_emptied(local, e.ended);
             self.trend.offset = Some(link.offset);
             self.trend.replid = Some(local.replid.clone());
+            self.trend.keys = Some(local.keys);
         }
         if let Some(primary) = e.primary.seen() {
             self.trend.sync_full = Some(primary.sync_full);
             self.trend.sync_partial_err = Some(primary.sync_partial_err);
             self.trend.output_buffer_cuts = primary.output_buffer_cuts;
+        }
+    }
+
+    /// Another history, and not a key left of those that were there: the primary came back without its data. FLUSHALL
+    /// keeps the history, and so does a failover, whose new primary knows the old one as its second.
+    fn note_emptied(&mut self, local: &ServerView, at: Timestamp) {
+        if local.keys > 0 {
+            self.trend.emptied = None;
+        } else if let (Some(replid), Some(keys)) = (self.trend.replid.as_deref(), self.trend.keys)
+            && keys > 0
+            && replid != local.replid
+            && replid != local.replid2
+        {
+            self.trend.emptied = Some((at, keys));
         }
     }
 

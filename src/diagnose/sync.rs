@@ -229,6 +229,23 @@ pub fn backlog_too_small(e: &Evidence) -> Option<Finding> {
     Some(named(e, Cause::BacklogTooSmall, false, [Some(first), full]))
 }
 
+/// A transfer that has begun, and from which nothing has come for a while. The server itself gives up after
+/// `repl-timeout`, 60 s by default.
+pub fn sync_stalled(e: &Evidence) -> Option<Finding> {
+    const STALLED_S: i64 = 10;
+    let link = broken_link(e)?;
+    if !link.syncing || link.sync_read == 0 || link.sync_last_io_s < STALLED_S {
+        return None;
+    }
+    let first = fact(
+        Viewpoint::Replica,
+        e.ended,
+        format!("{} bytes received, nothing for {} s", link.sync_read, link.sync_last_io_s),
+        "the primary or the network stopped in the middle of the data set",
+    );
+    Some(named(e, Cause::SyncStalled, false, [Some(first)]))
+}
+
 pub fn sync_running(e: &Evidence) -> Option<Finding> {
     let link = broken_link(e)?;
     let promised = told(e, LogKind::FullResync).is_some();
