@@ -115,6 +115,50 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
         Cause::RdbIncompatible => {
             vec!["upgrade this replica to the primary's version or newer before it links again".to_owned()]
         }
+        Cause::QuorumLost => vec![
+            "start the Sentinels that are down; one more that answers is often enough".to_owned(),
+            format!("{sentinel} SENTINEL CKQUORUM {group}"),
+            format!(
+                "{sentinel} SENTINEL SENTINELS {group}   # never SENTINEL RESET: it forgets the replicas that are down"
+            ),
+        ],
+        Cause::NoPromotableReplica => vec![
+            format!("{sentinel} SENTINEL REPLICAS {group}   # slave-priority, flags, master-link-down-time"),
+            format!("{local} CONFIG SET replica-priority 100   # on a replica that may be promoted"),
+        ],
+        Cause::PrimaryEmptied => vec![
+            "keep every dump.rdb and appendonly file of the group where nothing overwrites it, first of all".to_owned(),
+            format!("{remote} INFO keyspace"),
+            format!("{local} INFO keyspace"),
+        ],
+        Cause::SentinelAuthRejected => vec![
+            format!(
+                "{sentinel} SENTINEL SET {group} auth-pass PASSWORD   # on every Sentinel, once all data nodes take it"
+            ),
+            format!("{remote} ACL LOG   # which login the Sentinels try"),
+        ],
+        Cause::TlsMismatch => vec![
+            format!("{local} CONFIG GET tls-replication"),
+            format!("{remote} --tls PING   # does that port speak TLS?"),
+        ],
+        Cause::TlsCertificate => target.map_or_else(Vec::new, |p| {
+            vec![format!(
+                "openssl s_client -connect {}:{} </dev/null | openssl x509 -noout -dates -issuer -subject",
+                p.host, p.port
+            )]
+        }),
+        Cause::SyncStalled => vec![format!("{local} INFO replication   # master_sync_last_io_seconds_ago")],
+        Cause::CommandMissing => vec![format!(
+            "{remote} COMMAND INFO psync sync replconf   # then take rename-command out of the primary's config"
+        )],
+        Cause::ReplconfRefused => vec![format!(
+            "{remote} ACL SETUSER {} +replconf +psync +ping   # on the primary, and on every node that may become one",
+            user.as_deref().unwrap_or("USER")
+        )],
+        Cause::ReplicaSaveFailing => vec![
+            format!("df -h {}", e.settings.seen().map_or("DIR", |s| s.dir.as_str())),
+            format!("{local} BGSAVE   # once there is room; then INFO persistence"),
+        ],
         Cause::ReplicaDown => {
             vec!["systemctl status redis-server".to_owned(), "journalctl -u redis-server -n 50".to_owned()]
         }
