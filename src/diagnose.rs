@@ -57,7 +57,6 @@ const RULES: &[Rule] = &[
     latent::replconf_refused,
     latent::command_missing,
     latent::auth,
-    latent::replica_save_failing,
     sync::rdb_incompatible,
     sync::replica_disk_full,
     sync::primary_fork_failed,
@@ -66,6 +65,8 @@ const RULES: &[Rule] = &[
     sync::primary_disk_full,
     sync::backlog_too_small,
     sync::sync_stalled,
+    latent::replica_save_failing,
+    quorum::lost_before_it_is_needed,
     sync::sync_running,
     reach::healed_unnoticed,
 ];

@@ -29,7 +29,9 @@ mod process;
 mod receiver;
 mod sentinel;
 mod server;
+mod tls;
 pub mod fault;
+pub mod ailment;
 pub mod sweep;
 
 pub use agent::Agent;
@@ -43,3 +45,4 @@ pub use rustix::process::Signal;
 pub use sentinel::GROUP_NAME;
 pub use server::Server;
 pub use sweep::Place;
+pub use tls::Certificates;

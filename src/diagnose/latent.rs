@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::{fact, finding, link_fact, standing};
+use crate::model::Timestamp;
 use crate::model::evidence::{Answer, Connect, Evidence, LinkView, LogKind, PeerRole, Probe};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
@@ -75,9 +76,11 @@ pub fn command_missing(e: &Evidence) -> Option<Finding> {
             limits.unknown_commands.as_ref().filter(|unknown| unknown.iter().any(|name| name != "replconf"))?;
         Some(fact(Viewpoint::Primary, limits.at, format!("COMMAND INFO knows no {}", unknown.join(", ")), MEANS))
     });
+    let contradicted = e.upstream.seen().is_some_and(|probe| probe.psync != Answer::NotAsked)
+        || e.primary_limits.seen().is_some_and(|limits| limits.unknown_commands.is_some());
     let by_log = e
         .logged(LogKind::PsyncUnsupported)
-        .filter(|line| line.sample.contains("unknown command"))
+        .filter(|line| line.sample.contains("unknown command") && !contradicted && !resumed_since(e, line.last))
         .map(|line| fact(Viewpoint::Log, line.last, line.sample.clone(), MEANS));
     let facts: Vec<Fact> = [by_probe, by_primary, by_log].into_iter().flatten().chain([link_fact(e)]).collect();
     (facts.len() > 1).then(|| finding(Cause::CommandMissing, false, facts))
@@ -85,6 +88,11 @@ pub fn command_missing(e: &Evidence) -> Option<Finding> {
 
 const MEANS: &str =
     "the command was renamed or switched off on the primary: without PSYNC each reconnect is a full resync";
+
+/// A partial resync proves that PSYNC is known again.
+fn resumed_since(e: &Evidence, at: Timestamp) -> bool {
+    e.logged(LogKind::PartialResync).is_some_and(|line| line.last > at)
+}
 
 /// A replica that cannot save aborts at the next write from its primary, unless told to ignore it
 /// (Redis 7.0.15, writeCommandsDeniedByDiskError in processCommand).
@@ -121,7 +129,11 @@ pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
             says.primary == probe.target && ["s_down", "disconnected"].iter().all(|f| says.flags.contains(*f))
         })
         .count();
-    if !well || cut_off == 0 || cut_off * 2 <= answering {
+    // `errorstat_*` counts refused logins since the primary started: without one, no Sentinel was refused.
+    let refused = e.primary.seen().is_none_or(|primary| {
+        ["WRONGPASS", "NOAUTH", "NOPERM", "ERR"].iter().any(|word| primary.errors.get(*word).is_some_and(|n| *n > 0))
+    });
+    if !well || !refused || cut_off == 0 || cut_off * 2 <= answering {
         return None;
     }
     let first = fact(

@@ -1,8 +1,17 @@
 //! Why Sentinel cannot give the group a new primary: too few of them, or nobody to promote.
 
 use super::{fact, finding, link_fact, standing};
-use crate::model::evidence::{Connect, Evidence};
+use crate::model::evidence::{Connect, Evidence, Missing, ReplicaInSentinel, SentinelSays};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
+
+/// Sentinels that agree elect one of them within this (Redis 7.0.15: about a second), and it flags its failover.
+const BEGINS_WITHIN_MS: u64 = 2_500;
+
+/// Promotable but for the age of what the Sentinel knows: it reads INFO every second once the primary is down, and
+/// until then up to 10 s of age say nothing about the replica.
+fn eligible(replica: &ReplicaInSentinel, says: &SentinelSays) -> bool {
+    ReplicaInSentinel { info_refresh_ms: 0, ..replica.clone() }.promotable(says)
+}
 
 /// The primary cannot be reached from here: the situation in which Sentinel is needed.
 fn primary_gone(e: &Evidence) -> Option<Fact> {
@@ -22,24 +31,46 @@ fn primary_gone(e: &Evidence) -> Option<Fact> {
     ))
 }
 
-/// A Sentinel says itself that the others are too few (SENTINEL CKQUORUM → NOQUORUM).
+/// The primary is gone, and the Sentinels are too few to replace it.
 pub fn lost(e: &Evidence) -> Option<Finding> {
     e.local_link()?;
-    let (endpoint, text, at) = e.answering().find_map(|(endpoint, says)| {
-        let quorum = says.ckquorum.seen().filter(|quorum| !quorum.ok)?;
-        Some((endpoint, quorum.text.clone(), says.at))
-    })?;
-    let silent = e.sentinels.iter().filter(|sentinel| sentinel.says.seen().is_none()).count();
-    let first = fact(
+    let gone = primary_gone(e)?;
+    let first = too_few(e)?;
+    Some(finding(Cause::QuorumLost, false, vec![first, gone, link_fact(e)]))
+}
+
+/// Nothing is broken yet, and the next failover cannot happen. Sentinels that are restarted one after the other pass
+/// through this.
+pub fn lost_before_it_is_needed(e: &Evidence) -> Option<Finding> {
+    e.local_link().filter(|link| link.up)?;
+    let first = too_few(e)?;
+    Some(finding(Cause::QuorumLost, standing(e) < super::latent::SETTLED, vec![first, link_fact(e)]))
+}
+
+/// A Sentinel says itself that the others are too few (SENTINEL CKQUORUM → NOQUORUM). One that says so may be cut off
+/// from the others together with us: the rest have to be known for dead, or a majority has to say it.
+fn too_few(e: &Evidence) -> Option<Fact> {
+    let saying: Vec<_> = e
+        .answering()
+        .filter_map(|(endpoint, says)| {
+            let quorum = says.ckquorum.seen().filter(|quorum| !quorum.ok)?;
+            Some((endpoint, quorum.text.as_str(), says.at))
+        })
+        .collect();
+    let (endpoint, text, at) = *saying.first()?;
+    let known = e.sentinels_known();
+    let dead =
+        e.sentinels.iter().filter(|sentinel| matches!(sentinel.says.missing(), Some(Missing::Refused(_)))).count();
+    if (saying.len() + dead) * 2 <= known {
+        return None;
+    }
+    let silent = e.sentinels.len() - e.answering().count();
+    Some(fact(
         Viewpoint::Sentinel,
         at,
         format!("{endpoint}: {text}"),
-        format!("no failover can be authorised; {silent} of {} Sentinels do not answer from here", e.sentinels_known()),
-    );
-    let because = [Some(first), primary_gone(e), Some(link_fact(e))];
-    // Sentinels that are restarted one after the other are no news while the primary is well.
-    let passing = primary_gone(e).is_none() && standing(e) < super::latent::SETTLED;
-    Some(finding(Cause::QuorumLost, passing, because.into_iter().flatten().collect()))
+        format!("no failover can be authorised; {silent} of {known} Sentinels do not answer from here"),
+    ))
 }
 
 /// The Sentinels agree that the primary is down, and none of the replicas may be promoted by their rules.
@@ -47,9 +78,11 @@ pub fn no_promotable_replica(e: &Evidence) -> Option<Finding> {
     e.local_link()?;
     let gone = primary_gone(e)?;
     let agreed: Vec<_> = e.answering().filter(|(_, says)| says.flags.contains("o_down")).collect();
-    if agreed.is_empty() || agreed.iter().any(|(_, says)| says.replicas.iter().any(|r| r.promotable(says))) {
+    if agreed.is_empty() || agreed.iter().any(|(_, says)| says.replicas.iter().any(|r| eligible(r, says))) {
         return None;
     }
+    // A failover that begins looks the same until it is flagged.
+    let agreed_for = agreed.iter().filter_map(|(_, says)| says.o_down_ms).max().unwrap_or(0);
     let (endpoint, says) = agreed.first()?;
     let seen: Vec<String> = says
         .replicas
@@ -65,5 +98,5 @@ pub fn no_promotable_replica(e: &Evidence) -> Option<Finding> {
         format!("{endpoint} knows {} replicas: {}", says.replicas.len(), seen.join("; ")),
         "none of them may be promoted: priority 0, down, or too long without its primary",
     );
-    Some(finding(Cause::NoPromotableReplica, false, vec![first, gone, link_fact(e)]))
+    Some(finding(Cause::NoPromotableReplica, agreed_for < BEGINS_WITHIN_MS, vec![first, gone, link_fact(e)]))
 }

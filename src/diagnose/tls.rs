@@ -23,6 +23,12 @@ fn speaks_of_a_certificate(text: &str) -> bool {
     CERTIFICATE.iter().any(|word| text.contains(word))
 }
 
+/// A replica does not look at the name in a certificate (Redis 7.0.15 and Valkey 8.0.1, connCreateTLS): one that fails
+/// our check alone is a matter of `[group] tls`.
+fn speaks_of_the_name(text: &str) -> bool {
+    text.contains("not valid for name") || text.contains("NotValidForName")
+}
+
 fn logged(e: &Evidence, kind: LogKind) -> Option<&LogFact> {
     e.logged(kind).filter(|line| super::sync::fresh(e, line))
 }
@@ -48,7 +54,7 @@ pub fn certificate(e: &Evidence) -> Option<Finding> {
     let line = logged(e, LogKind::SocketError).filter(|line| {
         (line.sample.contains("SSL") || line.sample.contains("error:")) && speaks_of_a_certificate(&line.sample)
     });
-    let probe = probe_error(e).filter(|told| speaks_of_a_certificate(&told.saw));
+    let probe = probe_error(e).filter(|told| speaks_of_a_certificate(&told.saw) && !speaks_of_the_name(&told.saw));
     if line.is_none() && probe.is_none() {
         return None;
     }
@@ -64,23 +70,29 @@ pub fn certificate(e: &Evidence) -> Option<Finding> {
 pub fn mismatch(e: &Evidence) -> Option<Finding> {
     broken_link(e)?;
     let probe = e.upstream.seen()?;
-    let cut = logged(e, LogKind::HandshakeCut);
-    let because = match (&probe.connect, &probe.ping) {
+    let proved = probe.other_transport == Some(true);
+    let (saw, means) = match (&probe.connect, &probe.ping) {
         // A plain handshake into a TLS port: the server reads garbage and closes.
-        (Connect::Open, Answer::Closed) if !probe.tls => vec![
-            Some(fact(
-                Viewpoint::Probe,
-                probe.at,
-                format!("{} takes the connection and closes it at the first PING", probe.target),
-                "as a TLS port does with a client that speaks none; tls-replication is off on this replica",
-            )),
-            cut.map(|line| from_log(line, "the replica meets the same")),
-        ],
-        // TLS into a plain port: the server waits for a command, or answers in plain text.
-        (Connect::Tls(text), _) if !speaks_of_a_certificate(text) => vec![probe_error(e)],
-        (Connect::TimedOut, _) if probe.tls && e.settings.seen().is_some_and(|s| s.tls_replication) => return None,
+        (Connect::Open, Answer::Closed) if !probe.tls && proved => (
+            format!("{} closes the connection at a plain PING, and answers a TLS hello", probe.target),
+            "that port speaks TLS; tls-replication is off on this replica",
+        ),
+        (Connect::Open, Answer::Closed) if !probe.tls && probe.other_transport.is_none() => (
+            format!("{} takes the connection and closes it at the first PING", probe.target),
+            "as a TLS port does, and as a proxy does that has nothing behind it",
+        ),
+        // TLS into a plain port: the server waits for the rest of a command, or answers in plain text.
+        (Connect::TimedOut | Connect::Tls(_), _) if probe.tls && proved => (
+            format!("{} does not answer a TLS hello, and answers a plain PING", probe.target),
+            "that port does not speak TLS; tls-replication is on on this replica",
+        ),
         _ => return None,
     };
-    let because = because.into_iter().flatten().chain([link_fact(e)]).collect();
-    Some(finding(Cause::TlsMismatch, cut.is_none() && !probe.tls, because))
+    let logged = [LogKind::HandshakeCut, LogKind::ConnectTimeout].into_iter().find_map(|kind| logged(e, kind));
+    let because = [
+        Some(fact(Viewpoint::Probe, probe.at, saw, means)),
+        logged.map(|line| from_log(line, "the replica meets the same")),
+        Some(link_fact(e)),
+    ];
+    Some(finding(Cause::TlsMismatch, !proved, because.into_iter().flatten().collect()))
 }

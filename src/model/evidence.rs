@@ -278,6 +278,10 @@ pub struct Probe {
     /// The address that the connection really went to, after name resolution.
     #[serde(default)]
     pub peer: Option<String>,
+    /// The handshake failed as it does where one side speaks TLS and the other does not: whether the port answers the
+    /// other way. None: it was not tried.
+    #[serde(default)]
+    pub other_transport: Option<bool>,
     /// PING before AUTH, as a replica sends it.
     pub ping: Answer,
     pub auth: Answer,

@@ -10,7 +10,7 @@ use crate::model::evidence::{LimitsView, Missing, SettingsView};
 use crate::secrets::{Salt, Secret};
 
 /// What [`settings`] wants asked, in this order.
-pub const SETTINGS: [&str; 11] = [
+pub const SETTINGS: [&str; 14] = [
     "masteruser",
     "masterauth",
     "repl-timeout",
@@ -22,6 +22,9 @@ pub const SETTINGS: [&str; 11] = [
     "save",
     "stop-writes-on-bgsave-error",
     "replica-ignore-disk-write-errors",
+    "tls-ca-cert-file",
+    "tls-cert-file",
+    "tls-key-file",
 ];
 
 /// What [`limits`] wants asked, in this order.
@@ -40,12 +43,23 @@ pub struct Credentials {
     pub user: String,
     /// Empty when none is set.
     pub secret: Secret,
+    /// What it shows and trusts where it speaks TLS.
+    pub tls: ReplicaTls,
+}
+
+/// The files of the replica's own TLS settings; empty where none is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaTls {
+    pub ca: String,
+    pub cert: String,
+    pub key: String,
 }
 
 /// A replica's settings, out of the answers to CONFIG GET for each of [`SETTINGS`].
 pub fn settings(answers: Vec<Reply>, at: Timestamp, salt: &Salt) -> Result<(SettingsView, Credentials), Missing> {
-    let [user, secret, timeout, dir, logfile, diskless_load, serve_stale, tls, save, stop, ignore] = values(answers)?;
-    let credentials = Credentials { user, secret: Secret::new(secret) };
+    let [user, secret, timeout, dir, logfile, diskless_load, serve_stale, tls, save, stop, ignore, ca, cert, key] =
+        values(answers)?;
+    let credentials = Credentials { user, secret: Secret::new(secret), tls: ReplicaTls { ca, cert, key } };
     let view = SettingsView {
         at,
         masteruser: credentials.user.clone(),
