@@ -35,6 +35,9 @@ pub use status::Status;
 use applying::InFlight;
 use memory::Memory;
 
+/// What a replica needs at most to try again, with some slack.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// What an agent is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -414,6 +417,14 @@ impl Agent {
             self.last.sentence = format!("the link is down; {} does not fit any more", self.last_cause());
             self.last.decision = None;
             self.tell_if_due(now);
+            self.wait(now);
+            return;
+        }
+        // What was named before has just ended, and the replica's next attempt is up to a second away
+        // (Redis 7.0.15, replicationCron).
+        if self.incidents.open().is_none() && stood < RETRY && stood < self.fault_age(now) {
+            self.last.sentence = "the link is down, and nothing stands in its way any more".to_owned();
+            self.passing_since = None;
             self.wait(now);
             return;
         }

@@ -3,10 +3,10 @@
 
 #![allow(dead_code)] // each test binary uses a part of it
 
-use lab::{Fault, Kind, Server};
+use lab::{Fault, Group, Kind, Server};
 use serde_json::{Value, json};
 
-use super::live::Scene;
+use super::live::{PATIENCE, Scene};
 
 /// Quick to settle, and quick to look at what is still well.
 pub const QUICK: &str = "settle = \"300ms\"\nbackground = \"1s\"\n";
@@ -36,7 +36,7 @@ pub(crate) use on_each_server;
 /// The first message of the scene: it names the cause, holds or acts, and rules out what looks alike.
 pub fn opened(scene: &Scene, code: &str, not: &[&str]) -> Value {
     let opened = scene.told_event("opened");
-    assert_eq!(opened["cause"]["code"], code, "{opened:#}\n{}", scene.agent.log());
+    assert_eq!(opened["cause"]["code"], code, "{}\n{}", opened["because"], scene.agent.log());
     rules_out(&opened, not);
     opened
 }
@@ -63,7 +63,7 @@ pub fn by_hand(scene: &Scene, code: &str, kind: Kind) -> Value {
 
 pub fn by_hand_named(scene: &Scene, code: &str, name: &str) -> Value {
     let seen = scene.diagnose(&format!("{code}/{name}"));
-    assert_eq!(seen["diagnosis"]["broken"]["cause"], code, "{seen:#}");
+    assert_eq!(seen["cause"], code, "{}", seen["because"]);
     seen
 }
 
@@ -87,6 +87,20 @@ pub fn one_incident(scene: &Scene) -> Value {
 pub fn silence(scene: &Scene) {
     assert_eq!(scene.receiver.messages(), Vec::<Value>::new(), "{}", scene.agent.log());
     assert_eq!(scene.incidents(), Vec::<Value>::new(), "{}", scene.agent.log());
+}
+
+/// Some data, on every node.
+pub fn filled(group: &Group) {
+    group.primary().write(50, 16).expect("data");
+    let arrived = |node: &Server| node.query::<u64>(&["DBSIZE"]).is_ok_and(|keys| keys == 50);
+    assert!(group.nodes().iter().all(|node| node.wait_until(arrived, PATIENCE).is_some()), "the data has arrived");
+}
+
+/// The replica starts without any data: it needs the whole data set.
+pub fn restart_empty(replica: &Server) {
+    replica.kill9();
+    let _ = std::fs::remove_file(replica.data_dir().join("dump.rdb"));
+    replica.restart().expect("a restart");
 }
 
 /// The replica has to connect anew.
