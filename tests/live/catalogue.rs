@@ -71,10 +71,15 @@ pub fn by_hand_named(scene: &Scene, code: &str, name: &str) -> Value {
 pub fn over(scene: &Scene, opened: &Value) -> Value {
     let resolved = scene.told_event("resolved");
     assert_eq!(resolved["id"], opened["id"]);
-    let events: Vec<Value> = scene.receiver.messages().iter().map(|message| message["event"].clone()).collect();
-    assert_eq!(events, ["opened", "resolved"], "{:#?}", scene.receiver.messages());
+    assert_eq!(told(scene).len(), 2, "{:?}\n{}", told(scene), scene.agent.log());
     one_incident(scene);
     resolved
+}
+
+/// Event and cause of each message.
+pub fn told(scene: &Scene) -> Vec<(String, String)> {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    scene.receiver.messages().iter().map(|message| (word(&message["event"]), word(&message["cause"]["code"]))).collect()
 }
 
 pub fn one_incident(scene: &Scene) -> Value {
