@@ -94,7 +94,9 @@ fn sentinels_everywhere(kind: Kind) {
 fn sentinels_at_the_primary(kind: Kind) {
     let policy = format!("{QUICK}[policy.request-failover]\nmode = \"auto\"\nafter = \"0s\"\n");
     let setup = Setup { policy, ..quick(Some(NEW)) };
-    let scene = Scene::start(group(kind).password(OLD).start().expect("a group"), &setup);
+    // The other one is promoted.
+    let built = group(kind).password(OLD).config_of(Node::Replica(0), "replica-priority", "0");
+    let scene = Scene::start(built.start().expect("a group"), &setup);
     let primary = scene.group.primary();
     for replica in [scene.group.replica(0), scene.group.replica(1)] {
         replica.run(&["CONFIG", "SET", "masterauth", NEW]).expect("masterauth");

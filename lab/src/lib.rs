@@ -45,4 +45,4 @@ pub use rustix::process::Signal;
 pub use sentinel::GROUP_NAME;
 pub use server::Server;
 pub use sweep::Place;
-pub use tls::Certificates;
+pub use tls::{Certificates, Pair};
