@@ -70,6 +70,10 @@ impl Hands {
                 let offer = local::Wanted { source, version, print, user };
                 self.realign_auth(&step.expect, &offer, bounce_to).await
             }
+            Change::PresetAuth { source, version, print, user } => {
+                let offer = local::Wanted { source, version, print, user };
+                self.preset_auth(&step.expect, &offer).await
+            }
             Change::RestoreAuth { bounce_to } => self.restore_auth(&step.expect, bounce_to).await,
             Change::BounceLink { to } => self.bounce(&step.expect, to).await,
             Change::Repoint { to } => self.repoint(&step.expect, to).await,

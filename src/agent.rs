@@ -36,8 +36,8 @@ pub use status::Status;
 use applying::InFlight;
 use memory::Memory;
 
-/// How often a healthy instance is looked at as a whole, if nothing wakes us before.
-pub const BACKGROUND: Duration = Duration::from_secs(30);
+/// What a replica needs at most to try again, with some slack.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// How often at most the log of a healthy instance makes us look at its primary too.
 const DEEP: Duration = Duration::from_secs(1);
@@ -99,6 +99,8 @@ pub struct Agent {
     looking: bool,
     /// Something woke us meanwhile.
     look_again: bool,
+    /// … and wants the handshake repeated.
+    again_deep: bool,
     /// The look under way tries passwords: when it comes back without, there are none to try.
     proving: bool,
     /// The present fault was seen while the link was up.
@@ -124,6 +126,7 @@ impl Agent {
             in_flight: None,
             looking: false,
             look_again: false,
+            again_deep: false,
             proving: false,
             latent: false,
             next_look: now,
@@ -174,8 +177,10 @@ impl Agent {
             // A log line is news only while all seems well: in a hot reconnect loop there are thousands a second, and
             // an open incident is looked at by its own timer.
             Input::Wake(Wake { why: Why::Log, .. }) if self.troubled() => {}
-            // What it tells of may be over at once, and then only the primary's side shows why it comes again.
-            Input::Wake(Wake { why: Why::Log, .. }) => self.look(self.deep_is_due(now), now),
+            // What it tells of may be over at once, and then only a look in depth shows why it comes again. Sentinels
+            // that lose a primary while our link to it stands have a trouble of their own, or soon we have.
+            Input::Wake(Wake { why: Why::Log | Why::Sentinel(_), .. }) => self.look(self.deep_is_due(now), now),
+            Input::Wake(Wake { why: Why::Asked, .. }) => self.look(true, now),
             Input::Wake(_) => self.look(false, now),
             Input::Looked(evidence) => self.looked(evidence, now),
             Input::Stepped { attempt, outcome, took_us } => self.stepped(attempt, outcome, took_us, now),
@@ -211,6 +216,7 @@ impl Agent {
     fn look(&mut self, deep: bool, now: Timestamp) {
         if self.looking {
             self.look_again = true;
+            self.again_deep |= deep;
         } else if self.in_flight.is_none() {
             self.ask_for_look(false, deep || self.last.at.is_none(), now);
         }
@@ -228,7 +234,8 @@ impl Agent {
         self.looking = true;
         self.look_again = false;
         self.last_deep = if deep { Some(now) } else { self.last_deep };
-        self.next_look = now.after(BACKGROUND);
+        self.again_deep = false;
+        self.next_look = now.after(self.policy.background);
         self.proving = candidates;
         // A fault that was seen through a link that is up shows only when the handshake is repeated.
         self.effects.push_back(Effect::Look { candidates, deep: deep || self.latent });
@@ -251,7 +258,7 @@ impl Agent {
         }
         self.last.evidence = Some(evidence);
         if self.look_again && self.in_flight.is_none() && !self.looking {
-            self.ask_for_look(false, false, now);
+            self.ask_for_look(false, self.again_deep, now);
         }
     }
 
@@ -268,7 +275,7 @@ impl Agent {
         // A break within the settle time is a new one: what was suspected of the last says nothing about it.
         self.memory.fault_gone();
         let Some(incident) = self.incidents.open() else {
-            self.next_look = now.after(BACKGROUND);
+            self.next_look = now.after(self.policy.background);
             return;
         };
         let Some(up_at) = incident.up_at.filter(|_| incident.phase == Phase::Verifying) else {
@@ -295,7 +302,7 @@ impl Agent {
         } else {
             self.flush(None);
         }
-        self.next_look = now.after(BACKGROUND);
+        self.next_look = now.after(self.policy.background);
     }
 
     /// A fault that was seen, never became an incident, and is gone.
@@ -394,7 +401,8 @@ impl Agent {
         if finding.cause.passing() {
             return self.passing_since.is_some_and(|since| now.since(since) >= self.policy.patience);
         }
-        !finding.suspected || self.fault_age(now) >= self.policy.blip
+        // What is suspected behind a link that is up hurts nobody yet: it has to stand first.
+        !finding.suspected || (!finding.link_up && self.fault_age(now) >= self.policy.blip)
     }
 
     fn fault_age(&self, now: Timestamp) -> Duration {
@@ -418,6 +426,14 @@ impl Agent {
             self.last.sentence = format!("the link is down; {} does not fit any more", self.last_cause());
             self.last.decision = None;
             self.tell_if_due(now);
+            self.wait(now);
+            return;
+        }
+        // What was named before has just ended, and the replica's next attempt is up to a second away
+        // (Redis 7.0.15, replicationCron).
+        if self.incidents.open().is_none() && stood < RETRY && stood < self.fault_age(now) {
+            self.last.sentence = "the link is down, and nothing stands in its way any more".to_owned();
+            self.passing_since = None;
             self.wait(now);
             return;
         }
@@ -462,6 +478,10 @@ impl Agent {
         ];
         for bound in bounds.into_iter().flatten().filter(|bound| *bound > now) {
             next = next.min(bound);
+        }
+        // Each try of a password that is refused leaves a line in the primary's ACL LOG.
+        if self.latent && self.memory.verdict().is_some_and(|(cause, _)| cause == Cause::AuthLatent) {
+            next = now.after(self.policy.background);
         }
         self.next_look = next;
     }

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -23,7 +24,7 @@ use crate::model::evidence::{
 };
 use crate::model::{Endpoint, LinkId, Timestamp};
 use crate::secrets::{Offer, Salt, Secret};
-use crate::wire::reply::settings::Credentials;
+use crate::wire::reply::settings::{Credentials, ReplicaTls};
 use crate::wire::{Dial, TlsSettings, all};
 
 mod host;
@@ -177,7 +178,10 @@ impl Look<'_> {
     fn following(&self, local: &Local) -> Option<Following> {
         let link = local.server.seen()?.role.link()?;
         let tls = match local.settings.seen() {
-            Some(settings) => settings.tls_replication.then(|| self.target.tls_upstream.clone().unwrap_or_default()),
+            Some(settings) => settings.tls_replication.then(|| match &self.target.tls_upstream {
+                Some(configured) => configured.clone(),
+                None => local.credentials.as_ref().map(|known| as_the_replica(&known.tls)).unwrap_or_default(),
+            }),
             None => self.target.tls_upstream.clone(),
         };
         let primary = link.primary.clone();
@@ -293,6 +297,15 @@ impl Following {
     fn login(&self) -> Option<Login<'_>> {
         self.credentials.as_ref().map(|known| Login { user: &known.user, secret: &known.secret })
     }
+}
+
+/// How the replica itself speaks TLS: it checks who signed a certificate and not for which name (Redis 7.0.15 and
+/// Valkey 8.0.1, connCreateTLS). Its key may not be ours to read; then we show no certificate.
+fn as_the_replica(files: &ReplicaTls) -> TlsSettings {
+    let path = |name: &str| (!name.is_empty()).then(|| PathBuf::from(name));
+    let own = path(&files.cert).zip(path(&files.key)).filter(|(_, key)| std::fs::File::open(key).is_ok());
+    let (cert, key) = own.unzip();
+    TlsSettings { ca: path(&files.ca), cert, key, server_name: None, any_name: true }
 }
 
 /// Whom the Sentinels name, once that cannot change for the worse: a majority of all that anybody knows has spoken

@@ -52,6 +52,8 @@ pub struct Policy {
     pub settle: Duration,
     /// A reminder this often while someone is needed.
     pub remind: Duration,
+    /// How often a link that is up is put to the test: its handshake repeated, to see trouble before it breaks.
+    pub background: Duration,
     /// Attempts on one incident, over all remedies, before a person is called.
     pub max_attempts: u32,
     pub remedies: BTreeMap<Remedy, RemedyPolicy>,
@@ -98,6 +100,7 @@ impl Default for Policy {
             patience: Duration::from_secs(30),
             settle: Duration::from_secs(3),
             remind: Duration::from_secs(3600),
+            background: Duration::from_secs(30),
             max_attempts: 5,
             remedies: Remedy::ALL.iter().map(|r| (*r, RemedyPolicy::default_for(*r))).collect(),
             max_lag_bytes: 1024 * 1024,

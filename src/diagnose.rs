@@ -14,10 +14,13 @@ use crate::model::evidence::{Evidence, LinkState, LinkView, Missing, Reading, Ro
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding, Viewpoint};
 
 mod auth;
+mod latent;
 mod local;
+mod quorum;
 mod reach;
 mod ruled_out;
 mod sync;
+mod tls;
 mod topology;
 
 pub use reach::{handshake_works, unanswered};
@@ -34,17 +37,26 @@ const RULES: &[Rule] = &[
     topology::self_replication,
     topology::failover_running,
     topology::wrong_primary,
+    latent::sentinel_auth_rejected,
+    quorum::lost,
+    quorum::no_promotable_replica,
     reach::name_unresolved,
+    tls::certificate,
+    tls::mismatch,
     reach::refused,
     reach::silent,
     reach::hung,
     reach::not_a_server,
     reach::refusing,
+    latent::primary_emptied,
     auth::missing,
     auth::unexpected,
     auth::rejected,
     topology::upstream_broken,
     auth::forbidden,
+    latent::replconf_refused,
+    latent::command_missing,
+    latent::auth,
     sync::rdb_incompatible,
     sync::replica_disk_full,
     sync::primary_fork_failed,
@@ -52,6 +64,9 @@ const RULES: &[Rule] = &[
     sync::sync_timeout,
     sync::primary_disk_full,
     sync::backlog_too_small,
+    sync::sync_stalled,
+    latent::replica_save_failing,
+    quorum::lost_before_it_is_needed,
     sync::sync_running,
     reach::healed_unnoticed,
 ];

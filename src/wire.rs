@@ -65,6 +65,8 @@ pub struct TlsSettings {
     pub key: Option<PathBuf>,
     /// The name expected in the certificate; without it, the host that is dialled.
     pub server_name: Option<String>,
+    /// The name in the certificate does not count, as it does not for a replica.
+    pub any_name: bool,
 }
 
 /// Why there is no answer.

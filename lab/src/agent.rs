@@ -75,7 +75,7 @@ impl Agent {
     pub fn start_again(&mut self) -> Result<()> {
         self.kill9();
         let log = OpenOptions::new().append(true).create(true).open(self.log_path())?;
-        let mut command = Wrapping { host: self.host.as_ref(), limits: &[] }.command(&self.program);
+        let mut command = Wrapping { host: self.host.as_ref(), ..Wrapping::default() }.command(&self.program);
         command.arg("run").arg("--config").arg(self.config_path());
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command.stdout(log.try_clone()?).stderr(log);

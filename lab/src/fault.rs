@@ -183,13 +183,13 @@ fn change_user(primary: &Server, user: &str, words: &[&str]) -> Result<Fault> {
     Ok(fault)
 }
 
-fn set_password(server: &Server, password: &str) -> Result<()> {
+pub(crate) fn set_password(server: &Server, password: &str) -> Result<()> {
     run(server, &["CONFIG", "SET", "requirepass", password])?;
     server.set_admin_password(Some(password).filter(|password| !password.is_empty()));
     Ok(())
 }
 
-fn run(server: &Server, words: &[&str]) -> Result<()> {
+pub(crate) fn run(server: &Server, words: &[&str]) -> Result<()> {
     let answer = server.run(words);
     answer.map(drop).map_err(|error| {
         // The arguments may be secrets; the command's name is not.

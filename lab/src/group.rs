@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Error, Result};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::kind::{Binaries, Kind};
@@ -13,6 +14,7 @@ use crate::process::poll;
 use crate::sentinel::{self, GROUP_NAME, Watch};
 use crate::server::{Duty, Server, Spec};
 use crate::sweep::Place;
+use crate::tls::Certificates;
 
 const WHOLE: Duration = Duration::from_secs(30);
 /// While they find each other, Sentinels say hello and look around more often: a group is whole after 0.3 s instead of
@@ -33,6 +35,7 @@ pub enum Node {
 #[derive(Clone, Debug, Default)]
 struct Special {
     disk_kib: Option<u32>,
+    user: Option<u32>,
     limits: Vec<String>,
     lines: Vec<String>,
 }
@@ -48,6 +51,7 @@ pub struct Builder {
     down_after_ms: u64,
     failover_timeout_ms: u64,
     lines: Vec<String>,
+    tls: bool,
     special: BTreeMap<Node, Special>,
 }
 
@@ -112,12 +116,29 @@ impl Builder {
         self
     }
 
+    /// The node runs as a user of its own, not as root, so that limits on processes count. Needs root.
+    pub fn own_user(mut self, node: Node) -> Builder {
+        // Limits count all processes of a user, so no two nodes share one, whoever runs at the same time.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed) % 100;
+        self.special.entry(node).or_default().user = Some(100_000 + std::process::id() % 1_000_000 * 100 + number);
+        self
+    }
+
+    /// Data nodes speak TLS and nothing else. Sentinels do not, so a group of this kind has none.
+    pub fn tls(mut self) -> Builder {
+        self.tls = true;
+        self
+    }
+
     pub fn start(self) -> Result<Group> {
         let binaries = self.kind.find().map_err(Error::other)?;
         let place = Place::make()?;
         let switch = self.namespaces.then(|| Switch::make(&place)).transpose()?;
         let wanted = (self.replicas, self.sentinels);
-        let mut group = Group { nodes: Vec::new(), sentinels: Vec::new(), settings: self, binaries, switch, place };
+        let certificates = self.tls.then(|| Certificates::make(&place.dir().join("tls"))).transpose()?;
+        let mut group =
+            Group { nodes: Vec::new(), sentinels: Vec::new(), settings: self, binaries, switch, certificates, place };
         group.launch_node(Node::Primary, &[])?;
         for number in 0..wanted.0 {
             group.launch_node(Node::Replica(number), &[])?;
@@ -141,6 +162,7 @@ pub struct Group {
     settings: Builder,
     binaries: Binaries,
     switch: Option<Switch>,
+    certificates: Option<Certificates>,
     place: Place,
 }
 
@@ -157,6 +179,7 @@ impl Group {
             down_after_ms: 1000,
             failover_timeout_ms: 6000,
             lines: Vec::new(),
+            tls: false,
             special: BTreeMap::new(),
         }
     }
@@ -213,6 +236,11 @@ impl Group {
     /// The private directory, with one below it for each server.
     pub fn dir(&self) -> &std::path::Path {
         self.place.dir()
+    }
+
+    /// The certificates of a group that speaks TLS.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// The node that a majority of all Sentinels name.
@@ -274,6 +302,8 @@ impl Group {
             host,
             limits: special.limits,
             disk_kib: special.disk_kib,
+            user: special.user,
+            tls: self.certificates.clone().filter(|_| duty == Duty::Data),
             admin_password,
             lines,
         })

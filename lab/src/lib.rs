@@ -32,9 +32,11 @@ mod receiver;
 mod scene;
 mod sentinel;
 mod server;
+mod tls;
 pub mod bench;
 pub mod demo;
 pub mod fault;
+pub mod ailment;
 pub mod sweep;
 
 pub use agent::Agent;
@@ -48,3 +50,4 @@ pub use rustix::process::Signal;
 pub use sentinel::GROUP_NAME;
 pub use server::Server;
 pub use sweep::Place;
+pub use tls::{Certificates, Pair};

@@ -28,6 +28,8 @@ pub(crate) struct Wrapping<'a> {
     pub host: Option<&'a Host>,
     /// Limits for prlimit(1), each such as `--nofile=64`.
     pub limits: &'a [String],
+    /// A user of its own, to whom the limits of a process count apply: they do not to root. Files stay within reach.
+    pub user: Option<u32>,
 }
 
 impl Wrapping<'_> {
@@ -42,7 +44,13 @@ impl Wrapping<'_> {
             words.extend(self.limits.iter().map(OsStr::new));
             words.push(OsStr::new("--"));
         }
-        words.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(OsStr::new));
+        words.extend(["setpriv", "--pdeathsig", "KILL"].map(OsStr::new));
+        let user = self.user.map(|user| user.to_string());
+        if let Some(user) = &user {
+            words.extend(["--reuid", user, "--clear-groups"].map(OsStr::new));
+            words.extend(["--inh-caps=+dac_override", "--ambient-caps=+dac_override"].map(OsStr::new));
+        }
+        words.push(OsStr::new("--"));
         words.push(program.as_ref());
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);

@@ -20,6 +20,7 @@ use crate::kind::{Binaries, Kind};
 use crate::namespace::Host;
 use crate::port::Port;
 use crate::process::{Process, Wrapping, poll};
+use crate::tls::Certificates;
 
 /// How long a server may take to start, to stop, or to answer the lab.
 const START: Duration = Duration::from_secs(15);
@@ -45,6 +46,8 @@ pub(crate) struct Spec<'a> {
     pub host: Option<Host>,
     pub limits: Vec<String>,
     pub disk_kib: Option<u32>,
+    pub user: Option<u32>,
+    pub tls: Option<Certificates>,
     pub admin_password: Option<String>,
     /// Lines for the configuration beside those that every server of the lab has.
     pub lines: Vec<String>,
@@ -63,6 +66,8 @@ struct Inner {
     host: Option<Host>,
     limits: Vec<String>,
     disk: Option<SmallDisk>,
+    user: Option<u32>,
+    tls: Option<Certificates>,
     port: u16,
     admin_password: Mutex<Option<String>>,
     process: Mutex<Option<Process>>,
@@ -81,6 +86,8 @@ impl Server {
             host: spec.host,
             limits: spec.limits,
             disk,
+            user: spec.user,
+            tls: spec.tls,
             port: 0,
             admin_password: Mutex::new(spec.admin_password),
             process: Mutex::new(None),
@@ -206,7 +213,12 @@ impl Server {
         self.0.start()
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    /// The user that it runs as, where it has one of its own.
+    pub fn user(&self) -> Option<u32> {
+        self.0.user
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         match self.0.process().as_mut() {
             Some(process) => process.signal(signal),
             None => Err(Error::other(format!("{} is not running", self.address()))),
@@ -216,7 +228,7 @@ impl Server {
     /// A command that runs on this server's host: same network, and it cannot outlive a lab whose process dies. The
     /// caller starts it, from a thread that lives as long as the command shall.
     pub fn command_beside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        Wrapping { host: self.host(), limits: &[] }.command(program)
+        Wrapping { host: self.host(), ..Wrapping::default() }.command(program)
     }
 }
 
@@ -237,8 +249,12 @@ impl Inner {
 
     fn write_conf(&self, lines: &[String]) -> Result<()> {
         let bind = if self.host.is_some() { "0.0.0.0" } else { "127.0.0.1" };
+        let port = match self.tls {
+            Some(_) => format!("port 0\ntls-port {}", self.port),
+            None => format!("port {}", self.port),
+        };
         let mut conf = vec![
-            format!("port {}", self.port),
+            port,
             format!("bind {bind}"),
             format!("dir {}", self.data_dir().display()),
             format!("logfile {}", self.log_path().display()),
@@ -246,12 +262,14 @@ impl Inner {
             "unixsocketperm 700".to_owned(),
             "daemonize no".to_owned(),
         ];
+        conf.extend(self.tls.iter().flat_map(Certificates::conf_lines));
         conf.extend_from_slice(lines);
         fs::write(self.conf_path(), conf.join("\n") + "\n")
     }
 
     fn start(&self) -> Result<()> {
-        let mut command = Wrapping { host: self.host.as_ref(), limits: &self.limits }.command(&self.program);
+        let mut command =
+            Wrapping { host: self.host.as_ref(), limits: &self.limits, user: self.user }.command(&self.program);
         command.arg(self.conf_path());
         if self.duty == Duty::Sentinel {
             command.arg("--sentinel");

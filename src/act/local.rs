@@ -52,8 +52,16 @@ impl Hands {
         self.local_still_so(&mut writer, expect).await?;
         let former = read_credentials(&mut writer).await?;
         self.former = Some(Former { user: former.0, password: former.1 });
-        self.set_credentials(&mut writer, wanted.user, secret, to).await?;
+        self.set_credentials(&mut writer, wanted.user, secret, Some(to)).await?;
         Ok(Outcome::Changed(format!("masterauth is now {} (version {}); reconnecting", wanted.source, wanted.version)))
+    }
+
+    pub(super) async fn preset_auth(&mut self, expect: &Precondition, wanted: &Wanted<'_>) -> Done {
+        let secret = self.fetch(wanted).await?;
+        let mut writer = self.writer().await?;
+        self.local_still_so(&mut writer, expect).await?;
+        self.set_credentials(&mut writer, wanted.user, secret, None).await?;
+        Ok(Outcome::Changed(format!("masterauth is now {} (version {})", wanted.source, wanted.version)))
     }
 
     /// The store again, at the last moment: exactly the value that was proved, or none.
@@ -74,7 +82,7 @@ impl Hands {
         };
         let mut writer = self.writer().await?;
         self.local_still_so(&mut writer, expect).await?;
-        self.set_credentials(&mut writer, &former.user, former.password, to).await?;
+        self.set_credentials(&mut writer, &former.user, former.password, Some(to)).await?;
         Ok(Outcome::Changed("the former masterauth is back".to_owned()))
     }
 
@@ -84,12 +92,12 @@ impl Hands {
         writer: &mut Writer,
         user: &str,
         secret: Secret,
-        to: &Endpoint,
+        bounce_to: Option<&Endpoint>,
     ) -> Result<(), Stop> {
         let print = secret.print(&self.salt);
-        let commands =
-            [set("masteruser", Arg::from(user)), set("masterauth", Arg::from(secret)), words(&ELSEWHERE), follow(to)];
-        const WHAT: &str = "CONFIG SET masterauth with the reconnect";
+        let mut commands = vec![set("masteruser", Arg::from(user)), set("masterauth", Arg::from(secret))];
+        commands.extend(bounce_to.into_iter().flat_map(|to| [words(&ELSEWHERE), follow(to)]));
+        const WHAT: &str = "CONFIG SET masterauth";
         match writer.transaction(&commands, COMMAND).await {
             Ok(reply) => all_done(WHAT, reply),
             Err(error) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::diagnose::{LASTING_DISAGREEMENT, disagreement, same_place, unanswered};
 use crate::model::Timestamp;
-use crate::model::evidence::{Evidence, LinkView, LogKind, Trend};
+use crate::model::evidence::{Evidence, LinkView, LogKind, ServerView, Trend};
 use crate::model::finding::Cause;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -106,13 +106,29 @@ impl Memory {
         self.trend.sync_read = None;
         self.trend.transfers = 0;
         if let Some(link) = local.role.link() {
+            self.note_emptied(local, e.ended);
             self.trend.offset = Some(link.offset);
             self.trend.replid = Some(local.replid.clone());
+            self.trend.keys = Some(local.keys);
         }
         if let Some(primary) = e.primary.seen() {
             self.trend.sync_full = Some(primary.sync_full);
             self.trend.sync_partial_err = Some(primary.sync_partial_err);
             self.trend.output_buffer_cuts = primary.output_buffer_cuts;
+        }
+    }
+
+    /// Another history, and not a key left of those that were there: the primary came back without its data. FLUSHALL
+    /// keeps the history, and so does a failover, whose new primary knows the old one as its second.
+    fn note_emptied(&mut self, local: &ServerView, at: Timestamp) {
+        if local.keys > 0 {
+            self.trend.emptied = None;
+        } else if let (Some(replid), Some(keys)) = (self.trend.replid.as_deref(), self.trend.keys)
+            && keys > 0
+            && replid != local.replid
+            && replid != local.replid2
+        {
+            self.trend.emptied = Some((at, keys));
         }
     }
 

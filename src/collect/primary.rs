@@ -7,7 +7,7 @@ use super::{Following, Look};
 use crate::model::Address;
 use crate::model::evidence::{LimitsView, Missing, Reading, ServerView};
 use crate::secrets::Secret;
-use crate::wire::reply::settings::{LIMITS, limits};
+use crate::wire::reply::settings::{LIMITS, NEEDED, limits, unknown_commands};
 use crate::wire::reply::{Reply, info};
 use crate::wire::{Dial, Reader};
 
@@ -45,7 +45,9 @@ pub async fn as_observer(look: &Look<'_>, following: &Following, observer: &(Str
 /// Asked on a connection that is logged in.
 pub async fn account(look: &Look<'_>, mut reader: Reader) -> Account {
     let gets = LIMITS.map(|name| ["CONFIG", "GET", name]);
-    let mut commands: Vec<&[&str]> = vec![&["INFO"], &["CLIENT", "LIST", "TYPE", "replica"]];
+    let [psync, sync, replconf] = NEEDED;
+    let known = ["COMMAND", "INFO", psync, sync, replconf];
+    let mut commands: Vec<&[&str]> = vec![&["INFO"], &["CLIENT", "LIST", "TYPE", "replica"], &known];
     commands.extend(gets.iter().map(|get| get.as_slice()));
     let began = Instant::now();
     let mut replies = match reader.ask_all(&commands, look.left(WITHIN_MS)).await {
@@ -55,13 +57,14 @@ pub async fn account(look: &Look<'_>, mut reader: Reader) -> Account {
     let took_us = super::micros(began);
     let at = look.now();
     let (info, clients) = (replies.next().unwrap_or(Reply::Nil), replies.next());
+    let unknown = replies.next().as_ref().and_then(unknown_commands);
     Account {
         server: match info.text().and_then(|text| info::server_view(text, None, at, took_us)) {
             Some(view) => Reading::Seen(view),
             None => Reading::Missing(info.unfit("INFO")),
         },
         limits: match limits(replies.collect(), clients.as_ref(), at) {
-            Ok(view) => Reading::Seen(view),
+            Ok(view) => Reading::Seen(LimitsView { unknown_commands: unknown, ..view }),
             Err(why) => Reading::Missing(why),
         },
     }

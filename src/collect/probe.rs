@@ -15,6 +15,8 @@ use crate::wire::{Dial, Reader, TlsSettings, WireError};
 const CONNECT_MS: u64 = 1000;
 /// A primary that has not answered a PING by then hangs.
 const ANSWER_MS: u64 = 1000;
+/// The other way is tried within this.
+const OTHERWISE_MS: u64 = 300;
 /// How much of an answer is kept.
 const SHOWN: usize = 300;
 
@@ -46,6 +48,7 @@ pub async fn walk(look: &Look<'_>, walk: &Walk<'_>) -> (Probe, Option<Reader>) {
         with_password: walk.login.is_some_and(|login| !login.secret.is_empty()),
         connect: Connect::Open,
         peer: None,
+        other_transport: None,
         ping: Answer::NotAsked,
         auth: Answer::NotAsked,
         ping_again: Answer::NotAsked,
@@ -69,8 +72,38 @@ pub async fn walk(look: &Look<'_>, walk: &Walk<'_>) -> (Probe, Option<Reader>) {
             None
         }
     };
+    if mixed_up(&probe) {
+        probe.other_transport = Some(answers_otherwise(look, walk).await);
+    }
     probe.took_us = super::micros(began);
     (probe, reader)
+}
+
+/// A plain PING into a TLS port is answered with a close; a TLS hello into a plain port with nothing at all, or with
+/// bytes that are not TLS (Redis 7.0.15, tlsHandleEvent and processInlineBuffer).
+fn mixed_up(probe: &Probe) -> bool {
+    match &probe.connect {
+        Connect::Open => !probe.tls && probe.ping == Answer::Closed,
+        Connect::TimedOut => probe.tls,
+        Connect::Tls(why) => !why.contains("certificate"),
+        _ => false,
+    }
+}
+
+/// Whether the port speaks TLS where plain failed, or plain where TLS failed.
+async fn answers_otherwise(look: &Look<'_>, walk: &Walk<'_>) -> bool {
+    let mut dial = Dial::plain(walk.target.clone());
+    dial.tls = walk.tls.is_none().then(TlsSettings::default);
+    match Reader::open(&dial, look.left(OTHERWISE_MS)).await {
+        Ok(mut reader) if dial.tls.is_none() => {
+            let reply = reader.ask(&["PING"], look.left(OTHERWISE_MS)).await;
+            matches!(reply, Ok(Reply::Text(_) | Reply::Error { .. }))
+        }
+        Ok(_) => true,
+        // A certificate that we do not accept is one.
+        Err(WireError::Tls(why)) => why.contains("certificate"),
+        Err(_) => false,
+    }
 }
 
 async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut Probe) -> Option<Reader> {

@@ -27,6 +27,8 @@ const POLL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::fro
 const RETAIN: RangeInclusive<Duration> = DAY..=Duration::from_secs(86_400 * 3_650);
 const LEDGER_SIZE: RangeInclusive<u64> = 1 << 20..=1 << 40;
 const UP_TO_AN_HOUR: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
+/// A deep look costs a login on the primary and two lines of its log.
+const BACKGROUND: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 const REMIND: RangeInclusive<Duration> = MINUTE..=Duration::from_secs(86_400 * 30);
 const COOLDOWN: RangeInclusive<Duration> = SECOND..=Duration::from_secs(86_400 * 7);
 const LAG: RangeInclusive<u64> = 0..=1 << 40;
@@ -155,6 +157,7 @@ fn tls(section: &Section<'_>, report: &mut Report) -> Option<TlsSettings> {
                 cert: section.absolute_path("cert", report),
                 key: section.absolute_path("key", report),
                 server_name: section.word("server_name", report),
+                any_name: false,
             })
         }
         other => {
@@ -252,6 +255,7 @@ fn policy(root: &Section<'_>, report: &mut Report) -> Policy {
     set(&mut out.patience, section.duration("patience", UP_TO_AN_HOUR, report));
     set(&mut out.settle, section.duration("settle", UP_TO_AN_HOUR, report));
     set(&mut out.remind, section.duration("remind", REMIND, report));
+    set(&mut out.background, section.duration("background", BACKGROUND, report));
     set(&mut out.max_attempts, section.count("max_attempts", 1..=100, report));
     for remedy in Remedy::ALL {
         let node = section.node(remedy.code());

@@ -177,20 +177,9 @@ fn latent_auth_mismatch(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     Ok(())
 }
 
-/// Sentinel's own rules (Redis 7.0.15 to Valkey 9.0.5, sentinelSelectSlave).
-fn promotable(replica: &ReplicaInSentinel, says: &SentinelSays) -> bool {
-    let bad = ["s_down", "o_down", "disconnected"].iter().any(|flag| replica.flags.contains(*flag));
-    let stale_after = if says.flags.contains("s_down") { 5_000 } else { 30_000 };
-    let longest_down = says.s_down_ms.unwrap_or(0).saturating_add(says.down_after_ms.saturating_mul(10));
-    !bad && replica.priority != 0
-        && replica.last_ok_ping_ms <= 5_000
-        && replica.info_refresh_ms <= stale_after
-        && replica.link_down_ms <= i64::try_from(longest_down).unwrap_or(i64::MAX)
-}
-
 fn promotable_replica(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     for (endpoint, says) in c.evidence.answering() {
-        if !says.replicas.iter().any(|replica| promotable(replica, says)) {
+        if !says.replicas.iter().any(|replica| replica.promotable(says)) {
             let seen: Vec<String> = says
                 .replicas
                 .iter()
@@ -221,7 +210,7 @@ fn candidates_keep_the_data(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
             missing(format!("INFO-CACHE of {sentinel} could not be read; its user needs +sentinel|info-cache"))
         })?;
         let primary = nodes.get(&says.primary.to_string());
-        let choices: Vec<_> = says.replicas.iter().filter(|replica| promotable(replica, says)).collect();
+        let choices: Vec<_> = says.replicas.iter().filter(|replica| replica.promotable(says)).collect();
         for replica in &choices {
             let name = replica.endpoint.to_string();
             let node = nodes.get(&name).ok_or_else(|| missing(format!("{sentinel} has no INFO of {name}")))?;

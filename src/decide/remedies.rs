@@ -19,6 +19,8 @@ pub fn remedy_for(context: &Context<'_>) -> Option<Remedy> {
             None
         }
         Cause::PrimaryDown | Cause::PrimaryUnreachable | Cause::PrimaryHung => Some(Remedy::RequestFailover),
+        // What stands in the way of a failover is then the name of the hold.
+        Cause::QuorumLost | Cause::NoPromotableReplica if !context.finding.link_up => Some(Remedy::RequestFailover),
         Cause::WrongPrimary => Some(Remedy::Repoint),
         Cause::SelfReplication if context.evidence.named_primary().is_some() => Some(Remedy::Repoint),
         Cause::SelfReplication
@@ -86,6 +88,20 @@ pub fn why_none(cause: Cause) -> &'static str {
         Cause::OutputBufferExceeded | Cause::BacklogTooSmall | Cause::SyncTimeout => {
             "a limit is too small; this version proposes the command and does not change limits itself"
         }
+        Cause::QuorumLost => "Sentinels have to be started; until then nobody may fail over",
+        Cause::NoPromotableReplica => "a forced failover would meet the same: no replica may be promoted",
+        Cause::PrimaryEmptied => "what is left of the data has to be saved by a person before anything syncs again",
+        Cause::SentinelAuthRejected => {
+            "the Sentinels' password is set on the Sentinels; a failover now would split the group"
+        }
+        Cause::CommandMissing | Cause::ReplconfRefused => {
+            "the primary's configuration or the user's permissions have to change"
+        }
+        Cause::ReplicaSaveFailing => "this host needs room or a working disk; until then each write may end the server",
+        Cause::TlsMismatch | Cause::TlsCertificate => "TLS settings and certificates are for a person to change",
+        Cause::SyncStalled => {
+            "the transfer ends by repl-timeout and begins anew; starting it over now would gain nothing"
+        }
         Cause::RdbIncompatible => "every retry may cost the replica its data; the versions have to be put right",
         Cause::Unknown => "what was seen does not name a cause, and nothing is done on a guess",
         _ => "no change that relinkd may make would help",
@@ -136,6 +152,9 @@ fn realign_auth(context: &Context<'_>) -> Result<Plan, Held> {
     let e = context.evidence;
     let candidate = accepted_candidate(e)?;
     let primary = own_primary(e)?;
+    if context.finding.link_up {
+        return Ok(preset_auth(context, candidate, &primary));
+    }
     let mut steps = vec![Step {
         expect: Precondition { not_syncing: false, ..unmoved(e, &primary) },
         change: Change::RealignAuth {
@@ -167,6 +186,33 @@ fn realign_auth(context: &Context<'_>) -> Result<Plan, Held> {
             "the primary accepted the password and resumed the stream",
         ),
     })
+}
+
+/// The same before the link breaks. Its proof is the candidate's own: a link that is up is not cut to test it.
+fn preset_auth(context: &Context<'_>, candidate: &CandidateView, primary: &Endpoint) -> Plan {
+    let mut steps = vec![Step {
+        expect: Precondition { link_down: false, not_syncing: false, ..unmoved(context.evidence, primary) },
+        change: Change::PresetAuth {
+            source: candidate.source.clone(),
+            version: candidate.version.clone(),
+            print: candidate.print.clone(),
+            user: candidate.user.clone(),
+        },
+        within_ms: 2_000,
+    }];
+    if context.policy.persist == Persist::Rewrite {
+        steps.push(Step { expect: Precondition::default(), change: Change::Persist, within_ms: 5_000 });
+    }
+    Plan {
+        remedy: Remedy::RealignAuth,
+        steps,
+        undo: Vec::new(),
+        expected: expected(
+            context,
+            "the next reconnect will be accepted",
+            "the primary took this password a moment ago",
+        ),
+    }
 }
 
 /// The first password of the store that the primary takes for a whole handshake.

@@ -107,10 +107,8 @@ pub fn rejected(e: &Evidence) -> Option<Finding> {
 /// The login works and the user may not replicate. A missing `+ping` is no fault: a replica sends PING before AUTH.
 pub fn forbidden(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e)?;
-    let by_probe = [("REPLCONF", &probe.replconf), ("PSYNC", &probe.psync)]
-        .into_iter()
-        .find(|(_, answer)| answer.code() == "NOPERM")
-        .map(|(command, answer)| {
+    let by_probe =
+        [("PSYNC", &probe.psync)].into_iter().find(|(_, answer)| answer.code() == "NOPERM").map(|(command, answer)| {
             fact(
                 Viewpoint::Probe,
                 probe.at,

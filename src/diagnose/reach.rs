@@ -11,6 +11,9 @@ use crate::model::Timestamp;
 use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole, Probe, Reading};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
+/// Without a witness, a primary that is gone for less than this may be restarting.
+const RESTART: Duration = Duration::from_secs(1);
+
 /// What the Sentinels make of the primary.
 enum Witness {
     /// A majority of all known Sentinels hold it down.
@@ -129,7 +132,7 @@ pub fn refused(e: &Evidence) -> Option<Finding> {
         Witness::Down(told) => (Cause::PrimaryDown, false, Some(told)),
         Witness::Alive(told) => (Cause::NetworkRejected, false, Some(told)),
         Witness::NotYet(told) | Witness::Unheard(told) => (Cause::PrimaryDown, true, Some(told)),
-        Witness::None => (Cause::PrimaryDown, false, None),
+        Witness::None => (Cause::PrimaryDown, unreached_for(e) < RESTART, None),
     };
     Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
 }
@@ -155,7 +158,7 @@ pub fn silent(e: &Evidence) -> Option<Finding> {
         // The replica's host hears neither the primary nor most Sentinels: more likely its own network.
         Witness::Unheard(told) => (Cause::NetworkCut, true, Some(told)),
         Witness::NotYet(told) => (Cause::PrimaryUnreachable, true, Some(told)),
-        Witness::None => (Cause::PrimaryUnreachable, false, None),
+        Witness::None => (Cause::PrimaryUnreachable, unreached_for(e) < RESTART, None),
     };
     Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
 }

@@ -267,6 +267,23 @@ fn asked(e: &Evidence) -> Option<Fact> {
     last.then(|| log_fact(line, "the replica has asked for the stream and waits for the primary's answer"))
 }
 
+/// A transfer that has begun, and from which nothing has come for a while. The server itself gives up after
+/// `repl-timeout`, 60 s by default.
+pub fn sync_stalled(e: &Evidence) -> Option<Finding> {
+    const STALLED_S: i64 = 10;
+    let link = broken_link(e)?;
+    if !link.syncing || link.sync_read == 0 || link.sync_last_io_s < STALLED_S {
+        return None;
+    }
+    let first = fact(
+        Viewpoint::Replica,
+        e.ended,
+        format!("{} bytes received, nothing for {} s", link.sync_read, link.sync_last_io_s),
+        "the primary or the network stopped in the middle of the data set",
+    );
+    Some(named(e, Cause::SyncStalled, false, [Some(first)]))
+}
+
 pub fn sync_running(e: &Evidence) -> Option<Finding> {
     let link = broken_link(e)?;
     if let Some(prepares) = primary_prepares(e).filter(|_| handshake_green(e)) {

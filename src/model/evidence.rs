@@ -240,6 +240,12 @@ pub struct SettingsView {
     pub diskless_load: String,
     pub serve_stale_data: bool,
     pub tls_replication: bool,
+    /// `save` names points, and `stop-writes-on-bgsave-error` is on: a failed save then stops writes.
+    #[serde(default)]
+    pub save_stops_writes: bool,
+    /// `replica-ignore-disk-write-errors`; false where the server does not know it.
+    #[serde(default)]
+    pub ignores_disk_errors: bool,
 }
 
 /// Settings of a primary on which a sync depends.
@@ -256,6 +262,10 @@ pub struct LimitsView {
     pub output_soft_s: u64,
     /// The largest output buffer of a replica connection at this moment, bytes (CLIENT LIST).
     pub output_largest: Option<u64>,
+    /// Commands of replication that the primary does not know under their own names (COMMAND INFO), where it may be
+    /// asked.
+    #[serde(default)]
+    pub unknown_commands: Option<Vec<String>>,
 }
 
 /// One walk through what a replica's handshake does, stopped at the first thing that fails.
@@ -272,6 +282,10 @@ pub struct Probe {
     /// The address that the connection really went to, after name resolution.
     #[serde(default)]
     pub peer: Option<String>,
+    /// The handshake failed as it does where one side speaks TLS and the other does not: whether the port answers the
+    /// other way. None: it was not tried.
+    #[serde(default)]
+    pub other_transport: Option<bool>,
     /// PING before AUTH, as a replica sends it.
     pub ping: Answer,
     pub auth: Answer,
@@ -521,6 +535,26 @@ pub struct Trend {
     pub unreached_since: Option<Timestamp>,
     /// Full transfers that were seen to begin since the break.
     pub transfers: u32,
+    /// Keys that the replica held when the link was last seen up.
+    #[serde(default)]
+    pub keys: Option<u64>,
+    /// When the replica was seen to have lost all keys to a primary of another history, and how many it had held.
+    #[serde(default)]
+    pub emptied: Option<(Timestamp, u64)>,
+}
+
+impl ReplicaInSentinel {
+    /// Whether this Sentinel may promote the replica, by its own rules (Redis 7.0.15 to Valkey 9.0.5,
+    /// sentinelSelectSlave). That its link is up is not among them.
+    pub fn promotable(&self, says: &SentinelSays) -> bool {
+        let bad = ["s_down", "o_down", "disconnected"].iter().any(|flag| self.flags.contains(*flag));
+        let stale_after = if says.flags.contains("s_down") { 5_000 } else { 30_000 };
+        let longest_down = says.s_down_ms.unwrap_or(0).saturating_add(says.down_after_ms.saturating_mul(10));
+        !bad && self.priority != 0
+            && self.last_ok_ping_ms <= 5_000
+            && self.info_refresh_ms <= stale_after
+            && self.link_down_ms <= i64::try_from(longest_down).unwrap_or(i64::MAX)
+    }
 }
 
 impl Evidence {

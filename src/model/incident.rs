@@ -332,6 +332,7 @@ impl Incident {
     pub fn severity(&self) -> Severity {
         match self.phase {
             Phase::Resolved => Severity::Info,
+            _ if self.finding.cause == Cause::PrimaryEmptied => Severity::Critical,
             _ if self.finding.link_up || self.finding.cause.passing() => Severity::Warning,
             _ => Severity::Critical,
         }

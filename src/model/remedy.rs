@@ -169,6 +169,8 @@ pub enum Change {
     /// MULTI: CONFIG SET masteruser and masterauth, then the bounce; EXEC. The password is named by its
     /// fingerprint, and is fetched from the store again by the hand that needs it.
     RealignAuth { source: String, version: String, print: String, user: String, bounce_to: Endpoint },
+    /// CONFIG SET masteruser and masterauth while the link is up: they count at the next reconnect.
+    PresetAuth { source: String, version: String, print: String, user: String },
     /// Put back the user and password that RealignAuth found.
     RestoreAuth { bounce_to: Endpoint },
     /// MULTI: REPLICAOF elsewhere, REPLICAOF back; EXEC.
@@ -191,6 +193,12 @@ impl Change {
                 let whose = if user.is_empty() { String::new() } else { format!(" and masteruser {user:?}") };
                 format!(
                     "set masterauth{whose} from {source} (version {version}) and reconnect to {bounce_to}, in one transaction"
+                )
+            }
+            Change::PresetAuth { source, version, user, .. } => {
+                let whose = if user.is_empty() { String::new() } else { format!(" and masteruser {user:?}") };
+                format!(
+                    "set masterauth{whose} from {source} (version {version}) for the next reconnect; the link stays up"
                 )
             }
             Change::RestoreAuth { bounce_to } => format!("put the former masterauth back and reconnect to {bounce_to}"),

@@ -14,6 +14,7 @@ pub fn allowed(parts: &[&str], subscribing: bool) -> bool {
         ["ACL", "WHOAMI" | "LOG"] | ["ACL", "DRYRUN", _, _, ..] => true,
         ["ACL", "LOG", count] => count.bytes().all(|b| b.is_ascii_digit()),
         ["LATENCY", "LATEST"] => true,
+        ["COMMAND", "INFO", _, ..] => true,
         ["SUBSCRIBE" | "PSUBSCRIBE", _, ..] => subscribing,
         ["REPLCONF", "CAPA", "EOF"] => true,
         // An offset that is no number: refused before anything is done

@@ -167,6 +167,9 @@ pub fn config(agent: &Agent, group: &Group, replica: &Server, url: &str, setup: 
         }
     }
     text += &format!("\n[replica.cache]\naddress = \"{}\"\n{}\n", replica.address(), setup.replica);
+    if let Some(certificates) = group.certificates() {
+        text += &format!("tls = {{ ca = \"{}\" }}\n", certificates.ca().display());
+    }
     if with_group {
         text += "group = \"mymaster\"\n";
     }

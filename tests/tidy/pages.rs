@@ -17,7 +17,6 @@ const REMEDY_HEADINGS: &[&str] =
 
 const ONE_REPLY: &str = "named from one plain reply or log line; its live test comes with the next issue";
 
-
 /// Causes that a rule names and no scenario shows yet, each with why.
 const WITHOUT_SCENARIO: &[(Cause, &str)] = &[
     (Cause::PrimaryBusy, ONE_REPLY),

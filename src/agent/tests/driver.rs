@@ -306,6 +306,7 @@ pub fn name(what: &What) -> String {
 fn word(change: &Change) -> &'static str {
     match change {
         Change::RealignAuth { .. } => "realign",
+        Change::PresetAuth { .. } => "preset",
         Change::RestoreAuth { .. } => "restore",
         Change::BounceLink { .. } => "bounce",
         Change::Repoint { .. } => "repoint",

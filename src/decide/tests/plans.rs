@@ -5,6 +5,7 @@ use super::*;
 fn changes(plan: &Plan) -> Vec<&'static str> {
     let name = |change: &Change| match change {
         Change::RealignAuth { .. } => "realign",
+        Change::PresetAuth { .. } => "preset",
         Change::RestoreAuth { .. } => "restore",
         Change::BounceLink { .. } => "bounce",
         Change::Repoint { .. } => "repoint",

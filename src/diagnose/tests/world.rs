@@ -43,6 +43,8 @@ pub fn healthy() -> Evidence {
             diskless_load: "disabled".into(),
             serve_stale_data: true,
             tls_replication: false,
+            save_stops_writes: true,
+            ignores_disk_errors: false,
         }),
         upstream: Reading::Seen(green(PRIMARY)),
         named: Reading::Missing(Missing::NotAsked),
@@ -62,6 +64,7 @@ pub fn healthy() -> Evidence {
             output_soft: 64 << 20,
             output_soft_s: 60,
             output_largest: Some(0),
+            unknown_commands: Some(Vec::new()),
         }),
         sentinels: ["10.0.0.11:26379", "10.0.0.12:26379", "10.0.0.13:26379"]
             .into_iter()
@@ -160,6 +163,7 @@ pub fn green(target: &str) -> Probe {
         with_password: true,
         connect: Connect::Open,
         peer: Some(target.into()),
+        other_transport: None,
         ping: error("NOAUTH Authentication required."),
         auth: Answer::Ok("OK".into()),
         ping_again: Answer::Ok("PONG".into()),

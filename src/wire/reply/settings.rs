@@ -10,7 +10,7 @@ use crate::model::evidence::{LimitsView, Missing, SettingsView};
 use crate::secrets::{Salt, Secret};
 
 /// What [`settings`] wants asked, in this order.
-pub const SETTINGS: [&str; 8] = [
+pub const SETTINGS: [&str; 14] = [
     "masteruser",
     "masterauth",
     "repl-timeout",
@@ -19,6 +19,12 @@ pub const SETTINGS: [&str; 8] = [
     "repl-diskless-load",
     "replica-serve-stale-data",
     "tls-replication",
+    "save",
+    "stop-writes-on-bgsave-error",
+    "replica-ignore-disk-write-errors",
+    "tls-ca-cert-file",
+    "tls-cert-file",
+    "tls-key-file",
 ];
 
 /// What [`limits`] wants asked, in this order.
@@ -37,12 +43,23 @@ pub struct Credentials {
     pub user: String,
     /// Empty when none is set.
     pub secret: Secret,
+    /// What it shows and trusts where it speaks TLS.
+    pub tls: ReplicaTls,
+}
+
+/// The files of the replica's own TLS settings; empty where none is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaTls {
+    pub ca: String,
+    pub cert: String,
+    pub key: String,
 }
 
 /// A replica's settings, out of the answers to CONFIG GET for each of [`SETTINGS`].
 pub fn settings(answers: Vec<Reply>, at: Timestamp, salt: &Salt) -> Result<(SettingsView, Credentials), Missing> {
-    let [user, secret, timeout, dir, logfile, diskless_load, serve_stale, tls] = values(answers)?;
-    let credentials = Credentials { user, secret: Secret::new(secret) };
+    let [user, secret, timeout, dir, logfile, diskless_load, serve_stale, tls, save, stop, ignore, ca, cert, key] =
+        values(answers)?;
+    let credentials = Credentials { user, secret: Secret::new(secret), tls: ReplicaTls { ca, cert, key } };
     let view = SettingsView {
         at,
         masteruser: credentials.user.clone(),
@@ -57,6 +74,8 @@ pub fn settings(answers: Vec<Reply>, at: Timestamp, salt: &Salt) -> Result<(Sett
         diskless_load,
         serve_stale_data: serve_stale != "no",
         tls_replication: tls == "yes",
+        save_stops_writes: !save.is_empty() && stop == "yes",
+        ignores_disk_errors: ignore == "yes",
     };
     Ok((view, credentials))
 }
@@ -75,7 +94,18 @@ pub fn limits(answers: Vec<Reply>, clients: Option<&Reply>, at: Timestamp) -> Re
         output_soft,
         output_soft_s,
         output_largest: clients.and_then(Reply::text).map(largest_output),
+        unknown_commands: None,
     })
+}
+
+/// The commands that a replica needs of its primary and that a config can rename away.
+pub const NEEDED: [&str; 3] = ["psync", "sync", "replconf"];
+
+/// Which of [`NEEDED`] the server does not know, out of COMMAND INFO for them; nothing where it may not be asked.
+pub fn unknown_commands(answer: &Reply) -> Option<Vec<String>> {
+    let Reply::List(items) = answer else { return None };
+    let unknown = NEEDED.iter().zip(items).filter(|(_, item)| item.items().is_empty());
+    Some(unknown.map(|(name, _)| (*name).to_owned()).collect())
 }
 
 /// The largest output buffer (`omem`) in a CLIENT LIST; 0 when nobody is listed.

@@ -1,0 +1,179 @@
+//! Trouble while the link is up, or reads up: what the next reconnect, the next write or the next failover will meet.
+//!
+//! It shows only in a deep look, which repeats the replica's handshake although the link is up: every 30 s, and when
+//! the log tells of a lost link.
+
+use std::time::Duration;
+
+use super::{fact, finding, link_fact, standing};
+use crate::model::Timestamp;
+use crate::model::evidence::{Answer, Connect, Evidence, LinkView, LogKind, PeerRole, Probe};
+use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
+
+/// How long a sign that may pass by itself has to last while the link is up.
+pub(super) const SETTLED: Duration = Duration::from_secs(5);
+
+fn whole_link(e: &Evidence) -> Option<&LinkView> {
+    e.local_link().filter(|link| link.up)
+}
+
+fn probe_with_link_up(e: &Evidence) -> Option<&Probe> {
+    whole_link(e)?;
+    e.upstream.seen().filter(|probe| probe.connect == Connect::Open)
+}
+
+/// The primary would not take the login of a new connection. The present one was made before the password changed.
+pub fn auth(e: &Evidence) -> Option<Finding> {
+    let probe = probe_with_link_up(e)?;
+    let settings = e.settings.seen()?;
+    let saw = match (&probe.auth, &probe.ping) {
+        (Answer::Error { text, .. }, _) => format!("{}: AUTH → {text}", probe.target),
+        (Answer::NotAsked, ping) if !settings.masterauth_set && ping.code() == "NOAUTH" => {
+            format!("{} without a password → {ping}", probe.target)
+        }
+        _ => return None,
+    };
+    let first = fact(Viewpoint::Probe, probe.at, saw, "the next reconnect of this replica will be refused");
+    Some(finding(Cause::AuthLatent, false, vec![first, link_fact(e)]))
+}
+
+/// A refused REPLCONF makes the primary drop the link at the first acknowledgement, once a second, though it reads up
+/// at almost every look (Redis 7.0.15, replicationSendAck and afterErrorReply).
+pub fn replconf_refused(e: &Evidence) -> Option<Finding> {
+    e.local_link()?;
+    let probe = e.upstream.seen().filter(|probe| probe.connect == Connect::Open)?;
+    let Answer::Error { code, text } = &probe.replconf else { return None };
+    if code != "NOPERM" && !text.contains("unknown command") {
+        return None;
+    }
+    let first = fact(
+        Viewpoint::Probe,
+        probe.at,
+        format!("{}: REPLCONF → {text}", probe.target),
+        "the primary answers each acknowledgement with an error and drops the link for it, once a second",
+    );
+    let lost = e.logged(LogKind::LinkLost).map(|line| {
+        fact(Viewpoint::Log, line.last, format!("{} ({} times)", line.sample, line.count), "it keeps dropping")
+    });
+    Some(finding(
+        Cause::ReplconfRefused,
+        false,
+        [Some(first), lost, Some(link_fact(e))].into_iter().flatten().collect(),
+    ))
+}
+
+/// PSYNC renamed away: every reconnect is a full resync. SYNC too: none works.
+pub fn command_missing(e: &Evidence) -> Option<Finding> {
+    e.local_link()?;
+    let by_probe = e.upstream.seen().and_then(|probe| match &probe.psync {
+        Answer::Error { text, .. } if text.contains("unknown command") => {
+            Some(fact(Viewpoint::Probe, probe.at, format!("{}: PSYNC → {text}", probe.target), MEANS))
+        }
+        _ => None,
+    });
+    let by_primary = e.primary_limits.seen().and_then(|limits| {
+        let unknown =
+            limits.unknown_commands.as_ref().filter(|unknown| unknown.iter().any(|name| name != "replconf"))?;
+        Some(fact(Viewpoint::Primary, limits.at, format!("COMMAND INFO knows no {}", unknown.join(", ")), MEANS))
+    });
+    let contradicted = e.upstream.seen().is_some_and(|probe| probe.psync != Answer::NotAsked)
+        || e.primary_limits.seen().is_some_and(|limits| limits.unknown_commands.is_some());
+    let by_log = e
+        .logged(LogKind::PsyncUnsupported)
+        .filter(|line| line.sample.contains("unknown command") && !contradicted && !resumed_since(e, line.last))
+        .map(|line| fact(Viewpoint::Log, line.last, line.sample.clone(), MEANS));
+    let facts: Vec<Fact> = [by_probe, by_primary, by_log].into_iter().flatten().chain([link_fact(e)]).collect();
+    (facts.len() > 1).then(|| finding(Cause::CommandMissing, false, facts))
+}
+
+const MEANS: &str =
+    "the command was renamed or switched off on the primary: without PSYNC each reconnect is a full resync";
+
+/// A partial resync proves that PSYNC is known again.
+fn resumed_since(e: &Evidence, at: Timestamp) -> bool {
+    e.logged(LogKind::PartialResync).is_some_and(|line| line.last > at)
+}
+
+/// A replica that cannot save aborts at the next write from its primary, unless told to ignore it
+/// (Redis 7.0.15, writeCommandsDeniedByDiskError in processCommand).
+pub fn replica_save_failing(e: &Evidence) -> Option<Finding> {
+    let local = e.local.seen()?;
+    local.role.link()?;
+    let settings = e.settings.seen()?;
+    let rdb = !local.rdb_last_save_ok && settings.save_stops_writes;
+    if settings.ignores_disk_errors || (!rdb && local.aof_last_write_ok) {
+        return None;
+    }
+    let saw = if rdb { "rdb_last_bgsave_status:err" } else { "aof_last_write_status:err" };
+    let first = fact(
+        Viewpoint::Replica,
+        local.at,
+        saw,
+        "this server cannot save its data, and ends itself when the primary sends the next write",
+    );
+    let disk = e.host.disk.seen().map(|disk| {
+        fact(Viewpoint::Host, disk.at, format!("{} has {} bytes free", disk.path, disk.free), "where it saves to")
+    });
+    Some(finding(Cause::ReplicaSaveFailing, false, [Some(first), disk].into_iter().flatten().collect()))
+}
+
+/// Sentinels hold a primary down, without a connection to it, that takes our login and says that it is the primary.
+pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
+    let probe = e.upstream.seen().filter(|probe| probe.connect == Connect::Open)?;
+    let well =
+        (probe.auth.is_ok() || probe.ping.is_ok()) && matches!(probe.role.seen(), Some(PeerRole::Primary { .. }));
+    let answering = e.answering().count();
+    let cut_off = e
+        .answering()
+        .filter(|(_, says)| {
+            says.primary == probe.target && ["s_down", "disconnected"].iter().all(|f| says.flags.contains(*f))
+        })
+        .count();
+    // `errorstat_*` counts refused logins since the primary started: without one, no Sentinel was refused.
+    let refused = e.primary.seen().is_none_or(|primary| {
+        ["WRONGPASS", "NOAUTH", "NOPERM", "ERR"].iter().any(|word| primary.errors.get(*word).is_some_and(|n| *n > 0))
+    });
+    if !well || !refused || cut_off == 0 || cut_off * 2 <= answering {
+        return None;
+    }
+    let first = fact(
+        Viewpoint::Sentinel,
+        e.ended,
+        format!("{cut_off} of {answering} Sentinels hold {} down and have no connection to it", probe.target),
+        "they reach its port as we do, so it is their login that fails: auth-pass or auth-user is stale",
+    );
+    let second = fact(
+        Viewpoint::Probe,
+        probe.at,
+        format!("{} takes our login and says that it is a primary", probe.target),
+        "it is healthy; a failover now would split the group",
+    );
+    // A Sentinel that has just lost its way to the primary for another reason looks the same for some seconds.
+    Some(finding(Cause::SentinelAuthRejected, standing(e) < SETTLED, vec![first, second, link_fact(e)]))
+}
+
+/// The replica has followed its primary into emptiness.
+pub fn primary_emptied(e: &Evidence) -> Option<Finding> {
+    let local = e.local.seen()?;
+    let link = local.role.link()?;
+    if let Some((at, keys)) = e.trend.emptied.filter(|_| local.keys == 0) {
+        let first = fact(
+            Viewpoint::Memory,
+            at,
+            format!("this replica held {keys} keys, and holds none since it resynced with {}", link.primary),
+            "the primary restarted without its data, and every replica took that over",
+        );
+        return Some(finding(Cause::PrimaryEmptied, false, vec![first, link_fact(e)]));
+    }
+    let primary = e.primary.seen().filter(|_| !link.up)?;
+    let another_history = primary.replid != local.replid && primary.replid2 != local.replid;
+    (another_history && primary.keys == 0 && local.keys > 0 && !primary.loading).then(|| {
+        let first = fact(
+            Viewpoint::Primary,
+            primary.at,
+            format!("it holds no keys and has been up for {} s; this replica holds {}", primary.uptime_s, local.keys),
+            "the next sync would empty this replica too",
+        );
+        finding(Cause::PrimaryEmptied, false, vec![first, link_fact(e)])
+    })
+}

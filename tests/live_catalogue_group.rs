@@ -1,0 +1,208 @@
+//! Trouble that shows in the group: a password that has not failed yet, Sentinels that cannot log in, are too few, or
+//! have nobody to promote. And faults on top of faults.
+
+#[path = "live/catalogue.rs"]
+mod catalogue;
+mod live;
+
+use catalogue::{QUICK, by_hand, held, list, on_each_server, one_incident, over, undo};
+use lab::{Builder, Group, Kind, Node, ailment, fault};
+use live::{PATIENCE, Scene, Setup};
+use serde_json::{Value, json};
+
+on_each_server! {
+    latent_healed: a_stale_password_is_set_before_the_link_breaks_redis_70, a_stale_password_is_set_before_the_link_breaks_valkey_80;
+    latent_held: a_stale_password_without_a_better_one_is_told_redis_70, a_stale_password_without_a_better_one_is_told_valkey_80;
+    sentinels_everywhere: sentinels_that_cannot_log_in_anywhere_are_named_redis_70, sentinels_that_cannot_log_in_anywhere_are_named_valkey_80;
+    sentinels_at_the_primary: sentinels_that_fail_over_a_healthy_primary_get_no_help_redis_70, sentinels_that_fail_over_a_healthy_primary_get_no_help_valkey_80;
+    quorum_before: a_lost_quorum_is_told_before_it_is_needed_redis_70, a_lost_quorum_is_told_before_it_is_needed_valkey_80;
+    quorum_when_needed: a_lost_quorum_is_named_when_the_primary_dies_redis_70, a_lost_quorum_is_named_when_the_primary_dies_valkey_80;
+    nobody_to_promote: a_group_without_a_promotable_replica_is_named_redis_70, a_group_without_a_promotable_replica_is_named_valkey_80;
+    protected_and_missing: protected_mode_over_a_missing_password_is_one_story_redis_70, protected_mode_over_a_missing_password_is_one_story_valkey_80;
+    name: a_name_that_nobody_resolves_is_named_redis_70, a_name_that_nobody_resolves_is_named_valkey_80;
+    cut_in_failover: a_cut_during_a_failover_is_one_story_redis_70, a_cut_during_a_failover_is_one_story_valkey_80;
+}
+
+const OLD: &str = "CANARY-old";
+const NEW: &str = "CANARY-new";
+
+fn quick(store: Option<&str>) -> Setup {
+    Setup { policy: QUICK.to_owned(), store: store.map(str::to_owned), ..Setup::default() }
+}
+
+fn group(kind: Kind) -> Builder {
+    Group::builder(kind).replicas(2).sentinels(3)
+}
+
+fn latent_healed(kind: Kind) {
+    let scene = Scene::start(group(kind).password(OLD).start().expect("a group"), &quick(Some(NEW)));
+    let full = scene.group.primary().sync_full();
+    let changed = ailment::change_password(scene.group.primary(), NEW).expect("the password changes");
+    let opened = scene.told_event("opened");
+    assert_eq!(opened["cause"]["code"], "auth-latent", "{opened:#}");
+    assert_eq!(opened["actions"][0]["remedy"], "realign-auth", "{opened:#}");
+    let resolved = over(&scene, &opened);
+    assert!(!scene.replica().log_text().contains("lost."), "the link never broke: {}", scene.replica().log_text());
+    // The next reconnect is the proof.
+    fault::cut_replicas(scene.group.primary()).expect("a cut");
+    assert!(scene.replica().wait_link_up(PATIENCE).is_some());
+    assert_eq!(scene.group.primary().sync_full(), full, "{resolved:#}");
+    changed.keep();
+    for place in [scene.agent.log(), serde_json::to_string(&scene.receiver.messages()).unwrap()] {
+        assert!(!place.contains("CANARY"), "a password leaked: {place}");
+    }
+}
+
+fn latent_held(kind: Kind) {
+    let scene = Scene::start(group(kind).password(OLD).start().expect("a group"), &quick(Some(OLD)));
+    let changed = ailment::change_password(scene.group.primary(), NEW).expect("the password changes");
+    let opened = held(&scene, "auth-latent", &["primary-down", "network-cut"]);
+    assert_eq!(opened["held"][0]["refusal"], "secret-rejected", "{opened:#}");
+    assert_eq!(opened["severity"], "warning");
+    by_hand(&scene, "auth-latent", kind);
+    undo(changed);
+    over(&scene, &opened);
+}
+
+fn cut_sentinels(scene: &Scene) {
+    for node in scene.group.nodes() {
+        node.run(&["CLIENT", "KILL", "TYPE", "normal"]).expect("clients are cut");
+        node.run(&["CLIENT", "KILL", "TYPE", "pubsub"]).expect("subscribers are cut");
+    }
+}
+
+/// The data nodes agree on the new password, and every Sentinel has the old one: nothing fails over, and nothing could.
+fn sentinels_everywhere(kind: Kind) {
+    let scene = Scene::start(group(kind).password(OLD).start().expect("a group"), &quick(Some(NEW)));
+    for node in scene.group.nodes() {
+        ailment::change_password(node, NEW).expect("the password changes").keep();
+        node.run(&["CONFIG", "SET", "masterauth", NEW]).expect("masterauth");
+    }
+    scene.agent.write_file("replica-password", NEW).expect("relinkd's own password");
+    cut_sentinels(&scene);
+    let opened = held(&scene, "sentinel-auth-rejected", &["primary-down", "auth-rejected"]);
+    by_hand(&scene, "sentinel-auth-rejected", kind);
+    for sentinel in scene.group.sentinels() {
+        sentinel.run(&["SENTINEL", "SET", scene.group.name(), "auth-pass", NEW]).expect("auth-pass");
+    }
+    let resolved = over(&scene, &opened);
+    assert_eq!(list(&resolved["actions"]).count(), 0);
+}
+
+/// Only the primary has the new password, and the replicas' masterauth: Sentinel fails the healthy primary over.
+/// relinkd asks for no failover, whatever comes of it.
+fn sentinels_at_the_primary(kind: Kind) {
+    let policy = format!("{QUICK}[policy.request-failover]\nmode = \"auto\"\nafter = \"0s\"\n");
+    let setup = Setup { policy, ..quick(Some(NEW)) };
+    // The other one is promoted.
+    let built = group(kind).password(OLD).config_of(Node::Replica(0), "replica-priority", "0");
+    let scene = Scene::start(built.start().expect("a group"), &setup);
+    let primary = scene.group.primary();
+    for replica in [scene.group.replica(0), scene.group.replica(1)] {
+        replica.run(&["CONFIG", "SET", "masterauth", NEW]).expect("masterauth");
+    }
+    ailment::change_password(primary, NEW).expect("the password changes").keep();
+    fault::cut_replicas(primary).expect("a cut");
+    for class in ["normal", "pubsub"] {
+        primary.run(&["CLIENT", "KILL", "TYPE", class]).expect("clients are cut");
+    }
+    let moved = |sentinel: &lab::Server| sentinel.sentinel_primary().is_some_and(|now| now != primary.endpoint());
+    assert!(scene.group.sentinel(0).wait_until(moved, PATIENCE).is_some(), "Sentinel fails over by itself");
+    scene.wait_status("the incident is seen", |status| !status["incident"].is_null());
+    let asked = |value: &Value| list(&value["actions"]).any(|action| action["remedy"] == "request-failover");
+    assert!(!scene.receiver.messages().iter().chain(&scene.incidents()).any(asked));
+}
+
+fn quorum_before(kind: Kind) {
+    let scene = Scene::start(group(kind).start().expect("a group"), &quick(None));
+    let dead = fault::kill(scene.group.sentinel(1)).and(fault::kill(scene.group.sentinel(2)));
+    let opened = held(&scene, "quorum-lost", &[]);
+    assert_eq!(opened["severity"], "warning", "{opened:#}");
+    undo(dead);
+    over(&scene, &opened);
+}
+
+fn quorum_when_needed(kind: Kind) {
+    let scene = Scene::start(group(kind).start().expect("a group"), &quick(None));
+    let dead = fault::kill(scene.group.sentinel(1)).and(fault::kill(scene.group.sentinel(2)));
+    scene.told_event("opened");
+    let gone = fault::kill(scene.group.primary());
+    assert!(scene.replica().wait_link_down(PATIENCE).is_some());
+    scene
+        .wait_status("still the quorum", |status| status["link"] != "up" && status.to_string().contains("quorum-lost"));
+    by_hand(&scene, "quorum-lost", kind);
+    undo(gone);
+    undo(dead);
+    let resolved = scene.told_event("resolved");
+    assert_eq!(list(&resolved["actions"]).count(), 0, "{resolved:#}");
+    one_incident(&scene);
+}
+
+fn nobody_to_promote(kind: Kind) {
+    let builder = group(kind).config("replica-priority", "0");
+    let scene = Scene::start(builder.start().expect("a group"), &quick(None));
+    let dead = fault::kill(scene.group.primary());
+    let found = scene.told("nobody to promote", |message| message["cause"]["code"] == "no-promotable-replica");
+    assert_eq!(found["actions"], json!([]), "{found:#}");
+    by_hand(&scene, "no-promotable-replica", kind);
+    undo(dead);
+    let resolved = scene.told_event("resolved");
+    assert_eq!((&resolved["id"], list(&resolved["actions"]).count()), (&found["id"], 0));
+    one_incident(&scene);
+}
+
+/// First the primary talks to its own host only; a password lifts that, and then the replica has none.
+fn protected_and_missing(kind: Kind) {
+    let Some(()) = lab::require_namespaces() else { return };
+    let built = group(kind).replicas(1).sentinels(1).namespaces(true).sentinel_timers(60_000, 60_000);
+    let scene = Scene::start(built.start().expect("a group"), &quick(Some(NEW)));
+    let primary = scene.group.primary();
+    let closed = fault::configure(primary, &[("protected-mode", "yes")]).expect("protected mode");
+    fault::cut_replicas(primary).expect("a cut");
+    let opened = held(&scene, "protected-mode", &["primary-down", "network-rejected", "primary-hung"]);
+    by_hand(&scene, "protected-mode", kind);
+    ailment::change_password(primary, NEW).expect("a password lifts it").keep();
+    let resolved = scene.told_event("resolved");
+    assert_eq!(resolved["id"], opened["id"]);
+    assert_eq!(resolved["actions"][0]["remedy"], "realign-auth", "{resolved:#}");
+    assert!(scene.replica().is_link_up());
+    one_incident(&scene);
+    closed.keep();
+}
+
+fn name(kind: Kind) {
+    let Some(()) = lab::require_namespaces() else { return };
+    let built = group(kind).replicas(1).sentinels(1).namespaces(true);
+    let scene = Scene::start(built.start().expect("a group"), &quick(None));
+    let nameless = fault::wrong_primary(scene.replica(), "primary.invalid", 6379).expect("a name");
+    let opened = held(&scene, "name-unresolved", &[]);
+    by_hand(&scene, "name-unresolved", kind);
+    undo(nameless);
+    over(&scene, &opened);
+}
+
+/// The primary dies, and in the middle of the failover our host loses its way to the other one.
+fn cut_in_failover(kind: Kind) {
+    let Some(()) = lab::require_namespaces() else { return };
+    let built = group(kind)
+        .namespaces(true)
+        .config_of(Node::Replica(0), "replica-priority", "0")
+        .config("repl-timeout", "3")
+        .config("repl-ping-replica-period", "1");
+    let scene = Scene::start(built.start().expect("a group"), &quick(None));
+    let host = |server: &lab::Server| server.host().expect("a host").clone();
+    let (here, there) = (host(scene.replica()), host(scene.group.replica(1)));
+    fault::kill(scene.group.primary()).keep();
+    let cut = here.cut_from(&there).expect("a cut");
+    let opened = scene.told_event("opened");
+    let next = scene.told("the cut", |message| {
+        message["id"] == opened["id"]
+            && ["network-cut", "wrong-primary"].contains(&message["cause"]["code"].as_str().unwrap_or(""))
+    });
+    assert_eq!(next["actions"], json!([]), "{next:#}");
+    undo(cut);
+    let resolved = scene.told_event("resolved");
+    assert_eq!(resolved["id"], opened["id"]);
+    one_incident(&scene);
+    assert!(scene.replica().is_link_up());
+}

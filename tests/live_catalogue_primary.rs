@@ -1,0 +1,130 @@
+//! Faults of the primary's own condition, each real: what it says in place of a handshake, or cannot do.
+
+#[path = "live/catalogue.rs"]
+mod catalogue;
+mod live;
+
+use catalogue::{
+    QUICK, by_hand, filled, held, on_each_server, opened, over, reconnect, restart_empty, rules_out, silence, undo,
+};
+use lab::{Group, Kind, Node, ailment};
+use live::{Scene, Setup};
+
+on_each_server! {
+    busy: a_primary_in_an_endless_script_is_busy_redis_70, a_primary_in_an_endless_script_is_busy_valkey_80;
+    loading: a_primary_that_loads_for_long_is_told_redis_70, a_primary_that_loads_for_long_is_told_valkey_80;
+    loading_quietly: a_primary_that_loads_is_no_news_redis_70, a_primary_that_loads_is_no_news_valkey_80;
+    exhausted: a_primary_without_a_free_connection_is_named_redis_70, a_primary_without_a_free_connection_is_named_valkey_80;
+    save_failing: a_primary_that_cannot_save_is_named_redis_70, a_primary_that_cannot_save_is_named_valkey_80;
+    fork_failed: a_primary_that_cannot_fork_is_named_redis_70, a_primary_that_cannot_fork_is_named_valkey_80;
+    emptied: a_primary_that_comes_back_empty_is_named_redis_70, a_primary_that_comes_back_empty_is_named_valkey_80;
+}
+
+/// No Sentinel would leave these faults alone for long.
+fn alone() -> Setup {
+    Setup { policy: QUICK.to_owned(), ..Setup::default() }
+}
+
+fn busy(kind: Kind) {
+    let scene = Scene::start(Group::builder(kind).replicas(1).start().expect("a group"), &alone());
+    let script = ailment::endless_script(scene.group.primary()).expect("a script");
+    reconnect(scene.replica());
+    let opened = held(&scene, "primary-busy", &["primary-down", "primary-hung", "network-cut"]);
+    by_hand(&scene, "primary-busy", kind);
+    undo(script);
+    over(&scene, &opened);
+}
+
+/// A primary whose data set takes seconds to load.
+fn slow_loader(kind: Kind) -> Group {
+    let group = Group::builder(kind)
+        .replicas(1)
+        .config_of(Node::Primary, "key-load-delay", "1000")
+        .config_of(Node::Primary, "loading-process-events-interval-bytes", "1024")
+        .start()
+        .expect("a group");
+    group.primary().write(4_000, 16).expect("data");
+    group.primary().run(&["SAVE"]).expect("a data set on disk");
+    group
+}
+
+fn loading(kind: Kind) {
+    let policy = format!("{QUICK}patience = \"500ms\"\n");
+    let scene = Scene::start(slow_loader(kind), &Setup { policy, ..Setup::default() });
+    scene.group.primary().restart().expect("a restart");
+    let opened = held(&scene, "primary-loading", &["primary-down", "primary-hung"]);
+    by_hand(&scene, "primary-loading", kind);
+    over(&scene, &opened);
+}
+
+fn loading_quietly(kind: Kind) {
+    let scene = Scene::start(slow_loader(kind), &alone());
+    scene.group.primary().restart().expect("a restart");
+    assert!(scene.replica().wait_link_down(live::PATIENCE).is_some());
+    scene.wait_status("the loading was seen", |status| status.to_string().contains("primary-loading"));
+    assert!(scene.replica().wait_link_up(live::PATIENCE).is_some());
+    scene.wait_status("all is well", |status| status["link"] == "up" || status.to_string().contains("replicates from"));
+    silence(&scene);
+}
+
+fn exhausted(kind: Kind) {
+    let scene = Scene::start(Group::builder(kind).replicas(1).start().expect("a group"), &alone());
+    let full = ailment::exhaust_connections(scene.group.primary()).expect("no connection is left");
+    reconnect(scene.replica());
+    let opened = held(&scene, "connections-exhausted", &["primary-down", "primary-hung", "network-rejected"]);
+    by_hand(&scene, "connections-exhausted", kind);
+    undo(full);
+    over(&scene, &opened);
+}
+
+fn save_failing(kind: Kind) {
+    let Some(()) = lab::require_namespaces() else { return };
+    let group = Group::builder(kind)
+        .replicas(1)
+        .config_of(Node::Primary, "save", "3600 1")
+        .small_disk(Node::Primary, 1024)
+        .start()
+        .expect("a group");
+    group.primary().write(100, 1024).expect("data");
+    let scene = Scene::start(group, &alone());
+    let primary = scene.group.primary();
+    let full = primary.disk().expect("a disk").fill().expect("the disk is full");
+    primary.run(&["BGSAVE"]).expect("a save begins");
+    primary.wait_until(|p| p.info("persistence", "rdb_last_bgsave_status").as_deref() == Some("err"), live::PATIENCE);
+    reconnect(scene.replica());
+    let opened = held(&scene, "primary-save-failing", &["primary-down", "primary-hung"]);
+    by_hand(&scene, "primary-save-failing", kind);
+    undo(full);
+    primary.run(&["BGSAVE"]).expect("a save begins");
+    over(&scene, &opened);
+}
+
+fn fork_failed(kind: Kind) {
+    let Some(()) = lab::require_namespaces() else { return };
+    let group = Group::builder(kind)
+        .replicas(1)
+        .own_user(Node::Primary)
+        // A thread that cannot be made would end Valkey 8.0 (jemalloc tries without end).
+        .config_of(Node::Primary, "jemalloc-bg-thread", "no")
+        .start()
+        .expect("a group");
+    let scene = Scene::start(group, &alone());
+    let stuck = ailment::no_fork(scene.group.primary()).expect("no fork");
+    restart_empty(scene.replica());
+    let opened = held(&scene, "primary-fork-failed", &["primary-down", "auth-rejected", "auth-forbidden"]);
+    by_hand(&scene, "primary-fork-failed", kind);
+    undo(stuck);
+    over(&scene, &opened);
+}
+
+fn emptied(kind: Kind) {
+    let group = Group::builder(kind).replicas(1).start().expect("a group");
+    filled(&group);
+    let scene = Scene::start(group, &alone());
+    scene.group.primary().restart().expect("a restart without its data");
+    let opened = opened(&scene, "primary-emptied", &[]);
+    assert_eq!(opened["actions"], serde_json::json!([]));
+    rules_out(&opened, &["network-cut"]);
+    scene.group.primary().write(50, 16).expect("the data is put back");
+    over(&scene, &opened);
+}
