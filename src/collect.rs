@@ -26,6 +26,7 @@ use crate::secrets::{Offer, Salt, Secret};
 use crate::wire::reply::settings::Credentials;
 use crate::wire::{Dial, TlsSettings, all};
 
+pub mod group;
 mod host;
 mod local;
 mod primary;

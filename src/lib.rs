@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | `model` | nothing of ours | pure |
 //! | `diagnose`, `decide` | `model` | pure |
+//! | `audit` | `model` | pure |
 //! | `agent` | `model`, `diagnose`, `decide` | pure |
 //! | `secrets` | `model` | IO |
 //! | `wire` | `model`, `secrets` | IO (`wire::reply` pure) |
@@ -27,6 +28,7 @@
 pub mod model;
 pub mod diagnose;
 pub mod decide;
+pub mod audit;
 pub mod agent;
 pub mod secrets;
 pub mod wire;
