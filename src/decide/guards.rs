@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{Context, Held, LedgerHealth};
 use crate::diagnose::{failover_in_doubt, handshake_works, same_place};
 use crate::model::evidence::{Answer, LinkState, Missing, PeerRole, Reading};
-use crate::model::{human, rdb};
 use crate::model::remedy::{RefusalCode, Remedy};
+use crate::model::{human, rdb};
 
 pub type Guard = fn(Remedy, &Context<'_>) -> Result<(), Held>;
 

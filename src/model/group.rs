@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{CachedNode, Disk, Memory, Probe, Reading, SentinelSays, ServerView};
+use super::evidence::{CachedNode, Disk, Memory, Missing, Probe, Reading, SentinelSays, ServerView};
 use super::{Endpoint, Timestamp};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,6 +128,13 @@ pub struct LoginProof {
 }
 
 impl GroupView {
+    /// Whether anybody answered at all: a server that turns us away has answered.
+    pub fn was_reached(&self) -> bool {
+        let told = |why: Option<&Missing>| matches!(why, None | Some(Missing::Denied(_) | Missing::Unsupported(_)));
+        self.sentinels.iter().any(|sentinel| told(sentinel.says.missing()))
+            || self.nodes.iter().any(|node| told(node.account.missing()))
+    }
+
     /// The Sentinels that answered.
     pub fn answering(&self) -> impl Iterator<Item = (&Endpoint, &SentinelSays)> {
         self.sentinels.iter().filter_map(|sentinel| Some((&sentinel.endpoint, sentinel.says.seen()?)))
