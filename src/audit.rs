@@ -159,6 +159,13 @@ impl<'a> Known<'a> {
         }
     }
 
+    /// Redis 7.0 or newer, or any Valkey.
+    fn is_since_redis_7(&self) -> bool {
+        let (flavour, version) = self.build();
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        flavour == Flavour::Valkey || major.is_some_and(|major| major >= 7)
+    }
+
     fn keys(&self) -> u64 {
         match self {
             Known::Own(server) => server.keys,

@@ -237,6 +237,7 @@ fn what_cannot_be_read_is_unseen(kind: Kind) {
     others.sort();
     said.expect("node-reachable", &others);
     said.expect("masterauth", &others);
+    said.expect("replication-acl", &[]);
     assert!(said.text.contains("observer = {"), "it says what to configure: {}", said.text);
 
     let password = audit.agent.write_file("observer", OBSERVER).unwrap();
@@ -279,16 +280,38 @@ fn sentinels_that_are_cut_off_or_gone_are_told_redis_70() {
     let group = group.sentinel_timers(1_000, 180_000).start().expect("a group");
     let audit = Audit::of(group, &Setup::default());
     let nodes = audit.group.nodes();
-    audit.group.sentinel(0).run(&["SENTINEL", "SET", "mymaster", "auth-pass", WRONG]).unwrap();
-    let held_down = |sentinel: &Server| {
+    let sentinels = audit.group.sentinels();
+    let login = |sentinel: &Server, password: &str| {
+        sentinel.run(&["SENTINEL", "SET", "mymaster", "auth-pass", password]).unwrap();
+    };
+    let settled = |node: &Server| node.info("server", "uptime_in_seconds").is_some_and(|s| s.parse().unwrap_or(0) >= 3);
+    for node in nodes {
+        node.wait_until(settled, live::PATIENCE).expect("it runs for a while");
+    }
+    login(&sentinels[0], WRONG);
+    let flagged = |sentinel: &Server| {
         let master: Vec<String> = sentinel.query(&["SENTINEL", "MASTER", "mymaster"]).unwrap_or_default();
         master.iter().any(|field| field.contains("s_down"))
     };
-    audit.group.sentinel(0).wait_until(held_down, live::PATIENCE).expect("its login is refused");
-    let mut all: Vec<String> = nodes.iter().map(warn).collect();
-    all.sort();
-    audit.run(&["--sample", "100ms"]).expect("sentinel-logins", &all);
-    audit.group.sentinel(0).run(&["SENTINEL", "SET", "mymaster", "auth-pass", PASSWORD]).unwrap();
+    let sorted = |word: fn(&Server) -> String| {
+        let mut all: Vec<String> = nodes.iter().map(word).collect();
+        all.sort();
+        all
+    };
+    sentinels[0].wait_until(flagged, live::PATIENCE).expect("its login is refused");
+    audit.run(&["--sample", "100ms"]).expect("sentinel-logins", &sorted(warn));
+    for sentinel in sentinels {
+        login(sentinel, WRONG);
+    }
+    for sentinel in sentinels {
+        sentinel.wait_until(flagged, live::PATIENCE).expect("its login is refused");
+    }
+    let said = audit.run(&["--sample", "100ms"]);
+    said.expect("sentinel-logins", &sorted(fail));
+    said.expect("quorum-reached", &[]);
+    for sentinel in sentinels {
+        login(sentinel, PASSWORD);
+    }
 
     audit.group.sentinel(1).kill9();
     audit.group.sentinel(2).kill9();

@@ -103,7 +103,11 @@ fn backlog(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load: &Loa
     };
     let held = match rate {
         0 => "nothing is written now".to_owned(),
-        rate => format!("holds {} of {}/s", human(Duration::from_secs(settings.backlog_size / rate)), size(rate)),
+        rate => format!(
+            "holds {} of {}/s",
+            human(Duration::from_millis(settings.backlog_size.saturating_mul(1000) / rate)),
+            size(rate)
+        ),
     };
     let saw = format!("repl-backlog-size {}, {held}", size(settings.backlog_size));
     let need = u128::from(rate) * g.outage.as_millis() / 1000;
@@ -126,13 +130,15 @@ fn output_buffer(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load
     const NAME: &str = "output-buffer";
     let (hard, soft, soft_s) = (settings.output_hard, settings.output_soft, settings.output_soft_s);
     let limit = |bytes: u64| if bytes == 0 { "none".to_owned() } else { size(bytes) };
-    let saw = format!("limit for replicas: hard {}, soft {} for {soft_s} s", limit(hard), limit(soft));
+    let soft_said = if soft == 0 { "none".to_owned() } else { format!("{} for {soft_s} s", size(soft)) };
+    let saw = format!("limit for replicas: hard {}, soft {soft_said}", limit(hard));
     let (Some(rate), Some(sync_s), Some(data)) = (load.bytes_per_s, load.sync_s, load.data) else {
         return Check::new(NAME, Verdict::Unseen, saw, "write rate or data set are not known").at(&node.address);
     };
     let pending = rate.saturating_mul(sync_s);
-    // From 7.0 on the hard limit does not act below the backlog's size.
-    let effective = hard.max(settings.backlog_size);
+    // From Redis 7.0 on the hard limit does not act below the backlog's size (checkClientOutputBufferLimits).
+    let floored = g.known(node).is_some_and(|known| known.is_since_redis_7());
+    let effective = if floored { hard.max(settings.backlog_size) } else { hard };
     let over_hard = hard != 0 && pending > effective;
     let seconds_below = soft.checked_div(rate).unwrap_or(u64::MAX);
     let over_soft = soft != 0 && soft_s != 0 && pending > soft && sync_s.saturating_sub(seconds_below) > soft_s;
@@ -145,7 +151,9 @@ fn output_buffer(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load
             Verdict::Fail,
             format!("a full sync takes {about}: the primary cuts the replica, which begins again, for ever"),
         )
-    } else if hard != 0 && (pending.saturating_mul(2) > effective || (hard < DEFAULT_OUTPUT_HARD && hard < data)) {
+    } else if hard != 0 && hard < DEFAULT_OUTPUT_HARD && hard < data {
+        (Verdict::Warn, format!("below the server's default and below the data set; a full sync takes {about}"))
+    } else if hard != 0 && pending.saturating_mul(2) > effective {
         (Verdict::Warn, format!("a full sync takes {about}: twice the writes, or a slower transfer, and it is cut"))
     } else {
         return Check::pass(NAME, saw).at(&node.address);
@@ -238,7 +246,10 @@ fn memory(g: &Ground<'_>, node: &GroupNode, load: &Load) -> Option<Check> {
         None if account.host_memory > 0 => account.host_memory,
         None => return None,
     };
-    let saw = format!("{} for {copies} x {}", size(room), size(data));
+    let saw = match copies {
+        1 => format!("{} of memory for a data set of {}", size(room), size(data)),
+        _ => format!("{} of memory for two copies of {} (repl-diskless-load swapdb)", size(room), size(data)),
+    };
     if need > room {
         let check = Check::new(
             NAME,

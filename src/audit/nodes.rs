@@ -51,7 +51,13 @@ fn readable(g: &Ground<'_>, node: &GroupNode) -> Check {
         };
     }
     let told = g.view.cached(&node.address).map(|_| "; some of it is known from the Sentinels").unwrap_or_default();
-    let check = Check::new(NAME, Verdict::Unseen, format!("{why}{told}"), "its state was not judged").at(&node.address);
+    let check = Check::new(
+        NAME,
+        Verdict::Unseen,
+        format!("{why}{told}"),
+        "its masterauth, limits, timeouts and persistence were not judged",
+    )
+    .at(&node.address);
     match why {
         Missing::Denied(_) | Missing::NotAsked => check.mend(observer(g)),
         _ => check.mend("open the way from this host to it, or run relinkd audit on its own host"),
@@ -61,8 +67,8 @@ fn readable(g: &Ground<'_>, node: &GroupNode) -> Check {
 /// How the observer is set up, without a password in it.
 fn observer(g: &Ground<'_>) -> String {
     format!(
-        "on every node: ACL SETUSER observer on '>PASSWORD' resetkeys resetchannels -@all +ping +info +role +config|get \
-         +client|setname; then [group.{}] observer = {{ user = \"observer\", password = {{ file = PATH }} }}",
+        "on every node: ACL SETUSER observer on '>PASSWORD' resetkeys resetchannels -@all +ping +info +role '+config|get' \
+         '+client|setname'; then [group.{}] observer = {{ user = \"observer\", password = {{ file = PATH }} }}",
         g.view.name
     )
 }
@@ -80,7 +86,7 @@ fn settings(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
         )
         .at(&node.address)
         .mend(match node.local {
-            Some(_) => format!("{} ACL SETUSER USER +config|get   # the user of [replica]", g.cli(&node.address)),
+            Some(_) => format!("{} ACL SETUSER USER '+config|get'   # the user of [replica]", g.cli(&node.address)),
             None => observer(g),
         }),
     })

@@ -7,6 +7,9 @@ use crate::model::Endpoint;
 use crate::model::evidence::{Connect, Reading, SentinelSays};
 use crate::model::group::GroupNode;
 
+/// A node that runs for less may not have been found again.
+const YOUNG_S: u64 = 3;
+
 pub fn checks(g: &Ground<'_>) -> Vec<Check> {
     let mut checks = vec![reachable(g), count(g), configured(g)];
     if g.view.answering().next().is_none() {
@@ -152,30 +155,37 @@ fn quorum(g: &Ground<'_>) -> Check {
 
 fn timers(g: &Ground<'_>) -> Check {
     const NAME: &str = "sentinel-timers";
-    let set: BTreeMap<(u64, u64), &Endpoint> =
-        g.view.answering().map(|(endpoint, says)| ((says.down_after_ms, says.failover_timeout_ms), endpoint)).collect();
-    let said: Vec<String> =
-        set.keys().map(|(down, failover)| format!("down-after {down} ms, failover-timeout {failover} ms")).collect();
-    let saw = said.join("; ");
-    let (slowest, _) = set.keys().max_by_key(|(down, _)| *down).copied().unwrap_or((0, 0));
-    let (quickest, _) = set.keys().min_by_key(|(down, _)| *down).copied().unwrap_or((0, 0));
-    let (means, mend) = if set.len() > 1 {
-        ("the Sentinels decide at different times; give all of them the same values", "down-after-milliseconds 5000")
-    } else if quickest < 500 {
-        ("a pause of the primary for a fork or a slow command is enough for a failover", "down-after-milliseconds 5000")
-    } else if slowest > 120_000 {
-        ("a dead primary stays primary for minutes before anybody acts", "down-after-milliseconds 30000")
-    } else if set.keys().any(|(down, failover)| failover < &down.saturating_mul(2)) {
-        (
-            "a failover is given up before the replicas could follow, and the next try waits twice as long",
-            "failover-timeout 60000",
-        )
+    let mut set: BTreeMap<(u64, u64), Vec<&Endpoint>> = BTreeMap::new();
+    for (endpoint, says) in g.view.answering() {
+        set.entry((says.down_after_ms, says.failover_timeout_ms)).or_default().push(endpoint);
+    }
+    let said: Vec<String> = set
+        .iter()
+        .map(|((down, failover), by)| {
+            let by = if set.len() > 1 { format!(" on {}", list(by.iter().copied())) } else { String::new() };
+            format!("down-after {down} ms, failover-timeout {failover} ms{by}")
+        })
+        .collect();
+    // What most of them have is what the others get, unless it is unwise itself.
+    let (down, failover) = set.iter().max_by_key(|(_, by)| by.len()).map_or((30_000, 180_000), |(timers, _)| *timers);
+    let best_down = if (500..=120_000).contains(&down) { down } else { 5_000 };
+    let best_failover = if failover >= best_down.saturating_mul(2) { failover } else { best_down.saturating_mul(6) };
+    let means = if set.len() > 1 {
+        "the Sentinels decide at different times"
+    } else if down < 500 {
+        "a pause of the primary for a fork or a slow command is enough for a failover"
+    } else if down > 120_000 {
+        "a dead primary stays primary for minutes before anybody acts"
+    } else if failover != best_failover {
+        "a failover is given up before the replicas could follow, and the next try waits twice as long"
     } else {
-        return Check::pass(NAME, saw);
+        return Check::pass(NAME, said.join("; "));
     };
-    let check = Check::new(NAME, Verdict::Warn, saw, means);
-    g.view.answering().fold(check, |check, (endpoint, _)| {
-        check.mend(format!("{} SENTINEL SET {} {mend}", g.sentinel_cli(endpoint), g.view.name))
+    let check = Check::new(NAME, Verdict::Warn, said.join("; "), means);
+    let others = set.iter().filter(|(timers, _)| **timers != (best_down, best_failover)).flat_map(|(_, by)| by);
+    others.fold(check, |check, endpoint| {
+        let set = format!("{} SENTINEL SET {}", g.sentinel_cli(endpoint), g.view.name);
+        check.mend(format!("{set} down-after-milliseconds {best_down} failover-timeout {best_failover}"))
     })
 }
 
@@ -255,6 +265,20 @@ fn logins(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
     if cut.is_empty() {
         let listed = g.view.answering().any(|(_, says)| says.flags_of(&node.address).is_some());
         return listed.then(|| Check::pass(NAME, "every Sentinel is connected to it").at(&node.address));
+    }
+    // Sentinels come back to a node that has restarted within a second or two.
+    let young = node.account.seen().is_some_and(|account| account.server.uptime_s < YOUNG_S);
+    if young {
+        return Some(
+            Check::new(
+                NAME,
+                Verdict::Warn,
+                format!("{} has no connection to it yet; it runs for less than {YOUNG_S} s", list(cut)),
+                "they come back to a node within seconds of its start, unless their login is refused",
+            )
+            .at(&node.address)
+            .mend("run the audit again"),
+        );
     }
     let most = cut.len() * 2 > g.view.answering().count();
     let check = Check::new(

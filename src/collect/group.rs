@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Look, SENTINEL_MS, Target, sentinel};
-use crate::model::evidence::{Missing, Reading, SentinelView};
+use crate::model::evidence::{Flavour, Missing, Reading, SentinelView};
 use crate::model::group::{GroupNode, GroupSentinel, GroupView, SentinelPeer};
 use crate::model::{Address, Endpoint, LinkId, Timestamp};
 use crate::secrets::{Salt, Secret};
@@ -83,7 +83,15 @@ pub async fn group(
     .await;
     nodes.extend(others.into_iter().zip(read));
     nodes.sort_by(|a, b| a.0.cmp(&b.0));
-    let (nodes, logins) = readings(&look, nodes, &login, sample).await;
+    let builds = builds(&sentinels);
+    let places: Vec<(Endpoint, bool)> = nodes
+        .iter()
+        .map(|(address, node)| {
+            let told = builds.get(address).map(|(flavour, version)| (*flavour, version.as_str()));
+            (address.clone(), node.build().or(told).is_some_and(takes_psync_probe))
+        })
+        .collect();
+    let (nodes, logins) = readings(&look, nodes, &places, &login, sample).await;
     Some(GroupView {
         name: target.name.clone(),
         began,
@@ -99,16 +107,29 @@ pub async fn group(
 async fn readings(
     look: &Look<'_>,
     nodes: Vec<(Endpoint, Node)>,
+    places: &[(Endpoint, bool)],
     login: &Login,
     sample: Duration,
 ) -> (Vec<GroupNode>, Vec<crate::model::group::LoginProof>) {
     let held: BTreeMap<String, crate::wire::reply::settings::Credentials> =
         nodes.iter().filter_map(|(_, node)| Some((node.login()?, node.credentials.clone()?))).collect();
-    let places: Vec<(Endpoint, bool)> = nodes.iter().map(|(at, node)| (at.clone(), node.takes_psync_probe())).collect();
     tokio::join!(
         all(nodes.into_iter().map(|(address, node)| node.again(look, address, sample))),
-        login::prove(look, &held, &places, login.tls.as_ref()),
+        login::prove(look, &held, places, login.tls.as_ref()),
     )
+}
+
+/// The builds of the nodes as the Sentinels read them.
+fn builds(sentinels: &[GroupSentinel]) -> BTreeMap<Endpoint, (Flavour, String)> {
+    let told = sentinels.iter().filter_map(|sentinel| sentinel.says.seen()?.nodes.seen()).flatten();
+    told.filter_map(|(address, node)| Some((address.parse().ok()?, (node.flavour, node.version.clone())))).collect()
+}
+
+/// `PSYNC ? x` is refused for its offset from Redis 7.0 on and in every Valkey. What an older server does with it was
+/// not measured, so it is not sent to one, nor to one whose version is not known.
+fn takes_psync_probe((flavour, version): (Flavour, &str)) -> bool {
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    flavour == Flavour::Valkey || major.is_some_and(|major| major >= 7)
 }
 
 /// With what the nodes of other hosts are read.

@@ -49,12 +49,9 @@ impl Node {
         self.group_node.settings.seen().map(|settings| settings.login.clone())
     }
 
-    /// `PSYNC ? x` is refused for its offset from Redis 7.0 on and in every Valkey. What an older server does with it
-    /// was not measured, so it is not sent to one, nor to one whose version is not known.
-    pub fn takes_psync_probe(&self) -> bool {
-        let Some(server) = self.group_node.account.seen().map(|account| &account.server) else { return false };
-        let major = server.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        server.flavour == Flavour::Valkey || major.is_some_and(|major| major >= 7)
+    /// Its build by its own word.
+    pub fn build(&self) -> Option<(Flavour, &str)> {
+        self.group_node.account.seen().map(|account| (account.server.flavour, account.server.version.as_str()))
     }
 
     /// The second reading, `sample` after the first.
