@@ -126,6 +126,33 @@ fn a_healthy_group_would_survive(kind: Kind) {
     assert_eq!(audit.group.primary().info("stats", "acl_access_denied_auth"), rejected, "and tries no wrong login");
 }
 
+/// From one Sentinel, and from an instance behind a Unix socket, the whole group is found.
+#[test]
+fn the_group_is_found_from_one_sentinel_and_a_socket_valkey_80() {
+    let Some(kind) = lab::require(Kind::Valkey80) else { return };
+    let audit = Audit::of(group_of(kind), &Setup::default());
+    let replica = audit.group.replica(0);
+    let text = std::fs::read_to_string(audit.agent.config_path()).unwrap();
+    let one = format!("sentinels = [\"{}\"]", audit.group.sentinel(0).address());
+    let socket = format!("address = \"unix:{}\"", replica.dir().join("admin.sock").display());
+    let text: Vec<&str> = text
+        .lines()
+        .map(|line| match line {
+            line if line.starts_with("sentinels = ") => one.as_str(),
+            line if line.starts_with("address = ") => socket.as_str(),
+            line => line,
+        })
+        .collect();
+    audit.agent.write_file("config.toml", &text.join("\n")).unwrap();
+    let said = audit.run(&["--sample", "100ms"]);
+    said.expect("sentinels-configured", &["warn".to_owned()]);
+    assert_eq!((said.not_passed().len(), said.code), (1, 0), "{:#?}", said.not_passed());
+    let checks = said.json["checks"].as_array().unwrap();
+    let disk = checks.iter().find(|check| check["name"] == "disk").expect("the disk of the local instance");
+    assert_eq!(disk["node"], replica.address(), "under the address that the Sentinels have for it");
+    assert_eq!(checks.iter().filter(|check| check["name"] == "masterauth").count(), 3);
+}
+
 #[test]
 fn a_healthy_group_would_survive_redis_70() {
     a_healthy_group_would_survive(Kind::Redis70);
@@ -158,7 +185,11 @@ fn each_planted_weakness_is_found(kind: Kind) {
 
     let done = AtomicBool::new(false);
     let said = std::thread::scope(|scope| {
-        scope.spawn(|| while !done.load(Ordering::Relaxed) && primary.write(100, 1000).is_ok() {});
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                primary.write(100, 1000).expect("the primary takes writes");
+            }
+        });
         let said = audit.run(&["--sample", "300ms"]);
         done.store(true, Ordering::Relaxed);
         said

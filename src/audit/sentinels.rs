@@ -280,7 +280,8 @@ fn logins(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
             .mend("run the audit again"),
         );
     }
-    let most = cut.len() * 2 > g.view.answering().count();
+    // A connection that is just being made anew reads `disconnected`; held down is what outlasts down-after.
+    let most = g.view.flagging(&node.address, "s_down") * 2 > g.view.answering().count();
     let check = Check::new(
         NAME,
         if most { Verdict::Fail } else { Verdict::Warn },

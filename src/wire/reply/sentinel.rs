@@ -67,7 +67,8 @@ pub fn peers(reply: &Reply) -> Vec<SentinelPeer> {
         Some(SentinelPeer {
             id: fields.text("runid").to_owned(),
             endpoint: fields.endpoint("ip", "port")?,
-            down: ["s_down", "disconnected"].iter().any(|flag| flags.contains(*flag)),
+            // Its connection to one that it has just found is `disconnected` for a moment.
+            down: flags.contains("s_down"),
         })
     };
     reply.items().iter().filter_map(one).collect()
