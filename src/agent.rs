@@ -30,6 +30,7 @@ mod status;
 mod telling;
 
 pub use incidents::Incidents;
+pub use memory::first_look;
 use status::Last;
 pub use status::Status;
 
@@ -485,14 +486,6 @@ impl Agent {
         }
         self.next_look = next;
     }
-}
-
-/// Judges a look for which nobody remembers anything: a look by hand.
-pub fn first_look(evidence: &mut Evidence) -> Diagnosis {
-    let mut memory = Memory::default();
-    memory.before_judging(evidence);
-    evidence.trend = memory.trend();
-    diagnose(evidence)
 }
 
 fn micros(span: Duration) -> u64 {
