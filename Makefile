@@ -37,6 +37,11 @@ test: setup ## Formatting, lints and every test, on real servers and a real syst
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	scripts/run-tests
 
+.PHONY: scenarios
+scenarios: ## Judge every captured scenario anew, and show which verdicts changed
+	UPDATE=1 $(CARGO) test --locked --test scenarios
+	git diff --stat -- tests/scenarios
+
 .PHONY: demo
 demo: setup lab ## Break a Sentinel group in three ways, and see relinkd heal it
 	target/release/lab demo

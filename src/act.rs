@@ -12,7 +12,7 @@ use crate::model::remedy::{Change, Outcome, Step};
 use crate::secrets::{Salt, Secret, SecretRef};
 use crate::wire::Dial;
 
-mod config_file;
+pub mod config_file;
 mod local;
 mod precondition;
 mod sentinel;

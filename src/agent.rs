@@ -38,6 +38,13 @@ use memory::Memory;
 /// What a replica needs at most to try again, with some slack.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How often at most the log of a healthy instance makes us look at its primary too.
+const DEEP: Duration = Duration::from_secs(1);
+
+/// For this long a refused login speaks against a failover, however short the cool-down is set: that one link works
+/// again does not prove the passwords of the others.
+const AUTH_MEMORY: Duration = Duration::from_secs(600);
+
 /// What an agent is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -98,6 +105,7 @@ pub struct Agent {
     /// The present fault was seen while the link was up.
     latent: bool,
     next_look: Timestamp,
+    last_deep: Option<Timestamp>,
     passing_since: Option<Timestamp>,
     ledger: LedgerHealth,
     stopping: bool,
@@ -112,6 +120,8 @@ pub struct Agent {
 struct Last {
     at: Option<Timestamp>,
     sentence: String,
+    /// The fault that was seen, whether or not it is an incident yet, and whether it is only suspected.
+    fault: Option<(Cause, bool)>,
     evidence: Option<Box<Evidence>>,
     decision: Option<Decision>,
     next_steps: Vec<String>,
@@ -131,6 +141,7 @@ impl Agent {
             proving: false,
             latent: false,
             next_look: now,
+            last_deep: None,
             passing_since: None,
             ledger: LedgerHealth::Writable,
             stopping: false,
@@ -177,9 +188,10 @@ impl Agent {
             // A log line is news only while all seems well: in a hot reconnect loop there are thousands a second, and
             // an open incident is looked at by its own timer.
             Input::Wake(Wake { why: Why::Log, .. }) if self.troubled() => {}
-            // A lost link that is up again at once shows only when its handshake is repeated.
-            // Sentinels that lose a primary while our link to it stands have a trouble of their own, or soon we have.
-            Input::Wake(Wake { why: Why::Log | Why::Sentinel(_) | Why::Asked, .. }) => self.look(true, now),
+            // What it tells of may be over at once, and then only the primary's side shows why it comes again. Sentinels
+            // that lose a primary while our link to it stands have a trouble of their own, or soon we have.
+            Input::Wake(Wake { why: Why::Log | Why::Sentinel(_), .. }) => self.look(self.deep_is_due(now), now),
+            Input::Wake(Wake { why: Why::Asked, .. }) => self.look(true, now),
             Input::Wake(_) => self.look(false, now),
             Input::Looked(evidence) => self.looked(evidence, now),
             Input::Stepped { attempt, outcome, took_us } => self.stepped(attempt, outcome, took_us, now),
@@ -221,6 +233,11 @@ impl Agent {
         }
     }
 
+    /// Each deep look opens a connection to the primary: a chatty log must not make that a habit.
+    fn deep_is_due(&self, now: Timestamp) -> bool {
+        self.last_deep.is_none_or(|last| now.since(last) >= DEEP)
+    }
+
     fn ask_for_look(&mut self, candidates: bool, deep: bool, now: Timestamp) {
         if self.looking {
             return;
@@ -228,6 +245,7 @@ impl Agent {
         self.looking = true;
         self.look_again = false;
         self.again_deep = false;
+        self.last_deep = if deep { Some(now) } else { self.last_deep };
         self.next_look = now.after(self.policy.background);
         self.proving = candidates;
         // A fault that was seen through a link that is up shows only when the handshake is repeated.
@@ -257,6 +275,7 @@ impl Agent {
 
     fn healthy(&mut self, sentence: String, e: &Evidence, now: Timestamp) {
         self.last.sentence = sentence;
+        self.last.fault = None;
         self.last.decision = None;
         self.last.next_steps.clear();
         self.passing_since = None;
@@ -314,6 +333,7 @@ impl Agent {
         self.memory.fault_seen(e);
         let cause_since = self.memory.cause_since(cause, e.began);
         let doubt = if finding.suspected { " (suspected)" } else { "" };
+        self.last.fault = Some((cause, finding.suspected));
         self.last.sentence = format!("{}{doubt}: {}", finding.cause, finding.cause.title());
         if !self.in_incident(&finding, e, now) {
             self.wait(now);
@@ -321,7 +341,8 @@ impl Agent {
         }
         let untried = !self.proving && e.store == Reading::Missing(Missing::NotAsked);
         if wants_candidates(cause) && self.identity.has_store && untried {
-            self.flush(None);
+            // What was recorded so far waits for the decision, a few milliseconds away, and becomes durable with it:
+            // a commit of its own would only make the outage longer.
             self.ask_for_look(true, true, now);
             return;
         }
@@ -358,13 +379,13 @@ impl Agent {
                 return false;
             }
             let id = self.new_id(now);
-            let down_at = self.memory.last_up().unwrap_or(e.began).max(now.before(Duration::from_secs(86_400)));
+            let down_at = self.memory.broke_at(e).max(now.before(Duration::from_secs(86_400)));
             let what = What::Opened {
                 finding: finding.clone(),
                 address: e.address.clone(),
                 primary,
                 down_at,
-                diagnose_us: micros(now.since(e.began)),
+                diagnose_us: micros(now.since(e.ended)),
                 look_us: micros(e.ended.since(e.began)),
             };
             let entry = self.entry(id, what, now);
@@ -443,7 +464,7 @@ impl Agent {
     }
 
     fn history(&self, cause_since: Timestamp, now: Timestamp) -> History {
-        let quiet = self.policy.of(Remedy::RequestFailover).cooldown;
+        let quiet = self.policy.of(Remedy::RequestFailover).cooldown.max(AUTH_MEMORY);
         History {
             attempts: self.incidents.open().map_or(0, |incident| incident.attempts),
             runs: self.incidents.runs().to_vec(),
@@ -458,7 +479,10 @@ impl Agent {
     /// of the contract is reached.
     fn wait(&mut self, now: Timestamp) {
         let age = self.fault_age(now);
-        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), Duration::from_secs(5)));
+        // A replica that waits for its SYN to be answered does not notice the end of a cut for up to a minute: we do.
+        let awaited = matches!(self.memory.verdict(), Some((Cause::NetworkCut | Cause::PrimaryUnreachable, _)));
+        let most = Duration::from_secs(if awaited { 1 } else { 5 });
+        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), most));
         let bounds = [
             self.memory.down_seen().map(|seen| seen.after(self.policy.blip)),
             self.memory.last_up().map(|up| up.after(self.policy.blip)),
@@ -472,15 +496,6 @@ impl Agent {
             next = now.after(self.policy.background);
         }
         self.next_look = next;
-    }
-
-    fn ledger_failed(&mut self, why: String, now: Timestamp) {
-        self.ledger = LedgerHealth::Unwritable(why);
-        self.effects.retain(|effect| !matches!(effect, Effect::Apply { .. }));
-        if let Some(flight) = self.in_flight.take() {
-            self.cut_short(flight, now);
-        }
-        self.wait(now);
     }
 }
 

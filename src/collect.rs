@@ -263,8 +263,8 @@ impl Look<'_> {
     async fn named(&self, at: Option<&Endpoint>, following: &Following) -> Reading<Probe> {
         let Some(target) = at else { return Reading::Missing(Missing::NotAsked) };
         let login = following.login();
-        let psync = !following.up || !self.candidates.is_empty();
-        let walk = Walk { target, login: login.as_ref(), tls: following.tls.as_ref(), psync };
+        // Whole, whatever the present link does: whether the replica would be taken there is the question.
+        let walk = Walk { target, login: login.as_ref(), tls: following.tls.as_ref(), psync: true };
         Reading::Seen(probe::walk(self, &walk).await.0)
     }
 

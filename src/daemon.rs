@@ -212,7 +212,7 @@ impl Daemon {
                 _ = prune.tick() => self.prune(),
                 _ = refresh.tick() => {
                     self.senses.refresh();
-                    if self.unread && self.ledger_is_back().await {
+                    if (self.unread && self.ledger_is_back().await) || self.clock_was_set() {
                         break Ended::Reload(Box::new(self.settings.clone()));
                     }
                 }
@@ -233,6 +233,12 @@ impl Daemon {
 
     async fn ledger_is_back(&self) -> bool {
         self.record.on_thread(|record| record.with(|ledger| ledger.check_writable())).await.is_ok()
+    }
+
+    /// The wall clock has left ours behind, and nothing is open whose times would be torn apart.
+    fn clock_was_set(&self) -> bool {
+        let quiet = |agent: &Agent| agent.incidents().open().is_none() && !agent.is_acting();
+        self.clock.is_off() && self.agents.iter().all(quiet)
     }
 
     fn feed(&mut self, index: usize, input: Input) {

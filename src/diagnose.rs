@@ -23,8 +23,8 @@ mod sync;
 mod tls;
 mod topology;
 
-pub use reach::handshake_works;
-pub use topology::{failover_in_doubt, same_place};
+pub use reach::{handshake_works, unanswered};
+pub use topology::{LASTING_DISAGREEMENT, disagreement, failover_in_doubt, same_place};
 
 type Rule = fn(&Evidence) -> Option<Finding>;
 
@@ -182,7 +182,8 @@ fn finding(cause: Cause, suspected: bool, because: Vec<Fact>) -> Finding {
 fn standing(e: &Evidence) -> Duration {
     let seen = e.trend.down_seen.map_or(Duration::ZERO, |seen| e.ended.since(seen));
     let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
-    seen.max(Duration::from_secs(told.unwrap_or(0)))
+    // Whole seconds of a clock that ticks on its own: "1" may be a moment (Redis 7.0.15, server.unixtime).
+    seen.max(Duration::from_secs(told.unwrap_or(0).saturating_sub(1)))
 }
 
 /// The link, when the local server is a replica and the link is down.
@@ -198,4 +199,4 @@ fn denied<T>(reading: &Reading<T>) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,8 @@
 //! | module | may import | colour |
 //! |---|---|---|
 //! | `model` | nothing of ours | pure |
-//! | `diagnose`, `decide` | `model` | pure |
+//! | `diagnose` | `model` | pure |
+//! | `decide` | `model`, `diagnose` (what a look says, read in one place) | pure |
 //! | `agent` | `model`, `diagnose`, `decide` | pure |
 //! | `secrets` | `model` | IO |
 //! | `wire` | `model`, `secrets` | IO (`wire::reply` pure) |

@@ -3,6 +3,8 @@
 //! Everything here can be serialised, so that evidence, decisions and incidents can be kept and read again.
 //! Nothing here reads a clock, a socket or a file.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::fmt;
 use std::time::Duration;
 

@@ -91,6 +91,14 @@ impl Channel {
         }
     }
 
+    /// Whether its secrets are there and of the right shape. Nothing is sent.
+    pub async fn prepare(&self) -> Result<(), Verdict> {
+        match self {
+            Channel::Webhook(webhook) => webhook.prepare().await,
+            Channel::Slack(slack) => slack.prepare().await,
+        }
+    }
+
     /// One attempt. `delivery_key` is the same over all attempts for one message; `now` is the time of this one.
     pub async fn send(&self, delivery_key: &str, notice: &Notice, now: Timestamp) -> Verdict {
         match self {

@@ -27,6 +27,7 @@ pub mod resp;
 mod all;
 mod reads;
 mod connection;
+mod quoted;
 mod tls;
 mod reader;
 mod subscription;

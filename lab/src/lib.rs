@@ -7,6 +7,8 @@
 //! Invariant: nothing is left behind, however the process ends, and nothing outside the lab's own processes,
 //! directories, mounts and namespaces is touched. See [`mod@sweep`].
 //!
+//! [`demo`] and [`bench`] are made of these.
+//!
 //! Blocking throughout: std and threads. What is *not* here: any knowledge of relinkd's insides, and any assertion.
 //!
 //! ```no_run
@@ -27,9 +29,12 @@ mod namespace;
 mod port;
 mod process;
 mod receiver;
+mod scene;
 mod sentinel;
 mod server;
 mod tls;
+pub mod bench;
+pub mod demo;
 pub mod fault;
 pub mod ailment;
 pub mod sweep;

@@ -109,6 +109,6 @@ pub(crate) fn command(words: &[&str]) -> Cmd {
     command
 }
 
-fn field_of<'a>(info: &'a str, field: &str) -> Option<&'a str> {
+pub(crate) fn field_of<'a>(info: &'a str, field: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
 }

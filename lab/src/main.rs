@@ -1,15 +1,23 @@
 //! `lab`: the lab from a terminal.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use lab::bench::{self, Bench};
+use lab::demo::{self, Play};
 use lab::{Group, Kind, Receiver, Server};
 
 const USAGE: &str = "\
 usage: lab up [--kind KIND] [--replicas N] [--sentinels N] [--auth] [--namespaces]
            start a group, print its addresses, and end it on Enter or Ctrl-C; with --auth its password is lab
+       lab demo [--shell] [--relinkd PATH] [--kind KIND]
+           break a group in front of you and let relinkd heal it; with --shell leave both running to play with
+       lab bench [--relinkd PATH] [--kind KIND] [--trials N]
+           time from break to healed link, memory and processor time, beside a floor taken in the same run
        lab receiver ADDRESS
            print each JSON message that is posted to ADDRESS, such as 127.0.0.1:9000, one a line
        lab sweep
@@ -21,6 +29,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["up", options @ ..] => up(options),
+        ["demo", options @ ..] => play(options),
+        ["bench", options @ ..] => measure(options),
         ["receiver", address] => receive(address),
         ["sweep"] => sweep(),
         ["help" | "--help" | "-h"] => print(USAGE),
@@ -64,6 +74,70 @@ fn up(options: &[&str]) -> Result<(), String> {
     // Ctrl-C needs no handler: the servers die with this process, and its keeper clears the rest.
     io::stdin().lock().read_line(&mut String::new()).map_err(|error| error.to_string())?;
     Ok(())
+}
+
+fn play(options: &[&str]) -> Result<(), String> {
+    let mut relinkd = beside_me()?;
+    let (mut kind, mut shell) = (Kind::Redis70, false);
+    let mut words = options.iter();
+    while let Some(option) = words.next() {
+        let mut value = || words.next().copied().ok_or(USAGE);
+        match *option {
+            "--shell" => shell = true,
+            "--relinkd" => relinkd = PathBuf::from(value()?),
+            "--kind" => kind = Kind::from_code(value()?).ok_or(USAGE)?,
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    let mut out = io::stdout();
+    let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let play = Play { relinkd: &present(relinkd)?, kind, colours, pause: Duration::from_millis(1500) };
+    if shell {
+        return until_enter(|goes_on| demo::shell(&play, &mut out, goes_on)).map_err(|error| error.to_string());
+    }
+    match demo::play(&play, &mut out).map_err(|error| error.to_string())? {
+        true => Ok(()),
+        false => Err("not every act went as it should; see above".to_owned()),
+    }
+}
+
+fn measure(options: &[&str]) -> Result<(), String> {
+    let mut relinkd = beside_me()?;
+    let (mut kind, mut trials) = (Kind::Redis70, 20);
+    let mut words = options.iter();
+    while let Some(option) = words.next() {
+        let mut value = || words.next().copied().ok_or(USAGE);
+        match *option {
+            "--relinkd" => relinkd = PathBuf::from(value()?),
+            "--kind" => kind = Kind::from_code(value()?).ok_or(USAGE)?,
+            "--trials" => trials = value()?.parse().map_err(|_| USAGE)?,
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    let bench = Bench { relinkd: &present(relinkd)?, kind, trials };
+    bench::run(&bench, &mut io::stdout()).map_err(|error| error.to_string())
+}
+
+/// The relinkd that was built with this lab.
+fn beside_me() -> Result<PathBuf, String> {
+    let me = std::env::current_exe().map_err(|error| format!("this program's own path: {error}"))?;
+    Ok(me.with_file_name("relinkd"))
+}
+
+/// Absolute, because it is started in other directories.
+fn present(relinkd: PathBuf) -> Result<PathBuf, String> {
+    let why = |error| format!("{}: {error}; run make build first, or give --relinkd PATH", relinkd.display());
+    relinkd.canonicalize().map_err(why)
+}
+
+/// Hands `work` a question that says no once a line, or the end, came from standard input.
+fn until_enter<T>(work: impl FnOnce(&dyn Fn() -> bool) -> T) -> T {
+    static ENTERED: AtomicBool = AtomicBool::new(false);
+    std::thread::spawn(|| {
+        let _ = io::stdin().lock().read_line(&mut String::new());
+        ENTERED.store(true, Ordering::Relaxed);
+    });
+    work(&|| !ENTERED.load(Ordering::Relaxed))
 }
 
 fn describe(group: &Group) -> String {

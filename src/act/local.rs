@@ -151,6 +151,7 @@ impl Hands {
         let began = Instant::now();
         let mut writer = self.writer().await?;
         let mut pause = Duration::from_millis(1);
+        let mut progress = Progress { state: LinkState::Unknown, since: began };
         loop {
             let view = replication(&mut writer).await;
             // Sentinel, or the server itself, may cut this connection meanwhile: that is no answer on the link.
@@ -165,12 +166,13 @@ impl Hands {
                 let ms = began.elapsed().as_millis();
                 return Ok(Outcome::Changed(format!("link to {} up after {ms} ms", link.primary)));
             }
+            progress.note(link.state);
             if began.elapsed() + pause >= within {
-                return match link.state {
-                    LinkState::Sync | LinkState::Handshake => {
+                return match progress.is_a_sync() {
+                    true => {
                         Ok(Outcome::UnderWay("the primary took the handshake; a full resync is running".to_owned()))
                     }
-                    _ => Err(Stop::Failed(format!("the link did not come up within {} ms", within.as_millis()))),
+                    false => Err(Stop::Failed(format!("the link did not come up within {} ms", within.as_millis()))),
                 };
             }
             tokio::time::sleep(pause).await;
@@ -207,6 +209,30 @@ impl Hands {
         read_credentials(&mut writer).await.map_err(|stop| match stop {
             Stop::Moved(why) | Stop::Failed(why) => why,
         })
+    }
+}
+
+/// Tells a sync on its way from a hot reconnect loop, in which the state is another at nearly every sample: a replica
+/// whose PSYNC and SYNC are both refused tries again at once (Redis 7.0.15 and Valkey 8.0.1, syncWithMaster).
+struct Progress {
+    state: LinkState,
+    since: Instant,
+}
+
+impl Progress {
+    /// For this long a sync waits in one state, or goes from the handshake to the transfer, and never back.
+    const STEADY: Duration = Duration::from_secs(1);
+
+    fn note(&mut self, state: LinkState) {
+        let onward = (self.state, state) == (LinkState::Handshake, LinkState::Sync);
+        if state != self.state && !onward {
+            self.since = Instant::now();
+        }
+        self.state = state;
+    }
+
+    fn is_a_sync(&self) -> bool {
+        matches!(self.state, LinkState::Sync | LinkState::Handshake) && self.since.elapsed() >= Self::STEADY
     }
 }
 

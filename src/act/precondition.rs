@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{COMMAND, Hands, Stop};
-use crate::model::evidence::{LinkState, PeerRole, SentinelSays, ServerView};
+use crate::model::evidence::{LinkState, PeerRole, Reading, SentinelSays, ServerView};
 use crate::model::remedy::Precondition;
 use crate::model::{Endpoint, Timestamp};
 use crate::wire::reply::sentinel::Answers;
@@ -33,6 +33,11 @@ impl Hands {
             && let Some(busy) = views.iter().find(|says| says.fails_over())
         {
             return moved(format!("Sentinel {} runs a failover now", busy.id));
+        }
+        if expect.no_failover
+            && let Some(tilted) = views.iter().find(|says| says.tilt == Reading::Seen(true))
+        {
+            return moved(format!("Sentinel {} is in TILT now", tilted.id));
         }
         if let Some(named) = &expect.sentinels_name {
             let votes = views.iter().filter(|says| says.primary == *named).count();
@@ -117,12 +122,13 @@ pub(super) async fn read_local(writer: &mut Writer) -> Result<ServerView, Stop> 
 async fn ask(dial: &Dial, group: &str) -> Option<SentinelSays> {
     let asked = async {
         let mut reader = Reader::connect(dial, SENTINEL).await?;
-        reader.ask_all(&[&["SENTINEL", "MASTER", group], &["SENTINEL", "MYID"]], SENTINEL).await
+        let questions: [&[&str]; 3] = [&["SENTINEL", "MASTER", group], &["SENTINEL", "MYID"], &["INFO", "sentinel"]];
+        reader.ask_all(&questions, SENTINEL).await
     };
     let replies: Result<Vec<Reply>, WireError> = tokio::time::timeout(SENTINEL, asked).await.ok()?;
     let replies = replies.ok()?;
-    let [master, myid] = replies.as_slice() else { return None };
+    let [master, myid, info] = replies.as_slice() else { return None };
     let unasked = &Reply::Nil;
-    let answers = Answers { myid, master, replicas: unasked, ckquorum: unasked, info: unasked, info_cache: unasked };
+    let answers = Answers { myid, master, replicas: unasked, ckquorum: unasked, info, info_cache: unasked };
     sentinel::says(&answers, Timestamp::default(), 0).ok()
 }

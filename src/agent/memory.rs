@@ -1,15 +1,21 @@
 //! What the agent remembers from look to look, beside the record: when the link was last up and how far it had come,
 //! since when a fault has been in sight. It is lost at a restart, and every rule has to do without it.
 
-use crate::diagnose::{failover_in_doubt, same_place};
+use std::time::Duration;
+
+use crate::diagnose::{LASTING_DISAGREEMENT, disagreement, same_place, unanswered};
 use crate::model::Timestamp;
-use crate::model::evidence::{Evidence, LogKind, ServerView, Trend};
+use crate::model::evidence::{Evidence, LinkView, LogKind, ServerView, Trend};
 use crate::model::finding::Cause;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     trend: Trend,
+    /// The process that the trend speaks of.
+    run_id: Option<String>,
     cause: Option<(Cause, Timestamp)>,
+    /// A look came before this one.
+    looked: bool,
 }
 
 impl Memory {
@@ -20,6 +26,11 @@ impl Memory {
 
     pub fn last_up(&self) -> Option<Timestamp> {
         self.trend.last_up
+    }
+
+    /// When the link broke, as far as anybody can tell.
+    pub fn broke_at(&self, e: &Evidence) -> Timestamp {
+        broke_at(self.trend.last_up, e.local_link(), e.began)
     }
 
     /// The fast poll saw the link up at this time: closer than our own last look.
@@ -49,7 +60,9 @@ impl Memory {
 
     /// Takes in a look before it is judged: what changes from look to look.
     pub fn before_judging(&mut self, e: &Evidence) {
-        if failover_in_doubt(e).is_some() {
+        self.trend.disagree_since = disagreement(e).map(|_| self.trend.disagree_since.unwrap_or(e.ended));
+        let doubtful = self.trend.disagree_since.is_some_and(|since| e.ended.since(since) < LASTING_DISAGREEMENT);
+        if doubtful || e.answering().any(|(_, says)| says.fails_over()) {
             self.trend.failover_seen = Some(e.ended);
         }
         let astray = e
@@ -57,12 +70,32 @@ impl Memory {
             .zip(e.named_primary())
             .is_some_and(|(link, (named, _))| !same_place(e, &link.primary, named));
         self.trend.astray_since = astray.then(|| self.trend.astray_since.unwrap_or(e.ended));
+        self.forget_former_process(e);
+        if let Some(probe) = e.upstream.seen() {
+            // At the first look of all, only the replica can tell for how long.
+            let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
+            let before = if self.looked { Duration::ZERO } else { Duration::from_secs(told.unwrap_or(0).saturating_sub(1)) };
+            let since = self.trend.unreached_since.unwrap_or(e.began.before(before));
+            self.trend.unreached_since = unanswered(probe).then_some(since);
+        }
+        self.looked = true;
         let whole = e.local_link().is_none_or(|link| link.up);
         if whole {
             self.link_whole(e);
         } else {
             self.link_broken(e);
         }
+    }
+
+    /// A server that was started anew may have lost where it stood: what it can resume from is what it tells now.
+    fn forget_former_process(&mut self, e: &Evidence) {
+        let Some(run_id) = e.local.seen().map(|view| &view.run_id) else { return };
+        if self.run_id.as_ref().is_some_and(|known| known != run_id) {
+            self.trend.offset = None;
+            self.trend.replid = None;
+            self.trend.sync_read = None;
+        }
+        self.run_id = Some(run_id.clone());
     }
 
     fn link_whole(&mut self, e: &Evidence) {
@@ -110,9 +143,6 @@ impl Memory {
             self.trend.replid = Some(local.replid.clone());
         }
         let seen = *self.trend.down_seen.get_or_insert(e.began);
-        if let Some(primary) = e.primary.seen() {
-            self.trend.output_buffer_cuts = self.trend.output_buffer_cuts.or(primary.output_buffer_cuts);
-        }
         if let Some(line) = e.logged(LogKind::FullResync).filter(|line| line.last >= seen) {
             self.trend.transfers = line.count;
         }
@@ -121,6 +151,10 @@ impl Memory {
     /// After a look was judged to be a fault.
     pub fn fault_seen(&mut self, e: &Evidence) {
         self.trend.down_seen.get_or_insert(e.began);
+        // A counter that is seen for the first time says nothing of this break: it is where the count begins.
+        if let Some(primary) = e.primary.seen() {
+            self.trend.output_buffer_cuts = self.trend.output_buffer_cuts.or(primary.output_buffer_cuts);
+        }
         if let Some(link) = e.local_link().filter(|link| link.syncing) {
             self.trend.sync_read = Some((e.ended, link.sync_read));
         }
@@ -129,6 +163,42 @@ impl Memory {
     /// After a look was judged healthy, or an incident ended.
     pub fn fault_gone(&mut self) {
         self.trend.down_seen = None;
+        self.trend.unreached_since = None;
         self.cause = None;
+    }
+}
+
+/// We last saw it up; or the replica says for how long it has been down, which is all there is after a start; or now.
+fn broke_at(last_up: Option<Timestamp>, link: Option<&LinkView>, began: Timestamp) -> Timestamp {
+    let told = link.filter(|link| !link.up).and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
+    last_up.unwrap_or_else(|| began.before(Duration::from_secs(told.unwrap_or(0))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Endpoint;
+    use crate::model::evidence::LinkState;
+
+    #[test]
+    fn a_break_before_our_start_is_dated_by_what_the_replica_tells() {
+        let began = Timestamp::from_millis(100_000);
+        let link = |down_for_s: Option<i64>| LinkView {
+            primary: Endpoint::new("10.0.0.1", 6379),
+            state: LinkState::Connect,
+            up: down_for_s.is_none(),
+            down_for_s,
+            last_io_s: -1,
+            syncing: false,
+            sync_read: 0,
+            sync_total: 0,
+            sync_last_io_s: -1,
+            offset: 0,
+        };
+        assert_eq!(broke_at(None, Some(&link(Some(25))), began), Timestamp::from_millis(75_000));
+        assert_eq!(broke_at(Some(Timestamp(7)), Some(&link(Some(25))), began), Timestamp(7), "what we saw is closer");
+        for nothing_told in [Some(link(Some(-1))), Some(link(None)), None] {
+            assert_eq!(broke_at(None, nothing_told.as_ref(), began), began);
+        }
     }
 }

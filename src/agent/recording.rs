@@ -2,6 +2,7 @@
 //! moment in which it is handed out, so that the agent that lives and the one that replays know the same.
 
 use super::{Agent, Effect, telling};
+use crate::decide::LedgerHealth;
 use crate::model::Timestamp;
 use crate::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, What};
 use crate::model::remedy::{Plan, Refusal, RefusalCode};
@@ -98,5 +99,15 @@ impl Agent {
         };
         let random = (u128::from(mix(self.ids_made * 2)) << 64) | u128::from(mix(self.ids_made * 2 + 1));
         IncidentId::from_parts(now, random)
+    }
+
+    /// Nothing is changed behind a record that failed; the plan in flight ends here.
+    pub(super) fn ledger_failed(&mut self, why: String, now: Timestamp) {
+        self.ledger = LedgerHealth::Unwritable(why);
+        self.effects.retain(|effect| !matches!(effect, Effect::Apply { .. }));
+        if let Some(flight) = self.in_flight.take() {
+            self.cut_short(flight, now);
+        }
+        self.wait(now);
     }
 }

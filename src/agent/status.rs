@@ -25,6 +25,7 @@ pub struct Status {
     pub sentence: String,
     pub incident: Option<IncidentId>,
     pub phase: Option<Phase>,
+    /// What is wrong, also before it has become an incident: a passing state or a suspicion has its time first.
     pub cause: Option<Cause>,
     pub suspected: bool,
     pub held: Option<Refusal>,
@@ -63,8 +64,11 @@ impl Agent {
             },
             incident: incident.map(|incident| incident.id.clone()),
             phase: incident.map(|incident| incident.phase),
-            cause: incident.map(|incident| incident.finding.cause),
-            suspected: incident.is_some_and(|incident| incident.finding.suspected),
+            cause: incident.map(|incident| incident.finding.cause).or(self.last.fault.map(|(cause, _)| cause)),
+            suspected: match incident {
+                Some(incident) => incident.finding.suspected,
+                None => self.last.fault.is_some_and(|(_, suspected)| suspected),
+            },
             held: incident.and(held),
             next_steps: self.last.next_steps.clone(),
             ledger_trouble: match &self.ledger {

@@ -1,1 +1,87 @@
+//! The agent in a small world that plays ledger, hands and servers: what it does, in which order, and what it tells.
 
+use std::time::Duration;
+
+use super::*;
+use crate::diagnose::tests::world::*;
+use crate::model::evidence::*;
+use crate::model::remedy::RefusalCode;
+
+mod crash;
+mod driver;
+mod healing;
+mod telling;
+mod walk;
+
+use driver::World;
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+const fn s(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+#[test]
+fn a_quiet_world_falls_silent() {
+    let mut world = World::healthy();
+    world.advance(s(301));
+    assert!(world.ledger.is_empty());
+    assert_eq!(world.looks, 1 + 10, "the first, and one in each background period");
+    assert_eq!(world.agent.poll_timeout(), Some(world.looked_at.after(world.policy.background)));
+}
+
+#[test]
+fn wakes_while_looking_make_one_more_look() {
+    let mut world = World::healthy();
+    for _ in 0..100 {
+        world.feed(Input::Wake(Wake { at: world.now, why: Why::Asked }));
+    }
+    world.settle();
+    assert_eq!(world.looks, 1 + 2);
+}
+
+#[test]
+fn log_lines_wake_a_quiet_agent_and_leave_a_troubled_one_alone() {
+    let mut world = World::healthy();
+    world.wake(Why::Log);
+    assert_eq!(world.looks, 2);
+    world.candidates.clear();
+    world.set(|e| _ = e.reject_password());
+    world.wake(Why::Timer);
+    let looks = world.looks;
+    for _ in 0..1000 {
+        world.wake(Why::Log);
+    }
+    assert_eq!(world.looks, looks);
+    world.set(|_| {});
+    world.advance(s(1));
+    assert!(world.agent.incidents().open().is_some(), "whole, and not yet over");
+    let looks = world.looks;
+    world.wake(Why::Log);
+    assert_eq!(world.looks, looks);
+}
+
+#[test]
+fn a_fault_behind_a_link_that_is_up_is_not_healed_by_not_looking() {
+    let mut world = World::healthy();
+    world.set(|e| e.probe().connect = Connect::NameUnresolved("no such host".into()));
+    world.advance(s(120));
+    world.wake(Why::Replica(crate::model::event::Pulse::Absent));
+    assert_eq!(world.incidents_opened(), 1);
+    assert_eq!(world.recorded("link-up"), 0, "a look that does not go through the handshake cannot see it gone");
+    assert_eq!(world.said(), ["opened"]);
+}
+
+#[test]
+fn a_promotion_ends_the_incident_of_the_replica_that_it_was() {
+    let mut world = World::healthy();
+    world.candidates.clear();
+    world.set(|e| _ = e.reject_password());
+    world.wake(Why::Timer);
+    world.set(|e| e.server().role = Role::Primary);
+    world.advance(s(10));
+    assert_eq!(world.said(), ["opened", "resolved"]);
+    assert_eq!(world.agent.status().role, "primary");
+}

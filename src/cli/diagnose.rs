@@ -138,13 +138,7 @@ fn tell(evidence: &Evidence, diagnosis: &Diagnosis, policy: &Policy, json: bool)
     } else {
         print(&told)
     }
-    match told.cause {
-        None => Exit::Fine,
-        Some(Cause::Unknown) => Exit::Inconclusive,
-        Some(Cause::ReplicaDown) => Exit::Unreachable,
-        Some(Cause::ReplicaDenied) => Exit::Permission,
-        Some(_) => Exit::Fault,
-    }
+    told.cause.map_or(Exit::Fine, super::status::exit_of)
 }
 
 fn finding(diagnosis: &Diagnosis) -> Option<Finding> {

@@ -125,7 +125,10 @@ async fn through_daemon(settings: &Settings, name: &str) -> Result<Round, Failur
 /// Nothing is in flight and nothing will come without a further event.
 fn done(status: &Status) -> bool {
     match (&status.incident, status.phase) {
-        (None, _) => status.looked_at.is_some(),
+        // A suspicion becomes an incident within a blip, and is then acted on. A passing state has its patience first.
+        (None, _) => {
+            status.looked_at.is_some() && status.cause.is_none_or(|cause| cause.passing() || !status.suspected)
+        }
         (Some(_), Some(Phase::Escalated | Phase::Proposed)) => true,
         (Some(_), _) => status.held.as_ref().is_some_and(|refusal| !refusal.code.fleeting()),
     }
@@ -160,7 +163,7 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
     let book = Arc::new(Mutex::new(crate::watch::log::LogBook::default()));
     let hand =
         Hand { clock, record, book, pulse: Arc::default(), server_log: watch::channel(None).0, inputs: inputs_in };
-    let runner = tokio::spawn(Runner::new(0, watched, hand).run(work));
+    let runner = Runner::new(0, watched, hand).start(work);
     agent.handle(Input::Wake(Wake { at: clock.now(), why: Why::Asked }), clock.now());
     let ends = tokio::time::Instant::now() + ROUND;
     let mut changed = Vec::new();
@@ -192,11 +195,12 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
 
 fn tell(round: &Round, args: &HealArgs) -> Exit {
     let status = &round.status;
-    let healthy = status.incident.is_none() && status.looked_at.is_some();
+    let healthy = status.incident.is_none() && status.cause.is_none() && status.looked_at.is_some();
     let exit = match (healthy, round.changed.is_empty(), args.detailed_exitcode) {
         (true, false, true) => Exit::Changed,
         (true, _, _) => Exit::Fine,
-        (false, _, _) => Exit::Fault,
+        (false, _, true) => Exit::Fault,
+        (false, _, false) => status.cause.map_or(Exit::Fault, super::status::exit_of),
     };
     if args.output.json {
         say_json(&json!({

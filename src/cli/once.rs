@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::daemon::Watched;
 use crate::daemon::clock::Clock;
 use crate::decide::wants_candidates;
+use crate::model::Timestamp;
 use crate::model::evidence::{Evidence, LogView, Missing, Reading};
 use crate::model::finding::Diagnosis;
 use crate::secrets::Salt;
@@ -20,10 +21,13 @@ use crate::watch::log::{self, LogBook, ServerLog};
 /// How long the log is read: its end is read at once, and a line or two may come while we look.
 const LOG: Duration = Duration::from_millis(300);
 
-/// The salt of the state directory, or one of our own where that is not ours to read: fingerprints then compare
-/// within this run only.
+/// How long journalctl may take to show one line.
+const JOURNAL: Duration = Duration::from_secs(5);
+
+/// The salt of the state directory, or one of our own where there is none to read: fingerprints then compare within this
+/// run only. None is made here: root's would be no use to the daemon's user.
 pub fn salt(state_dir: &Path) -> Salt {
-    Salt::load_or_create(state_dir).unwrap_or_else(|_| Salt::fleeting())
+    Salt::load(state_dir).unwrap_or_else(|_| Salt::fleeting())
 }
 
 /// The instances that a person named, or all.
@@ -37,6 +41,25 @@ pub fn chosen(settings: &Settings, name: Option<&str>) -> Result<Vec<Watched>, F
             Exit::Usage,
             format!("no replica is called {name:?} in the configuration; there are: {}", known.join(", ")),
         )),
+    }
+}
+
+/// The time as the system's clock tells it.
+pub fn now() -> Timestamp {
+    Clock::start().now()
+}
+
+/// Whether the journal shows any line of a unit to this user.
+pub async fn read_journal(unit: &str) -> Result<bool, String> {
+    let asked = tokio::process::Command::new("journalctl")
+        .args(["--quiet", "--no-pager", "--output=cat", "--lines=1", "--unit", unit])
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match tokio::time::timeout(JOURNAL, asked).await {
+        Ok(Ok(output)) => Ok(output.status.success() && !output.stdout.is_empty()),
+        Ok(Err(error)) => Err(format!("journalctl cannot be run: {error}")),
+        Err(_) => Err("journalctl does not answer in time".to_owned()),
     }
 }
 

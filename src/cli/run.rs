@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
+use rustix::process::DumpableBehavior;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -15,6 +16,10 @@ use crate::daemon::{self, DaemonError};
 pub fn run(config: &Path) -> Ended {
     let settings = settings(config)?;
     log_as(&settings.agent);
+    // Passwords live in this process's memory: no core of it is written, and no other process of its user reads it.
+    if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!("a core dump of this process could hold passwords, and cannot be forbidden: {error}");
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         "watching {} instances in {} groups, policy from {}",

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{Ended, Exit, Failure, Output, paint, runtime, say, say_json, settings};
 use crate::agent::Status;
 use crate::control::{self, ControlError, Request};
+use crate::model::finding::Cause;
 
 pub fn status(config: &Path, output: &Output) -> Ended {
     let settings = settings(config)?;
@@ -36,10 +37,20 @@ pub fn ask(run_dir: &Path, request: &Request) -> Result<Value, Failure> {
 
 /// What one instance's state means for the exit code.
 pub fn verdict(status: &Status) -> Exit {
-    match (&status.incident, status.looked_at) {
-        (Some(_), _) => Exit::Fault,
+    match (status.cause, status.looked_at) {
+        (Some(cause), _) => exit_of(cause),
         (None, None) => Exit::Inconclusive,
         (None, Some(_)) => Exit::Fine,
+    }
+}
+
+/// What a cause means for the exit code.
+pub fn exit_of(cause: Cause) -> Exit {
+    match cause {
+        Cause::Unknown => Exit::Inconclusive,
+        Cause::ReplicaDown => Exit::Unreachable,
+        Cause::ReplicaDenied => Exit::Permission,
+        _ => Exit::Fault,
     }
 }
 

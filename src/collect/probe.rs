@@ -5,7 +5,7 @@
 use tokio::time::Instant;
 
 use super::Look;
-use crate::model::evidence::{Answer, Connect, Missing, Probe, Reading};
+use crate::model::evidence::{Answer, Connect, Missing, PeerRole, Probe, Reading};
 use crate::model::{Address, Endpoint, tame};
 use crate::secrets::Secret;
 use crate::wire::reply::{Reply, peer_role};
@@ -115,6 +115,10 @@ async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut
     if !login.secret.is_empty() {
         probe.auth = status(reader.login(login.user, login.secret, look.left(ANSWER_MS)).await);
         if !probe.auth.is_ok() {
+            // No password is wanted here, so whoever answers tells its role without one: it may be a Sentinel.
+            if matches!(&probe.auth, Answer::Error { text, .. } if text.contains("without any password")) {
+                probe.role = role(reader.ask(&["ROLE"], look.left(ANSWER_MS)).await);
+            }
             return None;
         }
         // A replica does not PING again, and what this PING meets does not stop it.
@@ -128,18 +132,16 @@ async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut
         probe.psync = status(reader.ask(&["PSYNC", "?", "x"], look.left(ANSWER_MS)).await);
         still_talking(&probe.psync)?;
     }
-    match reader.ask(&["ROLE"], look.left(ANSWER_MS)).await {
-        Ok(reply) => {
-            probe.role = match peer_role(&reply) {
-                Some(role) => Reading::Seen(role),
-                None => Reading::Missing(reply.unfit("ROLE")),
-            };
-            Some(reader)
-        }
-        Err(error) => {
-            probe.role = Reading::Missing((&error).into());
-            None
-        }
+    let answer = reader.ask(&["ROLE"], look.left(ANSWER_MS)).await;
+    let stands = answer.is_ok();
+    probe.role = role(answer);
+    stands.then_some(reader)
+}
+
+fn role(answer: Result<Reply, WireError>) -> Reading<PeerRole> {
+    match answer {
+        Ok(reply) => peer_role(&reply).map_or_else(|| Reading::Missing(reply.unfit("ROLE")), Reading::Seen),
+        Err(error) => Reading::Missing((&error).into()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch as board};
+use tokio::task::JoinHandle;
 
 use super::clock::Clock;
 use super::record::Record;
@@ -14,7 +15,7 @@ use crate::act::Hands;
 use crate::agent::{Effect, Input};
 use crate::collect::{self, Ask};
 use crate::model::evidence::{Evidence, Missing, Reading};
-use crate::model::incident::{Entry, Notice};
+use crate::model::incident::{Entry, Notice, What};
 use crate::model::remedy::Step;
 use crate::watch::log::{LogBook, ServerLog};
 use crate::watch::replica::PulseBoard;
@@ -46,63 +47,77 @@ struct Waiting {
     notice: Option<Box<Notice>>,
 }
 
+/// The records that wait, oldest first.
+#[derive(Default)]
+struct Backlog {
+    waiting: VecDeque<Waiting>,
+    /// The agent was told that the ledger cannot be written.
+    told: bool,
+}
+
 impl Runner {
     pub fn new(index: usize, watched: Watched, hand: Hand) -> Runner {
         Runner { index, watched, hand }
     }
 
+    /// Runs on a task of its own.
+    pub fn start(self, effects: mpsc::UnboundedReceiver<Effect>) -> JoinHandle<()> {
+        tokio::spawn(self.run(effects))
+    }
+
     /// Ends when the loop lets go of the other end.
     pub async fn run(self, mut effects: mpsc::UnboundedReceiver<Effect>) {
-        let mut waiting: VecDeque<Waiting> = VecDeque::new();
-        let mut hands: Option<(u32, Hands)> = None;
+        let mut backlog = Backlog::default();
+        let mut hands: Option<Hands> = None;
         loop {
             let effect = tokio::select! {
                 effect = effects.recv() => match effect {
                     Some(effect) => effect,
                     None => break,
                 },
-                () = tokio::time::sleep(RETRY), if !waiting.is_empty() => {
-                    self.catch_up(&mut waiting).await;
+                () = tokio::time::sleep(RETRY), if !backlog.waiting.is_empty() => {
+                    self.catch_up(&mut backlog).await;
                     continue;
                 }
             };
             match effect {
                 Effect::Look { candidates, deep } => self.look(candidates, deep).await,
                 Effect::Record { entries, notice } => {
-                    waiting.push_back(Waiting { entries, notice });
-                    self.catch_up(&mut waiting).await;
+                    // Attempts are counted by incident, so their numbers come again. Hands must not: they hold the
+                    // login of their own time, and the former password for the undo of their own run.
+                    if entries.iter().any(|entry| matches!(entry.what, What::Intended { .. })) {
+                        hands = None;
+                    }
+                    backlog.waiting.push_back(Waiting { entries, notice });
+                    self.catch_up(&mut backlog).await;
                 }
                 // The intent is among the records that wait: nothing is changed.
-                Effect::Apply { .. } if !waiting.is_empty() => {}
+                Effect::Apply { .. } if !backlog.waiting.is_empty() => {}
                 Effect::Apply { attempt, step } => self.apply(attempt, &step, &mut hands).await,
             }
         }
-        self.catch_up(&mut waiting).await;
+        self.catch_up(&mut backlog).await;
     }
 
     /// Writes what waits, oldest first. Says so when it fails, and when all of it is durable again after a failure.
-    async fn catch_up(&self, waiting: &mut VecDeque<Waiting>) {
-        let had_failed = waiting.len() > 1;
-        while let Some(next) = waiting.front() {
+    async fn catch_up(&self, backlog: &mut Backlog) {
+        while let Some(next) = backlog.waiting.front() {
             let (entries, notice) = (next.entries.clone(), next.notice.clone());
             let written = self.hand.record.on_thread(move |record| record.write(&entries, notice.as_deref())).await;
-            match written {
-                Ok(()) => {
-                    waiting.pop_front();
+            if let Err(why) = written {
+                if !backlog.told {
+                    tracing::error!(
+                        replica = self.watched.name,
+                        "the ledger cannot be written, so nothing is changed: {why}"
+                    );
                 }
-                Err(why) => {
-                    if !had_failed {
-                        tracing::error!(
-                            replica = self.watched.name,
-                            "the ledger cannot be written, so nothing is changed: {why}"
-                        );
-                    }
-                    self.send(Input::LedgerFailed(why)).await;
-                    return;
-                }
+                backlog.told = true;
+                self.send(Input::LedgerFailed(why)).await;
+                return;
             }
+            backlog.waiting.pop_front();
         }
-        if had_failed {
+        if std::mem::take(&mut backlog.told) {
             self.send(Input::LedgerRecovered).await;
         }
     }
@@ -145,12 +160,11 @@ impl Runner {
         });
     }
 
-    async fn apply(&self, attempt: u32, step: &Step, hands: &mut Option<(u32, Hands)>) {
-        if hands.as_ref().is_none_or(|(held, _)| *held != attempt) {
-            let dials = self.watched.dials().await;
-            *hands = Some((attempt, self.hands(dials)));
-        }
-        let Some((_, hands)) = hands.as_mut() else { return };
+    async fn apply(&self, attempt: u32, step: &Step, held: &mut Option<Hands>) {
+        let hands = match held {
+            Some(hands) => hands,
+            None => held.insert(self.hands(self.watched.dials().await)),
+        };
         let began = Instant::now();
         let outcome = hands.run(step).await;
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -177,5 +191,64 @@ impl Runner {
     async fn send(&self, input: Input) {
         // The loop has gone: it is stopping, and the ledger has the rest.
         let _ = self.hand.inputs.send((self.index, input)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::finding::Cause;
+    use crate::model::incident::{IncidentId, What};
+    use crate::secrets::Salt;
+
+    fn runner(state_dir: &std::path::Path) -> (Runner, mpsc::Receiver<(usize, Input)>) {
+        let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n");
+        let settings = crate::config::parse(&[("config.toml".into(), text)]).unwrap();
+        let watched = Watched::all(&settings, &Salt::fleeting()).remove(0);
+        let (inputs, heard) = mpsc::channel(16);
+        let hand = Hand {
+            clock: Clock::start(),
+            record: Record::of(&settings),
+            book: Arc::default(),
+            pulse: Arc::default(),
+            server_log: board::channel(None).0,
+            inputs,
+        };
+        (Runner::new(0, watched, hand), heard)
+    }
+
+    fn blip(runner: &Runner) -> Effect {
+        let entry = Entry {
+            at: runner.hand.clock.now(),
+            link: runner.watched.link(),
+            incident: IncidentId("01J".to_owned()),
+            what: What::Blip { cause: Cause::Unknown, down_ms: 1 },
+        };
+        Effect::Record { entries: vec![entry], notice: None }
+    }
+
+    #[tokio::test]
+    async fn one_record_that_had_to_wait_is_told_as_recovered_once_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let state_dir = dir.path().join("not-there-yet");
+        let (runner, mut heard) = runner(&state_dir);
+        let (effects, work) = mpsc::unbounded_channel();
+        effects.send(blip(&runner)).unwrap();
+        let running = runner.start(work);
+        assert!(matches!(heard.recv().await, Some((0, Input::LedgerFailed(_)))));
+        std::fs::create_dir(&state_dir).unwrap();
+        let recovered = async {
+            loop {
+                match heard.recv().await {
+                    Some((_, Input::LedgerFailed(_))) => {}
+                    other => break other,
+                }
+            }
+        };
+        let recovered = tokio::time::timeout(Duration::from_secs(20), recovered).await;
+        assert_eq!(recovered, Ok(Some((0, Input::LedgerRecovered))));
+        drop(effects);
+        running.await.unwrap();
+        assert!(heard.recv().await.is_none(), "it is said once");
     }
 }

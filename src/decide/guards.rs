@@ -24,7 +24,8 @@ const ALWAYS: &[Guard] = &[
 
 const REALIGN_AUTH: &[Guard] = &[sentinels_name_our_primary, settings_readable];
 const BOUNCE_LINK: &[Guard] = &[sentinels_name_our_primary, sync_running, handshake_is_green];
-const REPOINT: &[Guard] = &[sentinels_agree, sync_running, target_is_primary, target_takes_us, data_survives];
+const REPOINT: &[Guard] =
+    &[sentinels_agree, no_dissent, of_this_group, sync_running, target_is_primary, target_takes_us, data_survives];
 
 /// The first reason to hold, if there is one.
 pub fn check(remedy: Remedy, context: &Context<'_>) -> Result<(), Held> {
@@ -92,6 +93,12 @@ fn failover_running(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
 
 /// The cause has to stand, and to have stood for `[policy.REMEDY] after`.
 fn too_early(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let (answering, known) = (c.evidence.answering().count(), c.evidence.sentinels_known());
+    // No patience makes a witness out of a Sentinel that does not answer, and a failover needs them all the same.
+    let unheard = known > 0 && answering * 2 <= known;
+    if unheard && (c.finding.suspected || remedy == Remedy::RequestFailover) {
+        return Err((RefusalCode::QuorumUnclear, few_sentinels(answering, known)));
+    }
     if c.finding.suspected {
         return Err((RefusalCode::TooEarly, "the verdict is only suspected; evidence is still coming in".to_owned()));
     }
@@ -144,9 +151,38 @@ fn sentinels_agree(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     }
     let (answering, known) = (e.answering().count(), e.sentinels_known());
     if answering * 2 <= known {
-        return Err((RefusalCode::QuorumUnclear, format!("only {answering} of {known} Sentinels answer from here")));
+        return Err((RefusalCode::QuorumUnclear, few_sentinels(answering, known)));
     }
     Err((RefusalCode::SentinelsDisagree, "no majority of the Sentinels names one address".to_owned()))
+}
+
+fn few_sentinels(answering: usize, known: usize) -> String {
+    format!("only {answering} of {known} Sentinels answer from here: too few witnesses")
+}
+
+/// A Sentinel that names another address for longer than a failover takes has a wrong view, or the others have.
+fn no_dissent(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let named = c.evidence.named_primary().map(|(named, _)| named);
+    match c.evidence.answering().find(|(_, says)| Some(&says.primary) != named) {
+        Some((endpoint, says)) => {
+            Err((RefusalCode::SentinelsDisagree, format!("Sentinel {endpoint} names {} as the primary", says.primary)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Only a replica that a Sentinel lists is moved: one that follows another replica on purpose (a cascade) is unknown
+/// to the Sentinels. It is known by its run id, since its address may read differently from there.
+fn of_this_group(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let run_id = c.evidence.local.seen().map(|view| view.run_id.as_str()).unwrap_or_default();
+    let listed = c.evidence.answering().any(|(_, says)| says.replicas.iter().any(|one| one.run_id == run_id));
+    if run_id.is_empty() || !listed {
+        return Err((
+            RefusalCode::EvidenceMissing,
+            "no Sentinel lists this server among the group's replicas: it may follow another one on purpose".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// Where there are Sentinels, they have to agree on the primary that this replica follows. A replica without a group
@@ -248,6 +284,19 @@ fn data_survives(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
         return Err((RefusalCode::EvidenceMissing, "the local server was not seen".to_owned()));
     };
     let named = e.named_primary().map(|(named, _)| named.to_string()).unwrap_or_default();
+    // What a Sentinel has cached is up to 10 s old; the primary's own ROLE is of this moment.
+    let stands_at = match e.named.seen().map(|probe| &probe.role) {
+        Some(Reading::Seen(PeerRole::Primary { offset })) => Some(*offset),
+        _ => None,
+    };
+    if let (Some(offset), Some(link)) = (stands_at, local.role.link())
+        && offset < link.offset
+    {
+        return Err((
+            RefusalCode::DataAtRisk,
+            format!("{named} stands at offset {offset}, this replica at {}: it may have lost its data", link.offset),
+        ));
+    }
     let node = e.answering().filter_map(|(_, says)| says.nodes.seen()?.get(&named)).min_by_key(|node| node.age_ms);
     let Some(node) = node else {
         return Err((

@@ -1,7 +1,7 @@
 //! What a person would run now: commands that really work, for the cause at hand. No secret stands in them.
 
 use super::Context;
-use crate::model::evidence::Flavour;
+use crate::model::evidence::{Evidence, Flavour};
 use crate::model::finding::Cause;
 use crate::model::remedy::{Decision, RefusalCode};
 use crate::model::{Address, Endpoint};
@@ -34,6 +34,7 @@ pub fn next_steps(context: &Context<'_>, decision: &Decision) -> Vec<String> {
 
 fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &str) -> Vec<String> {
     let e = c.evidence;
+    let server = program(e);
     let user = e.settings.seen().map(|s| s.masteruser.clone()).filter(|user| !user.is_empty());
     let target = e.local_link().map(|link| link.primary.clone());
     match c.finding.cause {
@@ -50,7 +51,7 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
             format!("{remote} ACL LIST   # has the primary lost its password?"),
             format!("{local} CONFIG SET masterauth ''   # only if it should have none"),
         ],
-        Cause::AuthForbidden => vec![format!(
+        Cause::AuthForbidden | Cause::ReplconfRefused => vec![format!(
             "{remote} ACL SETUSER {} +psync +replconf +ping   # on the primary, and on every node that may become one",
             user.as_deref().unwrap_or("USER")
         )],
@@ -58,8 +59,8 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
             format!("{sentinel} SENTINEL CKQUORUM {group}"),
             format!("{sentinel} SENTINEL REPLICAS {group}   # is there one to promote?"),
             target.map_or_else(
-                || "systemctl status redis-server".to_owned(),
-                |p| format!("ssh {} systemctl status redis-server", p.host),
+                || format!("systemctl status {server}"),
+                |p| format!("ssh {} systemctl status {server}", p.host),
             ),
         ],
         Cause::NetworkCut | Cause::NetworkRejected => target.map_or_else(Vec::new, |p| {
@@ -77,6 +78,47 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
             }
             steps
         }
+        Cause::QuorumLost | Cause::NoPromotableReplica | Cause::SentinelAuthRejected => {
+            about_the_sentinels(c.finding.cause, local, remote, sentinel, group)
+        }
+        Cause::TlsCertificate => target.map_or_else(Vec::new, |p| {
+            vec![format!(
+                "openssl s_client -connect {}:{} </dev/null | openssl x509 -noout -dates -issuer -subject",
+                p.host, p.port
+            )]
+        }),
+        _ => about_the_servers(e, c.finding.cause, local, remote),
+    }
+}
+
+/// What keeps the Sentinels from doing their work.
+fn about_the_sentinels(cause: Cause, local: &str, remote: &str, sentinel: &str, group: &str) -> Vec<String> {
+    match cause {
+        Cause::QuorumLost => vec![
+            "start the Sentinels that are down; one more that answers is often enough".to_owned(),
+            format!("{sentinel} SENTINEL CKQUORUM {group}"),
+            format!(
+                "{sentinel} SENTINEL SENTINELS {group}   # never SENTINEL RESET: it forgets the replicas that are down"
+            ),
+        ],
+        Cause::NoPromotableReplica => vec![
+            format!("{sentinel} SENTINEL REPLICAS {group}   # slave-priority, flags, master-link-down-time"),
+            format!("{local} CONFIG SET replica-priority 100   # on a replica that may be promoted"),
+        ],
+        Cause::SentinelAuthRejected => vec![
+            format!(
+                "{sentinel} SENTINEL SET {group} auth-pass PASSWORD   # on every Sentinel, once all data nodes take it"
+            ),
+            format!("{remote} ACL LOG   # which login the Sentinels try"),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+/// The servers themselves: what they lack, and what their limits should be.
+fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> Vec<String> {
+    let server = program(e);
+    match cause {
         Cause::PrimaryDiskFull => vec![
             format!("{remote} CONFIG GET dir   # then df -h there, and make room"),
             format!("{remote} CONFIG SET repl-diskless-sync yes   # the sync then needs no disk on the primary"),
@@ -115,58 +157,39 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
         Cause::RdbIncompatible => {
             vec!["upgrade this replica to the primary's version or newer before it links again".to_owned()]
         }
-        Cause::QuorumLost => vec![
-            "start the Sentinels that are down; one more that answers is often enough".to_owned(),
-            format!("{sentinel} SENTINEL CKQUORUM {group}"),
-            format!(
-                "{sentinel} SENTINEL SENTINELS {group}   # never SENTINEL RESET: it forgets the replicas that are down"
-            ),
-        ],
-        Cause::NoPromotableReplica => vec![
-            format!("{sentinel} SENTINEL REPLICAS {group}   # slave-priority, flags, master-link-down-time"),
-            format!("{local} CONFIG SET replica-priority 100   # on a replica that may be promoted"),
-        ],
         Cause::PrimaryEmptied => vec![
             "keep every dump.rdb and appendonly file of the group where nothing overwrites it, first of all".to_owned(),
             format!("{remote} INFO keyspace"),
             format!("{local} INFO keyspace"),
         ],
-        Cause::SentinelAuthRejected => vec![
-            format!(
-                "{sentinel} SENTINEL SET {group} auth-pass PASSWORD   # on every Sentinel, once all data nodes take it"
-            ),
-            format!("{remote} ACL LOG   # which login the Sentinels try"),
-        ],
         Cause::TlsMismatch => vec![
             format!("{local} CONFIG GET tls-replication"),
             format!("{remote} --tls PING   # does that port speak TLS?"),
         ],
-        Cause::TlsCertificate => target.map_or_else(Vec::new, |p| {
-            vec![format!(
-                "openssl s_client -connect {}:{} </dev/null | openssl x509 -noout -dates -issuer -subject",
-                p.host, p.port
-            )]
-        }),
         Cause::SyncStalled => vec![format!("{local} INFO replication   # master_sync_last_io_seconds_ago")],
         Cause::CommandMissing => vec![format!(
             "{remote} COMMAND INFO psync sync replconf   # then take rename-command out of the primary's config"
-        )],
-        Cause::ReplconfRefused => vec![format!(
-            "{remote} ACL SETUSER {} +replconf +psync +ping   # on the primary, and on every node that may become one",
-            user.as_deref().unwrap_or("USER")
         )],
         Cause::ReplicaSaveFailing => vec![
             format!("df -h {}", e.settings.seen().map_or("DIR", |s| s.dir.as_str())),
             format!("{local} BGSAVE   # once there is room; then INFO persistence"),
         ],
         Cause::ReplicaDown => {
-            vec!["systemctl status redis-server".to_owned(), "journalctl -u redis-server -n 50".to_owned()]
+            vec![format!("systemctl status {server}"), format!("journalctl -u {server} -n 50")]
         }
-        Cause::ReplicaHung => vec![format!("timeout 15 {local} PING"), "top -H -p $(pidof redis-server)".to_owned()],
+        Cause::ReplicaHung => vec![format!("timeout 15 {local} PING"), format!("top -H -p $(pidof {server})")],
         Cause::ReplicaDenied => vec![format!(
-            "{local} ACL SETUSER relinkd on '>PASSWORD' resetkeys resetchannels -@all +ping +info +role +config|get +client|setname"
+            "{local} ACL SETUSER relinkd on '>PASSWORD' resetkeys resetchannels -@all +ping +info +role '+config|get' '+client|setname'"
         )],
         _ => vec![format!("{local} INFO replication"), format!("{local} ROLE")],
+    }
+}
+
+/// The server's program, which Debian's unit is named after.
+fn program(e: &Evidence) -> &'static str {
+    match e.local.seen().map(|view| view.flavour) {
+        Some(Flavour::Valkey) => "valkey-server",
+        _ => "redis-server",
     }
 }
 

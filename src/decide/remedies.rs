@@ -262,7 +262,9 @@ fn verdict_on(candidate: &CandidateView) -> String {
     if proof.auth.is_ok() {
         return format!("{name} logs in and may not replicate: REPLCONF → {}, PSYNC → {}", proof.replconf, proof.psync);
     }
-    let stale = if candidate.in_use {
+    let stale = if candidate.in_use && !candidate.user.is_empty() {
+        "the replica already holds it, so the store looks older than the primary's password, or the user is switched off or deleted there"
+    } else if candidate.in_use {
         "the replica already holds it, so the store looks older than the primary's password"
     } else {
         "neither what the replica holds nor what the store offers is the primary's password: the store or the primary is stale"

@@ -18,7 +18,8 @@ fn whose(probe: &Probe) -> String {
 
 fn told_by_log(e: &Evidence, kinds: &[LogKind]) -> Option<Fact> {
     let logged = kinds.iter().find_map(|kind| e.logged(*kind))?;
-    Some(fact(Viewpoint::Log, logged.last, logged.sample.clone(), format!("{} such lines of late", logged.count)))
+    let often = if logged.count == 1 { "once".to_owned() } else { format!("{} times", logged.count) };
+    Some(fact(Viewpoint::Log, logged.last, logged.sample.clone(), format!("logged {often} of late")))
 }
 
 fn with_context(e: &Evidence, cause: Cause, first: Fact, kinds: &[LogKind]) -> Finding {
@@ -37,6 +38,8 @@ pub fn missing(e: &Evidence) -> Option<Finding> {
     let answer = [&probe.ping, &probe.ping_again, &probe.replconf, &probe.psync]
         .into_iter()
         .find(|answer| answer.code() == "NOAUTH")?;
+    // Without the settings nobody knows what the replica sends.
+    e.settings.seen()?;
     if probe.with_password {
         return None;
     }
@@ -113,10 +116,11 @@ pub fn forbidden(e: &Evidence) -> Option<Finding> {
                 format!("{} may log in and may not replicate; it needs +psync +replconf +ping", whose(probe)),
             )
         });
+    // A probe that was let through is newer than what the log remembers of the time before.
     let by_log = || {
         [LogKind::PsyncRefused, LogKind::SyncAborted]
             .into_iter()
-            .filter_map(|kind| e.logged(kind))
+            .filter_map(|kind| e.logged(kind).filter(|_| !super::handshake_works(probe)))
             .find(|line| line.sample.contains("NOPERM") && super::sync::fresh(e, line))
             .map(|line| {
                 fact(Viewpoint::Log, line.last, line.sample.clone(), "the primary refuses the command to this user")

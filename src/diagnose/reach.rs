@@ -60,7 +60,7 @@ fn witness(e: &Evidence) -> Witness {
     // In TILT a Sentinel declares nobody down (Redis 7.0.15, sentinelHandleRedisInstance): no witness for life.
     let tilted = e.answering().filter(|(_, says)| says.tilt.seen() == Some(&true)).count();
     let alive = answering.saturating_sub(down).saturating_sub(tilted);
-    if standing(e) < patience {
+    if unreached_for(e) < patience {
         return Witness::NotYet(tell(
             format!("{alive} of {known} Sentinels still see the primary"),
             "they may not have noticed yet",
@@ -76,6 +76,28 @@ fn witness(e: &Evidence) -> Witness {
         format!("{down} of {known} Sentinels hold the primary down, {alive} see it alive"),
         "the witnesses contradict each other",
     ))
+}
+
+/// How long the primary has not answered from here: so long the Sentinels have had to notice. The link may have been
+/// down for something else, long before.
+fn unreached_for(e: &Evidence) -> Duration {
+    e.trend.unreached_since.map_or_else(|| standing(e), |since| e.ended.since(since))
+}
+
+/// Nobody answered on this probe.
+pub fn unanswered(probe: &Probe) -> bool {
+    let steps = [&probe.ping, &probe.auth, &probe.ping_again];
+    probe.connect != Connect::Open || steps.into_iter().any(|answer| *answer == Answer::TimedOut)
+}
+
+/// What the Sentinels saw, once they have had the time to see it, and the causes that it speaks against.
+pub(super) fn excluded_by_witnesses(e: &Evidence) -> Option<(String, &'static [Cause])> {
+    broken_link(e)?;
+    match witness(e) {
+        Witness::Down(told) => Some((told.saw, &[Cause::NetworkCut, Cause::NetworkRejected])),
+        Witness::Alive(told) => Some((told.saw, &[Cause::PrimaryDown, Cause::PrimaryUnreachable])),
+        Witness::NotYet(_) | Witness::Unheard(_) | Witness::None => None,
+    }
 }
 
 fn upstream(e: &Evidence) -> Option<&Probe> {
@@ -110,14 +132,20 @@ pub fn refused(e: &Evidence) -> Option<Finding> {
         Witness::Down(told) => (Cause::PrimaryDown, false, Some(told)),
         Witness::Alive(told) => (Cause::NetworkRejected, false, Some(told)),
         Witness::NotYet(told) | Witness::Unheard(told) => (Cause::PrimaryDown, true, Some(told)),
-        Witness::None => (Cause::PrimaryDown, standing(e) < RESTART, None),
+        Witness::None => (Cause::PrimaryDown, unreached_for(e) < RESTART, None),
     };
     Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
 }
 
+/// The data set was still coming in just now. It may fill the line, so that no probe of ours gets through: the primary
+/// is neither gone nor hung.
+fn receiving(e: &Evidence) -> bool {
+    e.local_link().is_some_and(|link| link.syncing && link.sync_read > 0 && (0..=2).contains(&link.sync_last_io_s))
+}
+
 /// No answer to the connection itself.
 pub fn silent(e: &Evidence) -> Option<Finding> {
-    let probe = upstream(e)?;
+    let probe = upstream(e).filter(|_| !receiving(e))?;
     let saw = match &probe.connect {
         Connect::TimedOut => "no answer in time".to_owned(),
         Connect::Unreachable(text) => text.clone(),
@@ -130,16 +158,15 @@ pub fn silent(e: &Evidence) -> Option<Finding> {
         // The replica's host hears neither the primary nor most Sentinels: more likely its own network.
         Witness::Unheard(told) => (Cause::NetworkCut, true, Some(told)),
         Witness::NotYet(told) => (Cause::PrimaryUnreachable, true, Some(told)),
-        Witness::None => (Cause::PrimaryUnreachable, standing(e) < RESTART, None),
+        Witness::None => (Cause::PrimaryUnreachable, unreached_for(e) < RESTART, None),
     };
     Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
 }
 
 /// The kernel accepts, the process does not answer (SIGSTOP, DEBUG SLEEP, the first five seconds of a script).
 pub fn hung(e: &Evidence) -> Option<Finding> {
-    let probe = upstream(e)?;
-    let silent = [&probe.ping, &probe.auth, &probe.ping_again].into_iter().any(|a| *a == Answer::TimedOut);
-    if probe.connect != Connect::Open || !silent {
+    let probe = upstream(e).filter(|_| !receiving(e))?;
+    if probe.connect != Connect::Open || !unanswered(probe) {
         return None;
     }
     let first = fact(
@@ -153,7 +180,7 @@ pub fn hung(e: &Evidence) -> Option<Finding> {
         Witness::Down(told) => (false, Some(told)),
         Witness::Alive(told) => (false, Some(told)),
         Witness::NotYet(told) | Witness::Unheard(told) => (true, Some(told)),
-        Witness::None => (standing(e) < Duration::from_secs(5), None),
+        Witness::None => (unreached_for(e) < Duration::from_secs(5), None),
     };
     Some(finding(
         Cause::PrimaryHung,
@@ -212,7 +239,9 @@ pub fn healed_unnoticed(e: &Evidence) -> Option<Finding> {
     let probe = e.upstream.seen().filter(|probe| handshake_works(probe))?;
     let cause = match link.state {
         LinkState::Connecting => Cause::NetworkCut,
-        LinkState::Handshake => Cause::PrimaryHung,
+        // An attempt that nobody answers ends after repl-timeout (Redis 7.0.15, replicationCron): one that stands for
+        // longer is kept alive by the primary.
+        LinkState::Handshake if standing(e).as_secs() <= e.settings.seen()?.repl_timeout_s => Cause::PrimaryHung,
         _ => return None,
     };
     Some(finding(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::reach::excluded_by_witnesses;
 use super::topology::{failover_in_doubt, same_place};
 use crate::model::evidence::{Answer, Connect, Evidence, Probe};
 use crate::model::finding::Cause;
@@ -82,6 +83,11 @@ fn by_primary(e: &Evidence, out: &mut BTreeMap<Cause, String>) {
 }
 
 fn by_sentinels(e: &Evidence, out: &mut BTreeMap<Cause, String>) {
+    if let Some((saw, causes)) = excluded_by_witnesses(e) {
+        for cause in causes {
+            out.entry(*cause).or_insert_with(|| saw.clone());
+        }
+    }
     let Some((named, votes)) = e.named_primary() else { return };
     let known = e.sentinels_known();
     if failover_in_doubt(e).is_none() {

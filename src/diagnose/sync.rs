@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::reach::handshake_works;
 use super::{broken_link, fact, finding, link_fact};
+use crate::model::Address;
 use crate::model::evidence::{Evidence, LinkState, LogFact, LogKind};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
@@ -114,6 +115,13 @@ pub fn output_buffer_exceeded(e: &Evidence) -> Option<Finding> {
         Some(_) => return None,
         None => {
             let limits = limits?;
+            let so_far = primary.and_then(|view| view.output_buffer_cuts);
+            if so_far == Some(0) {
+                return None;
+            }
+            let counts = so_far.map_or("this server version counts no cuts".to_owned(), |cuts| {
+                format!("it has cut {cuts} connections for theirs so far")
+            });
             let data = primary.map_or(0, |view| view.used_memory);
             // Redis 7.0.15: the hard limit is never below repl-backlog-size, whatever is configured.
             let limit = [limits.output_hard, limits.output_soft]
@@ -128,7 +136,7 @@ pub fn output_buffer_exceeded(e: &Evidence) -> Option<Finding> {
                 Viewpoint::Primary,
                 limits.at,
                 format!("client-output-buffer-limit replica is {limit} bytes, the data set takes {data}"),
-                "what is written during a transfer has to fit into that buffer; this server version counts no cuts",
+                format!("what is written during a transfer has to fit into that buffer; {counts}"),
             )
         }
     };
@@ -246,8 +254,41 @@ pub fn sync_stalled(e: &Evidence) -> Option<Finding> {
     Some(named(e, Cause::SyncStalled, false, [Some(first)]))
 }
 
+/// The primary has the replica's PSYNC and answers when it begins the data set: after `repl-diskless-sync-delay` (5 s
+/// by default) or when another child of its ends. ROLE says `handshake` meanwhile, as it does for a hung primary.
+pub(super) fn primary_prepares(e: &Evidence) -> Option<Fact> {
+    let link = broken_link(e).filter(|link| link.state == LinkState::Handshake)?;
+    let Address::Tcp(own) = &e.address else { return asked(e) };
+    let listed = e.primary.seen().and_then(|primary| {
+        let entry = primary.replicas.iter().find(|one| one.endpoint.port == own.port && one.state != "online")?;
+        let saw = format!("{} lists {} as {}", link.primary, entry.endpoint, entry.state);
+        Some(fact(Viewpoint::Primary, primary.at, saw, "it knows of this replica and prepares the data set"))
+    });
+    listed.or_else(|| asked(e))
+}
+
+/// PSYNC is the last thing that the log tells of the link.
+fn asked(e: &Evidence) -> Option<Fact> {
+    let line = e.logged(LogKind::PsyncAsked)?;
+    let of_others = |kind| {
+        matches!(
+            kind,
+            LogKind::OutputBufferCut
+                | LogKind::BacklogTooShort
+                | LogKind::ReplicaTimedOut
+                | LogKind::SaveFailed
+                | LogKind::ForkFailed
+        )
+    };
+    let last = e.log.seen()?.lines.iter().all(|other| other.last <= line.last || of_others(other.kind));
+    last.then(|| log_fact(line, "the replica has asked for the stream and waits for the primary's answer"))
+}
+
 pub fn sync_running(e: &Evidence) -> Option<Finding> {
     let link = broken_link(e)?;
+    if let Some(prepares) = primary_prepares(e).filter(|_| handshake_green(e)) {
+        return Some(named(e, Cause::SyncRunning, false, [Some(prepares)]));
+    }
     let promised = told(e, LogKind::FullResync).is_some();
     let waiting = link.state == LinkState::Handshake && (promised || waits_its_turn(e));
     if link.state != LinkState::Sync && !link.syncing && !waiting {

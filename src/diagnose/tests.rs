@@ -1,1 +1,318 @@
+//! Every rule on its fault and on its look-alikes; all evidence is one healthy look, bent in few places.
 
+use std::time::Duration;
+
+use super::diagnose;
+use crate::model::evidence::*;
+use crate::model::finding::{Cause, Diagnosis, Finding};
+
+mod login;
+mod sync;
+mod topology;
+pub(crate) mod world;
+
+use world::*;
+
+fn bent(bend: impl FnOnce(&mut Evidence)) -> Evidence {
+    let mut evidence = healthy();
+    bend(&mut evidence);
+    evidence
+}
+
+fn found(bend: impl FnOnce(&mut Evidence)) -> Finding {
+    match diagnose(&bent(bend)) {
+        Diagnosis::Broken(finding) => finding,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The cause, with `true` when it is only suspected.
+fn verdict(bend: impl FnOnce(&mut Evidence)) -> (Cause, bool) {
+    let finding = found(bend);
+    (finding.cause, finding.suspected)
+}
+
+fn cause(bend: impl FnOnce(&mut Evidence)) -> Option<Cause> {
+    diagnose(&bent(bend)).cause()
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_link_that_is_up_and_a_primary_are_healthy() {
+    assert_eq!(cause(|_| {}), None);
+    assert_eq!(cause(|e| e.server().role = Role::Primary), None);
+    assert_eq!(cause(|e| e.upstream = Reading::Missing(Missing::NotAsked)), None, "a look that is not deep");
+    assert_eq!(cause(|e| _ = e.silence(0).silence(1).silence(2)), None, "losing Sentinels is no fault of the link");
+}
+
+#[test]
+fn the_local_server_is_judged_by_how_it_does_not_answer() {
+    let local = |why: Missing| cause(|e| e.local = Reading::Missing(why));
+    assert_eq!(local(Missing::Refused("connection refused".into())), Some(Cause::ReplicaDown));
+    assert_eq!(local(Missing::TimedOut), Some(Cause::ReplicaHung));
+    assert_eq!(local(Missing::Denied("NOPERM".into())), Some(Cause::ReplicaDenied));
+    assert_eq!(local(Missing::Unsupported("HTTP/1.1".into())), Some(Cause::Unknown));
+    assert_eq!(local(Missing::NotAsked), Some(Cause::Unknown));
+    assert_eq!(cause(|e| e.server().loading = true), Some(Cause::ReplicaLoading));
+}
+
+#[test]
+fn a_refused_connection_is_a_dead_primary_or_a_rejecting_network_by_what_the_sentinels_see() {
+    assert_eq!(verdict(|e| _ = e.refuse()), (Cause::PrimaryDown, true), "they may not have noticed yet");
+    assert_eq!(verdict(|e| _ = e.refuse().stood(Duration::from_secs(6))), (Cause::PrimaryDown, true));
+    assert_eq!(verdict(|e| _ = e.refuse().stood(Duration::from_secs(7))), (Cause::NetworkRejected, false));
+    assert_eq!(verdict(|e| _ = e.refuse().told_down()), (Cause::PrimaryDown, false));
+    assert_eq!(verdict(|e| _ = e.refuse().alone()), (Cause::PrimaryDown, false), "nobody else can be asked");
+    assert_eq!(
+        verdict(|e| {
+            e.refuse();
+            e.probe().connect = Connect::Reset;
+            e.stood(LONG);
+        }),
+        (Cause::NetworkRejected, false)
+    );
+}
+
+fn cut(e: &mut Evidence) -> &mut Evidence {
+    e.refuse();
+    e.probe().connect = Connect::TimedOut;
+    e.link().state = LinkState::Connecting;
+    e
+}
+
+#[test]
+fn silence_is_an_unreachable_primary_or_a_cut_by_what_the_sentinels_see() {
+    assert_eq!(verdict(|e| _ = cut(e)), (Cause::PrimaryUnreachable, true), "they may not have noticed yet");
+    assert_eq!(verdict(|e| _ = cut(e).stood(LONG)), (Cause::NetworkCut, false));
+    assert_eq!(verdict(|e| _ = cut(e).told_down()), (Cause::PrimaryUnreachable, false));
+    assert_eq!(verdict(|e| _ = cut(e).alone()), (Cause::PrimaryUnreachable, false));
+    let no_route = |e: &mut Evidence| {
+        cut(e).stood(LONG);
+        e.probe().connect = Connect::Unreachable("no route to host".into());
+    };
+    assert_eq!(verdict(no_route), (Cause::NetworkCut, false));
+}
+
+#[test]
+fn witnesses_are_given_their_time_from_when_the_primary_fell_silent_and_not_from_the_break() {
+    let later = |e: &mut Evidence| {
+        e.refuse().stood(LONG);
+        e.trend.unreached_since = Some(e.ended.before(Duration::from_secs(2)));
+    };
+    assert_eq!(verdict(later), (Cause::PrimaryDown, true), "the link was down for another reason before");
+    let told_by_the_replica = |e: &mut Evidence| {
+        e.refuse();
+        e.link().down_for_s = Some(60);
+    };
+    assert_eq!(verdict(told_by_the_replica), (Cause::NetworkRejected, false), "all that a look by hand can know");
+}
+
+#[test]
+fn in_a_minority_partition_the_verdict_never_stands() {
+    let minority = |e: &mut Evidence| {
+        cut(e).stood(LONG).silence(1).silence(2);
+        e.sentinel(0).flags = flags(&["master", "s_down"]);
+    };
+    assert_eq!(verdict(minority), (Cause::NetworkCut, true));
+    let refused = |e: &mut Evidence| _ = e.refuse().stood(LONG).silence(1).silence(2);
+    assert_eq!(verdict(refused), (Cause::PrimaryDown, true));
+}
+
+#[test]
+fn sentinels_that_nobody_configured_count_too() {
+    let two_of_five = |e: &mut Evidence| {
+        e.refuse().told_down().stood(LONG).silence(2);
+        e.each_sentinel(|says| says.others = 4);
+    };
+    assert_eq!(verdict(two_of_five), (Cause::PrimaryDown, true), "two of five are no majority");
+}
+
+#[test]
+fn witnesses_who_contradict_each_other_or_are_in_tilt_prove_nothing() {
+    let one_each = |e: &mut Evidence| {
+        e.refuse().stood(LONG).silence(2);
+        e.sentinel(0).flags = flags(&["master", "s_down"]);
+    };
+    assert_eq!(verdict(one_each), (Cause::PrimaryDown, true));
+    let tilted = |e: &mut Evidence| _ = e.refuse().stood(LONG).each_sentinel(|says| says.tilt = Reading::Seen(true));
+    assert_eq!(verdict(tilted), (Cause::PrimaryDown, true), "in TILT nobody is declared down");
+}
+
+fn hang(e: &mut Evidence) -> &mut Evidence {
+    e.break_link(LinkState::Handshake);
+    e.upstream = Reading::Seen(Probe { ping: Answer::TimedOut, ..blank(PRIMARY) });
+    e.primary = Reading::Missing(Missing::TimedOut);
+    e
+}
+
+#[test]
+fn a_server_that_accepts_and_does_not_answer_hangs() {
+    assert_eq!(verdict(|e| _ = hang(e)), (Cause::PrimaryHung, true));
+    assert_eq!(verdict(|e| _ = hang(e).told_down()), (Cause::PrimaryHung, false));
+    assert_eq!(verdict(|e| _ = hang(e).stood(LONG)), (Cause::PrimaryHung, false));
+    assert_eq!(verdict(|e| _ = hang(e).silence(0).silence(1).stood(LONG)), (Cause::PrimaryHung, true));
+    assert_eq!(verdict(|e| _ = hang(e).alone()), (Cause::PrimaryHung, true), "a pause of a second");
+    assert_eq!(verdict(|e| _ = hang(e).alone().stood(LONG)), (Cause::PrimaryHung, false));
+}
+
+#[test]
+fn a_primary_that_hangs_is_seen_while_the_link_still_reads_up() {
+    let finding = found(|e| {
+        e.upstream = Reading::Seen(Probe { ping: Answer::TimedOut, ..blank(PRIMARY) });
+        e.stood(LONG);
+    });
+    assert_eq!((finding.cause, finding.link_up), (Cause::PrimaryHung, true));
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_named_before_anything_about_the_primary() {
+    let finding = found(|e| {
+        e.refuse().told_down();
+        e.probe().connect = Connect::NameUnresolved("no such host".into());
+    });
+    assert_eq!((finding.cause, finding.suspected), (Cause::NameUnresolved, false));
+}
+
+#[test]
+fn what_answers_and_is_no_data_node_is_named() {
+    let http = |e: &mut Evidence| {
+        e.break_link(LinkState::Connect);
+        e.upstream = Reading::Seen(Probe { ping: Answer::NotRedis("HTTP/1.1 400".into()), ..blank(PRIMARY) });
+    };
+    assert_eq!(cause(http), Some(Cause::NotAServer));
+    let sentinel = |e: &mut Evidence| {
+        e.break_link(LinkState::Connect);
+        e.probe().role = Reading::Seen(PeerRole::Sentinel);
+        e.probe().auth = error("ERR AUTH <password> called without any password configured for the default user.");
+    };
+    assert_eq!(cause(sentinel), Some(Cause::NotAServer), "not auth-unexpected");
+}
+
+#[test]
+fn the_first_word_of_a_refusal_names_the_cause() {
+    for (text, expected) in [
+        ("DENIED Redis is running in protected mode", Cause::ProtectedMode),
+        ("MISCONF Redis is configured to save RDB snapshots", Cause::PrimarySaveFailing),
+        ("LOADING Redis is loading the dataset in memory", Cause::PrimaryLoading),
+        ("BUSY Redis is busy running a script", Cause::PrimaryBusy),
+        ("ERR max number of clients reached", Cause::ConnectionsExhausted),
+        ("ERR something else", Cause::Unknown),
+    ] {
+        let refusing = |e: &mut Evidence| {
+            e.break_link(LinkState::Connect);
+            e.upstream = Reading::Seen(Probe { ping: error(text), ..blank(PRIMARY) });
+        };
+        assert_eq!(cause(refusing), Some(expected), "{text}");
+        let behind_a_password = |e: &mut Evidence| {
+            e.break_link(LinkState::Connect);
+            e.probe().ping_again = error(text);
+            e.probe().replconf = Answer::NotAsked;
+            e.probe().psync = Answer::NotAsked;
+        };
+        assert_eq!(cause(behind_a_password), Some(expected), "{text}, after AUTH");
+    }
+}
+
+#[test]
+fn a_cut_that_is_over_and_a_replica_that_still_waits_is_named_with_the_proof() {
+    let healed = |e: &mut Evidence| _ = e.break_link(LinkState::Connecting);
+    assert_eq!(verdict(healed), (Cause::NetworkCut, true), "an attempt may take a moment");
+    let stood = |e: &mut Evidence| _ = e.break_link(LinkState::Connecting).stood(Duration::from_secs(2));
+    assert_eq!(verdict(stood), (Cause::NetworkCut, false));
+}
+
+#[test]
+fn a_replica_that_waits_for_a_diskless_sync_is_not_a_hung_primary() {
+    let waits = |e: &mut Evidence| {
+        e.break_link(LinkState::Handshake).stood(LONG);
+        e.source().replicas = vec![listed(REPLICA, "wait_bgsave")];
+    };
+    assert_eq!(cause(waits), Some(Cause::SyncRunning));
+    let unseen = |e: &mut Evidence| {
+        e.break_link(LinkState::Handshake).stood(LONG);
+        e.primary = Reading::Missing(Missing::NotAsked);
+        e.log = Reading::Missing(Missing::NotAsked);
+    };
+    assert_eq!(verdict(unseen), (Cause::SyncRunning, true), "what the primary does is not seen, so nothing is touched");
+    let serves_none = |e: &mut Evidence| _ = e.break_link(LinkState::Handshake).stood(LONG);
+    assert_eq!(verdict(serves_none), (Cause::PrimaryHung, false), "the primary tells that nobody waits there");
+}
+
+#[test]
+fn a_group_without_passwords_has_green_handshakes_too() {
+    let bare = Probe { with_password: false, ping: Answer::Ok("PONG".into()), ..green(PRIMARY) };
+    let bare = Probe { auth: Answer::NotAsked, ping_again: Answer::NotAsked, ..bare };
+    assert!(super::handshake_works(&bare));
+    assert!(!super::handshake_works(&Probe { ping: error("LOADING"), ..bare.clone() }));
+    assert!(!super::handshake_works(&Probe { psync: error("NOPERM no psync"), ..bare.clone() }));
+    assert!(!super::handshake_works(&Probe { psync: Answer::NotAsked, ..bare.clone() }), "what was not asked");
+    assert!(super::handshake_works(&Probe { ping_again: error("NOPERM no ping"), ..green(PRIMARY) }), "no fault");
+    assert!(!super::handshake_works(&Probe { ping_again: error("LOADING"), ..green(PRIMARY) }));
+    let away = Reading::Seen(PeerRole::Replica { of: at(OTHER), state: LinkState::Connected });
+    assert!(!super::handshake_works(&Probe { role: away, ..green(PRIMARY) }));
+}
+
+#[test]
+fn where_nothing_fits_the_answer_says_what_was_not_seen() {
+    let blind = bent(|e| {
+        e.break_link(LinkState::Connect);
+        e.settings = Reading::Missing(Missing::Denied("NOPERM config|get".into()));
+        e.upstream = Reading::Missing(Missing::NotAsked);
+        e.primary = Reading::Missing(Missing::NotAsked);
+        e.log = Reading::Missing(Missing::Denied("permission denied".into()));
+        e.silence(2);
+    });
+    let Diagnosis::Inconclusive { missing, .. } = diagnose(&blind) else { panic!() };
+    let told: Vec<&str> = missing.iter().map(|fact| fact.saw.as_str()).collect();
+    assert_eq!(told.len(), 5, "{told:?}");
+    assert!(told[0].contains("CONFIG GET") && told[0].contains("NOPERM"));
+
+    let waiting = bent(|e| _ = e.break_link(LinkState::Connect));
+    let Diagnosis::Inconclusive { missing, .. } = diagnose(&waiting) else { panic!() };
+    assert!(missing[0].means.contains("has not linked yet"), "{missing:?}");
+
+    let tls = bent(|e| {
+        e.break_link(LinkState::Connect);
+        e.upstream = Reading::Seen(Probe { connect: Connect::Tls("certificate expired".into()), ..blank(PRIMARY) });
+    });
+    let Diagnosis::Inconclusive { missing, .. } = diagnose(&tls) else { panic!() };
+    assert!(missing[0].saw.contains("certificate expired"), "{missing:?}");
+}
+
+#[test]
+fn what_speaks_against_a_cause_is_kept_and_the_verdict_itself_is_never_among_it() {
+    let finding = found(|e| _ = e.reject_password());
+    assert_eq!(finding.cause, Cause::AuthRejected);
+    for out in
+        [Cause::PrimaryDown, Cause::NetworkCut, Cause::WrongPrimary, Cause::FailoverRunning, Cause::ReplicaDiskFull]
+    {
+        assert!(finding.rejected.contains_key(&out), "{out}");
+    }
+    assert!(!finding.rejected.contains_key(&Cause::AuthRejected));
+    let silent = found(|e| _ = cut(e));
+    assert!(!silent.rejected.contains_key(&Cause::PrimaryDown), "no answer rules nothing out");
+    let alone = found(|e| _ = e.reject_password().alone());
+    assert!(!alone.rejected.contains_key(&Cause::WrongPrimary), "nobody said whom to follow");
+    let bare = found(|e| {
+        e.break_link(LinkState::Sync);
+        let ping = Answer::Ok("PONG".into());
+        let probe = Probe { with_password: false, ping, auth: Answer::NotAsked, ..green(PRIMARY) };
+        e.upstream = Reading::Seen(Probe { ping_again: Answer::NotAsked, ..probe });
+    });
+    assert!(bare.rejected.contains_key(&Cause::AuthMissing), "PONG without a password");
+}
+
+#[test]
+fn no_number_that_a_server_may_send_makes_a_rule_panic() {
+    for extreme in [i64::MIN, -1, 0, i64::MAX] {
+        _ = cause(|e| {
+            e.break_link(LinkState::Sync);
+            (e.trend.offset, e.trend.replid) = (Some(extreme), Some("replid".into()));
+            (e.source().backlog_first, e.source().second_repl_offset) = (extreme, extreme);
+            (e.link().offset, e.link().last_io_s) = (extreme, extreme);
+            (e.link().sync_read, e.link().sync_total) = (u64::MAX, 1);
+            e.trend.sync_read = Some((T0.before(LONG), 0));
+        });
+    }
+}

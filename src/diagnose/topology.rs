@@ -13,6 +13,10 @@ use crate::model::{Address, Endpoint};
 /// yet told is moved within seconds.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
+/// A disagreement that outlasts this is none of a failover: some Sentinel watches another group, or was cut off. It
+/// no longer hides what is wrong with the replica; whether to act on such a vote is the guards' to say.
+pub const LASTING_DISAGREEMENT: Duration = Duration::from_secs(30);
+
 pub fn self_replication(e: &Evidence) -> Option<Finding> {
     let link = e.local_link()?;
     let Address::Tcp(own) = &e.address else { return None };
@@ -52,12 +56,9 @@ pub fn failover_in_doubt(e: &Evidence) -> Option<Fact> {
             ));
         }
     }
-    let mut named = e.answering().map(|(_, says)| &says.primary);
     let young = e.answering().any(|(_, says)| Duration::from_millis(says.role_reported_ms) < AFTERMATH);
-    if let Some(first) = named.next()
-        && let Some(other) = named.find(|other| *other != first)
-        && young
-    {
+    let lasting = e.trend.disagree_since.is_some_and(|since| e.ended.since(since) >= LASTING_DISAGREEMENT);
+    if let Some((first, other)) = disagreement(e).filter(|_| young && !lasting) {
         return Some(fact(
             Viewpoint::Sentinel,
             e.ended,
@@ -66,6 +67,13 @@ pub fn failover_in_doubt(e: &Evidence) -> Option<Fact> {
         ));
     }
     None
+}
+
+/// Two addresses that Sentinels name at once.
+pub fn disagreement(e: &Evidence) -> Option<(&Endpoint, &Endpoint)> {
+    let mut named = e.answering().map(|(_, says)| &says.primary);
+    let first = named.next()?;
+    named.find(|other| *other != first).map(|other| (first, other))
 }
 
 pub fn failover_running(e: &Evidence) -> Option<Finding> {

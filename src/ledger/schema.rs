@@ -5,7 +5,7 @@
 //! program's database.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -154,10 +154,19 @@ fn as_it_stands(path: &Path, flags: OpenFlags, error: rusqlite::Error) -> Result
     Ok(connection)
 }
 
-/// Mode 0640 whatever the umask; SQLite gives `-wal` and `-shm` the mode of the main file.
+/// Mode 0640 whatever the umask, and where root makes it (`relinkd heal` before the daemon's first start) it belongs to
+/// the owner of the directory. SQLite gives `-wal` and `-shm` the mode and the owner of the main file.
 fn create(path: &Path) -> std::io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o640).open(path) {
-        Ok(file) => file.set_permissions(Permissions::from_mode(0o640)),
+        Ok(file) => {
+            if rustix::process::geteuid().is_root()
+                && let Some(dir) = path.parent()
+            {
+                let owner = std::fs::metadata(dir)?;
+                std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+            }
+            file.set_permissions(Permissions::from_mode(0o640))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             match std::fs::metadata(path).is_ok_and(|meta| meta.is_dir()) {
                 true => Err(std::io::ErrorKind::IsADirectory.into()),

@@ -3,11 +3,15 @@
 //! A missing reading is never taken for health, nor for sickness. No secret is ever part of evidence: a
 //! password shows only as set or not, and as a salted fingerprint. So evidence can be saved and shared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Address, Endpoint, LinkId, Timestamp};
+
+mod sentinel;
+
+pub use sentinel::{CachedNode, Quorum, ReplicaInSentinel, SentinelSays, SentinelView};
 
 /// A reading, or why there is none. Never an `Option`: absence has a reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -364,88 +368,6 @@ pub enum PeerRole {
     Sentinel,
 }
 
-/// One Sentinel's account of the group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SentinelView {
-    pub endpoint: Endpoint,
-    pub says: Reading<SentinelSays>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SentinelSays {
-    pub at: Timestamp,
-    pub took_us: u64,
-    pub id: String,
-    pub primary: Endpoint,
-    /// Flags of the primary: `master`, `s_down`, `o_down`, `disconnected`, `failover_in_progress` and so on.
-    pub flags: BTreeSet<String>,
-    /// How long it has been held subjectively and objectively down, milliseconds.
-    pub s_down_ms: Option<u64>,
-    pub o_down_ms: Option<u64>,
-    pub config_epoch: u64,
-    pub quorum: u32,
-    /// How many other Sentinels it knows.
-    pub others: u32,
-    pub down_after_ms: u64,
-    pub failover_timeout_ms: u64,
-    /// `failover-state` while a failover runs on this Sentinel.
-    pub failover_state: Option<String>,
-    /// Milliseconds since it last read the primary's INFO: the age of its view.
-    pub info_refresh_ms: u64,
-    /// Milliseconds since the primary has reported its present role: short after a failover.
-    pub role_reported_ms: u64,
-    pub replicas: Vec<ReplicaInSentinel>,
-    /// SENTINEL CKQUORUM: counts living Sentinels only, and said OK while all of them had a wrong
-    /// password and saw everything down (Redis 7.0.15).
-    pub ckquorum: Reading<Quorum>,
-    pub tilt: Reading<bool>,
-    /// INFO of the group's data nodes as this Sentinel last read it, by address (SENTINEL INFO-CACHE).
-    pub nodes: Reading<BTreeMap<String, CachedNode>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quorum {
-    pub ok: bool,
-    pub text: String,
-}
-
-/// One replica as a Sentinel lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplicaInSentinel {
-    pub endpoint: Endpoint,
-    pub run_id: String,
-    pub flags: BTreeSet<String>,
-    pub priority: u32,
-    pub offset: i64,
-    pub link_ok: bool,
-    /// `master-link-down-time`, milliseconds; -1000 means never linked since it started, which Sentinel
-    /// reads as fresh (Redis 7.0.15, sentinelSelectSlave).
-    pub link_down_ms: i64,
-    pub info_refresh_ms: u64,
-    pub last_ok_ping_ms: u64,
-    pub primary: Option<Endpoint>,
-    pub announced: bool,
-}
-
-/// A data node out of SENTINEL INFO-CACHE: what a failover has to know of a candidate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CachedNode {
-    /// Age of the cached INFO, milliseconds.
-    pub age_ms: u64,
-    pub run_id: String,
-    pub flavour: Flavour,
-    pub version: String,
-    pub is_primary: bool,
-    pub keys: u64,
-    pub repl_offset: i64,
-    pub link_up: bool,
-    pub link_down_for_s: Option<i64>,
-    pub priority: u32,
-    pub rdb_last_save_ok: bool,
-    pub aof_last_write_ok: bool,
-    pub loading: bool,
-}
-
 /// The host beside the replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostView {
@@ -522,6 +444,9 @@ pub enum LogKind {
     PsyncLater,
     /// `Master does not support PSYNC or is in error state (reply: …)`
     PsyncUnsupported,
+    /// `Trying a partial resynchronization (request …)`, `Partial resynchronization not possible (no cached master)`:
+    /// PSYNC was sent, and what comes next is the primary's.
+    PsyncAsked,
     /// `Full resync from master: …`
     FullResync,
     /// `Successful partial resynchronization with master.`
@@ -600,8 +525,14 @@ pub struct Trend {
     pub sync_read: Option<(Timestamp, u64)>,
     /// When Sentinels were last seen to disagree, or to run a failover.
     pub failover_seen: Option<Timestamp>,
+    /// Since when the Sentinels that answer have named more than one address.
+    #[serde(default)]
+    pub disagree_since: Option<Timestamp>,
     /// Since when the replica has followed an address that the Sentinels do not name.
     pub astray_since: Option<Timestamp>,
+    /// Since when the primary has not answered from here. Later than `down_seen` where something else broke the link.
+    #[serde(default)]
+    pub unreached_since: Option<Timestamp>,
     /// Full transfers that were seen to begin since the break.
     pub transfers: u32,
     /// Keys that the replica held when the link was last seen up.
@@ -623,13 +554,6 @@ impl ReplicaInSentinel {
             && self.last_ok_ping_ms <= 5_000
             && self.info_refresh_ms <= stale_after
             && self.link_down_ms <= i64::try_from(longest_down).unwrap_or(i64::MAX)
-    }
-}
-
-impl SentinelSays {
-    /// Whether this Sentinel is in the middle of a failover of the group.
-    pub fn fails_over(&self) -> bool {
-        self.flags.contains("failover_in_progress") || self.failover_state.is_some()
     }
 }
 

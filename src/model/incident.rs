@@ -118,7 +118,8 @@ pub struct Entry {
 pub enum What {
     /// A fault came and went within the blip time. No incident: it is counted, and nobody is told.
     Blip { cause: Cause, down_ms: u64 },
-    /// A fault was seen. `down_at`: the last time the link was seen up, or this look when it never was.
+    /// A fault was seen. `down_at`: the last time the link was seen up; when it never was, since when the replica says
+    /// that it is down, or else this look.
     Opened {
         finding: Finding,
         address: Address,
@@ -257,8 +258,14 @@ impl Incident {
         match &entry.what {
             What::Opened { .. } | What::Blip { .. } => {}
             What::Diagnosed { finding, primary } => {
-                if self.causes.last() != Some(&finding.cause) {
-                    self.causes.push(finding.cause);
+                if self.finding.cause != finding.cause {
+                    // What was only suspected, and was not so, is no cause that it went through.
+                    if self.finding.suspected {
+                        self.causes.pop();
+                    }
+                    if self.causes.last() != Some(&finding.cause) {
+                        self.causes.push(finding.cause);
+                    }
                     self.proposal = None;
                     if self.phase != Phase::Applying {
                         self.phase = self.troubled();

@@ -44,6 +44,10 @@ impl Slack {
         }
     }
 
+    pub(super) async fn prepare(&self) -> Result<(), Verdict> {
+        http::url(&http::newest(&self.url).await?).map(drop)
+    }
+
     async fn attempt(&self, notice: &Notice, now: Timestamp) -> Result<http::Answer, Verdict> {
         let url = http::url(&http::newest(&self.url).await?)?;
         http::post(&url, HeaderMap::new(), render::slack(notice).to_string(), self.timeout, now).await

@@ -33,6 +33,14 @@ impl Webhook {
         }
     }
 
+    pub(super) async fn prepare(&self) -> Result<(), Verdict> {
+        http::url(&http::newest(&self.url).await?)?;
+        if let Some(reference) = &self.secret {
+            http::offers(reference).await?.iter().try_for_each(|offer| key(offer).map(drop))?;
+        }
+        Ok(())
+    }
+
     async fn attempt(&self, delivery_key: &str, notice: &Notice, now: Timestamp) -> Result<http::Answer, Verdict> {
         let url = http::url(&http::newest(&self.url).await?)?;
         let body = render::report(notice).to_string();

@@ -10,6 +10,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::Salt;
 
 const LENGTH: usize = 16;
+const NAME: &str = "salt";
 
 impl Salt {
     /// One that is kept nowhere: fingerprints compare within this run only.
@@ -20,9 +21,14 @@ impl Salt {
         Salt(salt)
     }
 
+    /// The salt of this state directory, where there is one that this user can read.
+    pub fn load(state_dir: &Path) -> io::Result<Salt> {
+        load(&state_dir.join(NAME))
+    }
+
     /// The salt of this state directory. The first caller makes it; of two at once, both get the same.
     pub fn load_or_create(state_dir: &Path) -> io::Result<Salt> {
-        let path = state_dir.join("salt");
+        let path = state_dir.join(NAME);
         let salt = match load(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => create(state_dir, &path).and_then(|()| load(&path)),
             answer => answer,

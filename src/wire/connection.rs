@@ -8,10 +8,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 
+use super::quoted::Quoted;
 use super::reply::Reply;
 use super::resp::{Buffer, Decoder};
 use super::{Dial, WireError, tls};
 use crate::model::{Address, Endpoint};
+use crate::secrets::Secret;
 
 const READ_BYTES: usize = 16 * 1024;
 
@@ -27,6 +29,8 @@ pub struct Connection {
     /// An answer was left unread, or the stream is no longer RESP: nothing read from here on could be trusted.
     broken: bool,
     peer: Option<String>,
+    /// The passwords that were sent here: no error or status may repeat one.
+    quoted: Quoted,
 }
 
 impl Connection {
@@ -39,12 +43,18 @@ impl Connection {
             decoder: None,
             broken: false,
             peer,
+            quoted: Quoted::default(),
         })
     }
 
     /// The address that the connection really went to, after name resolution; none on a Unix socket.
     pub fn peer(&self) -> Option<&str> {
         self.peer.as_deref()
+    }
+
+    /// To be called before a password is sent.
+    pub fn keep_out(&mut self, secret: &Secret) {
+        self.quoted.remember(secret);
     }
 
     /// Sends commands in one write and reads one reply for each, `caps[i]` bytes at most for the i-th.
@@ -86,10 +96,11 @@ impl Connection {
     pub async fn receive(&mut self, cap: usize, deadline: Instant) -> Result<Reply, WireError> {
         loop {
             let decoder = self.decoder.get_or_insert_with(|| Decoder::new(cap));
-            if let Some((reply, length)) = decoder.advance(self.incoming.bytes())? {
+            let advanced = decoder.advance(self.incoming.bytes());
+            if let Some((reply, length)) = advanced.map_err(|error| self.quoted.hide_in_error(error))? {
                 self.incoming.consume(length);
                 self.decoder = None;
-                return Ok(reply);
+                return Ok(self.quoted.hide(reply));
             }
             let read = self.stream.read(self.chunk.as_mut_slice());
             let count = match timeout_at(deadline, read).await {

@@ -34,6 +34,9 @@ impl Reader {
     pub async fn connect(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
         let began = Instant::now();
         let mut reader = Reader::open(dial, within).await?;
+        if let Some(secret) = &dial.password {
+            reader.connection.keep_out(secret);
+        }
         let name = ["CLIENT", "SETNAME", CLIENT_NAME];
         let login = dial.password.as_ref().map(|secret| login(&dial.user, secret));
         let commands: Vec<&[&str]> = login.iter().map(Vec::as_slice).chain([name.as_slice()]).collect();
@@ -50,6 +53,7 @@ impl Reader {
 
     /// AUTH alone, its answer as it came but for the password, which some errors repeat.
     pub async fn login(&mut self, user: &str, secret: &Secret, within: Duration) -> Result<Reply, WireError> {
+        self.connection.keep_out(secret);
         self.ask(&login(user, secret), within).await.map(|reply| hide(reply, Some(secret)))
     }
 

@@ -55,7 +55,7 @@ impl Writer {
     /// One command of any kind. `TimedOut`, `Reset` and `Closed` leave its outcome unknown: read back.
     pub async fn run(&mut self, command: &[Arg], within: Duration) -> Result<Reply, WireError> {
         let mut packed = Buffer::default();
-        encode(command.iter().map(Arg::bytes), &mut packed);
+        self.pack(command, &mut packed);
         let mut replies = self.reader.connection.exchange(&packed, &[CAP], within).await?;
         replies.pop().ok_or(WireError::Closed)
     }
@@ -73,7 +73,7 @@ impl Writer {
         }
         let mut packed = Buffer::default();
         for command in commands {
-            encode(command.iter().map(Arg::bytes), &mut packed);
+            self.pack(command, &mut packed);
         }
         encode([b"EXEC".as_slice()].into_iter(), &mut packed);
         let caps = vec![CAP; commands.len() + 1];
@@ -81,6 +81,15 @@ impl Writer {
         let mut replies = self.reader.connection.exchange(&packed, &caps, left).await?;
         let done = replies.pop().ok_or(WireError::Closed)?;
         Ok(replies.into_iter().find(|reply| matches!(reply, Reply::Error { .. })).unwrap_or(done))
+    }
+
+    fn pack(&mut self, command: &[Arg], packed: &mut Buffer) {
+        for arg in command {
+            if let Arg::Secret(secret) = arg {
+                self.reader.connection.keep_out(secret);
+            }
+        }
+        encode(command.iter().map(Arg::bytes), packed);
     }
 
     /// A reading command, as [`Reader::ask`].

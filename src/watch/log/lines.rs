@@ -36,11 +36,24 @@ pub(super) struct Line<'a> {
 ///
 /// The arguments that a server repeats are cut off: where AUTH is renamed, the replica logs the primary's error, and
 /// with it the password (Redis 7.0.15, processCommand: `unknown command 'AUTH', with args beginning with: …`).
+/// So is what follows a repeated AUTH: a peer that is no server may echo all that the replica said to it.
 pub fn classify(line: &str) -> Option<(LogKind, &str)> {
     let message = parse(line).message;
     let message = message.split_once(", with args beginning with").map_or(message, |(kept, _)| kept);
+    let message = before_echo(message);
     let said = BEFORE.iter().fold(message, |rest, before| rest.strip_prefix(before).unwrap_or(rest));
     PHRASES.iter().find(|phrase| matches(said, phrase)).map(|phrase| (phrase.kind, message))
+}
+
+/// The message up to the arguments of an AUTH that it repeats. `AUTH <password>` is how servers speak of the command
+/// itself, and `Unable to AUTH to …` how a replica does.
+fn before_echo(message: &str) -> &str {
+    let echo = message.match_indices("AUTH ").find(|(at, found)| {
+        let (before, after) = (message.split_at(*at).0, message.split_at(at + found.len()).1);
+        let is_word = !before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '<');
+        is_word && !after.starts_with("<password>") && !before.ends_with("Unable to ")
+    });
+    echo.map_or(message, |(at, found)| message.split_at(at + found.len() - 1).0)
 }
 
 pub(super) fn parse(line: &str) -> Line<'_> {
@@ -216,6 +229,23 @@ mod tests {
             let said = format!("Unable to AUTH to MASTER: -ERR unknown command {quote}AUTH{quote}");
             let line = format!("1:S 1795414320041 # {said}, with args beginning with: {quote}hunter2{quote} ");
             assert_eq!(classify(&line), Some((LogKind::AuthFailed, said.as_str())));
+        }
+    }
+
+    #[test]
+    fn what_follows_a_repeated_auth_is_cut_off_and_real_words_stay() {
+        for (whole, kept) in [
+            (
+                "Unable to AUTH to MASTER: -ERR I heard $4 AUTH $7 hunter2",
+                "Unable to AUTH to MASTER: -ERR I heard $4 AUTH",
+            ),
+            ("Error reply to PING from master: '-ERR AUTH hunter2'", "Error reply to PING from master: '-ERR AUTH"),
+            ("Unable to AUTH to MASTER: -WRONGPASS invalid", "Unable to AUTH to MASTER: -WRONGPASS invalid"),
+            ("Error: '-NOAUTH Authentication required.'", "Error: '-NOAUTH Authentication required.'"),
+            ("-ERR AUTH <password> called without any password", "-ERR AUTH <password> called without any password"),
+            ("-ERR Client sent AUTH, but no password is set", "-ERR Client sent AUTH, but no password is set"),
+        ] {
+            assert_eq!(before_echo(whole), kept);
         }
     }
 

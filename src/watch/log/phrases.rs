@@ -47,6 +47,8 @@ pub(super) const PHRASES: &[Phrase] = &[
     starts("Unexpected reply to PSYNC from {P}: ", LogKind::PsyncRefused),
     starts("{P} is currently unable to PSYNC", LogKind::PsyncLater),
     starts("{P} does not support PSYNC or is in error state", LogKind::PsyncUnsupported),
+    starts("Trying a partial resynchronization (request ", LogKind::PsyncAsked),
+    starts("Partial resynchronization not possible (no cached ", LogKind::PsyncAsked),
     starts("Full resync from {P}: ", LogKind::FullResync),
     starts("Successful partial resynchronization with {P}.", LogKind::PartialResync),
     // The transfer: readSyncBulkPayload.
@@ -94,7 +96,10 @@ pub(super) const PHRASES: &[Phrase] = &[
 ];
 
 /// Kinds that say nothing about the instance's own link: they tell of some other replica, which has an agent of its
-/// own. They are kept as evidence and wake nobody.
+/// own. And PSYNC, which tells nothing before its answer. They are kept as evidence and wake nobody.
 pub(super) fn wakes(kind: LogKind) -> bool {
-    !matches!(kind, LogKind::OutputBufferCut | LogKind::BacklogTooShort | LogKind::ReplicaTimedOut)
+    !matches!(
+        kind,
+        LogKind::OutputBufferCut | LogKind::BacklogTooShort | LogKind::ReplicaTimedOut | LogKind::PsyncAsked
+    )
 }

@@ -1,0 +1,141 @@
+//! The ledger fails, or the process dies, at every place where it can.
+
+use super::healing::break_password;
+use super::*;
+use crate::model::remedy::Change;
+
+#[test]
+fn while_the_ledger_fails_nothing_is_changed_and_when_it_is_back_all_is_recorded() {
+    let mut world = World::healthy();
+    world.ledger_works = false;
+    break_password(&mut world);
+    world.wake(Why::Timer);
+    world.advance(s(60));
+    assert!(world.applied.is_empty());
+    assert!(world.ledger.is_empty());
+    assert_eq!(world.agent.status().ledger_trouble.as_deref(), Some("disk full"));
+    world.recover();
+    world.advance(s(15));
+    assert!(world.agent.status().ledger_trouble.is_none());
+    assert_eq!(world.incidents_opened(), 1);
+    assert_eq!(world.recorded("held ledger-unwritable"), 1);
+    assert_eq!(world.recorded("resolved Relinkd"), 1);
+}
+
+#[test]
+fn an_intent_that_cannot_be_recorded_is_not_carried_out() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.feed(Input::Wake(Wake { at: world.now, why: Why::Timer }));
+    world.run_until(|effect| {
+        matches!(effect, Effect::Record { entries, .. } if entries.iter().any(|e| matches!(e.what, What::Intended { .. })))
+    });
+    world.ledger_works = false;
+    world.settle();
+    assert!(world.applied.is_empty());
+    assert!(world.trace.contains(&"dropped".to_owned()));
+    world.recover();
+    assert_eq!(world.recorded("ended precondition-gone"), 1);
+    assert!(world.applied.is_empty(), "the cool-down holds");
+    world.advance(s(15));
+    assert_eq!(world.applied[0].0, 2, "decided anew, as another attempt");
+}
+
+#[test]
+fn a_ledger_that_fails_between_two_steps_ends_the_plan_and_says_that_the_change_stands() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.feed(Input::Wake(Wake { at: world.now, why: Why::Timer }));
+    world.run_until(|effect| matches!(effect, Effect::Apply { .. }));
+    world.ledger_works = false;
+    world.settle();
+    assert_eq!(world.applied.len(), 1, "no further step");
+    world.recover();
+    assert_eq!(world.recorded("ended failed"), 1);
+    assert_eq!(world.said(), ["escalated"]);
+    assert!(world.notices[0].incident.escalation.as_deref().is_some_and(|why| why.contains("the change stands")));
+}
+
+/// The same break, with the process dying before its `at`-th effect; then a life without trouble.
+fn crash_at(at: usize) -> Option<World> {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.feed(Input::Wake(Wake { at: world.now, why: Why::Timer }));
+    for _ in 0..at {
+        if !world.step() {
+            return None;
+        }
+    }
+    world.crash();
+    world.advance(s(60));
+    Some(world)
+}
+
+#[test]
+fn a_crash_at_any_effect_loses_no_incident_and_repeats_no_change_blindly() {
+    let mut crashes = 0;
+    while let Some(world) = crash_at(crashes) {
+        crashes += 1;
+        assert!(world.agent.incidents().open().is_none(), "{:?}", world.trace);
+        assert!(world.incidents_opened() <= 1, "{:?}", world.trace);
+        let realigned = world.applied.iter().filter(|(_, change)| matches!(change, Change::RealignAuth { .. })).count();
+        assert_eq!(realigned, 1, "once, before the crash or after it: {:?}", world.trace);
+        let restarted = world.trace.iter().position(|word| word == "restart").unwrap();
+        let intended = world.trace[..restarted].iter().any(|word| word.starts_with("intended"));
+        let ended = world.trace[..restarted].iter().any(|word| word.starts_with("ended"));
+        assert_eq!(world.recorded("interrupted"), usize::from(intended && !ended), "{:?}", world.trace);
+        let told = world.said();
+        assert!(matches!(told.as_slice(), ["opened", "resolved"] | []), "{told:?} {:?}", world.trace);
+        assert!(!told.is_empty(), "something was changed, so someone is told: {:?}", world.trace);
+    }
+    assert!(crashes > 10, "{crashes}");
+}
+
+#[test]
+fn an_intent_without_an_end_is_interrupted_and_the_next_look_decides_anew_after_the_cooldown() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.feed(Input::Wake(Wake { at: world.now, why: Why::Timer }));
+    world.run_until(|effect| matches!(effect, Effect::Apply { .. }));
+    world.crash();
+    assert_eq!(world.recorded("interrupted"), 1);
+    assert!(world.applied.is_empty(), "never resumed");
+    assert_eq!(world.recorded("held cooldown"), 1);
+    world.advance(s(8));
+    assert!(world.applied.is_empty(), "the cool-down survives the restart");
+    world.advance(s(8));
+    assert_eq!(world.applied[0].0, 2, "so does the count of attempts");
+}
+
+#[test]
+fn one_who_replays_knows_what_the_one_who_lived_knows() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    let mut compared = 0;
+    world.futile = true;
+    for _ in 0..6 {
+        world.advance(s(16));
+        assert!(world.at_rest());
+        let lived = world.agent.incidents().clone();
+        let mut other = World::healthy();
+        other.ledger = world.ledger.clone();
+        other.restart();
+        assert_eq!(*other.agent.incidents(), lived);
+        compared += usize::from(lived.open().is_some());
+    }
+    assert!(compared > 3);
+}
+
+#[test]
+fn exhausted_attempts_stay_exhausted_over_a_restart() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.futile = true;
+    world.advance(s(150));
+    assert_eq!(world.recorded("intended"), 5);
+    world.futile = false;
+    world.crash();
+    world.advance(s(600));
+    assert_eq!(world.recorded("intended"), 5);
+    assert_eq!(world.said(), ["escalated"], "and nobody is called again");
+}

@@ -1,0 +1,245 @@
+//! From a break to the proof, and back again where the proof fails.
+
+use super::*;
+use crate::model::remedy::Change;
+
+pub fn break_password(world: &mut World) {
+    world.advance(s(10));
+    world.trace.clear();
+    world.set(|e| _ = e.reject_password());
+}
+
+fn failed() -> Outcome {
+    Outcome::Failed("the link did not come up within 5000 ms".into())
+}
+
+fn done() -> Outcome {
+    Outcome::Changed("done".into())
+}
+
+#[test]
+fn a_password_break_is_healed_in_this_order() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.wake(Why::Timer);
+    let expected = [
+        "look",
+        "opened auth-rejected",
+        "look with candidates",
+        "intended 1",
+        "apply realign",
+        "finished changed",
+        "apply prove",
+        "finished changed",
+        "link-up",
+        "apply persist",
+        "finished changed",
+        "ended changed",
+        "told opened",
+        "look",
+    ];
+    assert_eq!(world.trace, expected);
+    let told = &world.notices[0].incident;
+    assert_eq!((told.actions.len(), told.phase, told.finding.cause), (3, Phase::Verifying, Cause::AuthRejected));
+    world.advance(ms(2_900));
+    assert_eq!(world.said(), ["opened"], "not yet whole for the settle time");
+    world.advance(ms(200));
+    assert_eq!(world.said(), ["opened", "resolved"]);
+    assert_eq!(world.notices[1].incident.resolved_by, Some(ResolvedBy::Relinkd));
+    assert!(world.notices[1].next_steps.is_empty());
+    assert!(world.agent.incidents().open().is_none());
+}
+
+#[test]
+fn a_change_that_is_not_proved_is_taken_back_and_a_person_is_called_once() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.futile = true;
+    world.wake(Why::Timer);
+    let realigned: Vec<&str> =
+        world.trace.iter().map(String::as_str).filter(|word| word.starts_with("apply")).collect();
+    assert_eq!(realigned, ["apply realign", "apply prove", "apply restore"]);
+    assert_eq!(world.said(), ["escalated"]);
+    assert!(world.notices[0].incident.escalation.as_deref().is_some_and(|why| why.ends_with("it was taken back")));
+    world.advance(s(150));
+    assert_eq!(world.recorded("intended"), 5, "attempts are bounded");
+    assert_eq!(world.recorded("held attempts-exhausted"), 1);
+    assert_eq!(world.said(), ["escalated"], "and nobody is called twice");
+    world.set(|_| {});
+    world.advance(s(20));
+    assert_eq!(world.said(), ["escalated", "resolved"]);
+    assert_eq!(world.notices[1].incident.resolved_by, Some(ResolvedBy::Others), "what was taken back did not heal it");
+}
+
+#[test]
+fn what_could_not_be_taken_back_is_not_told_as_taken_back() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.script.extend([done(), failed(), Outcome::Failed("the former password is not known any more".into())]);
+    world.wake(Why::Timer);
+    let why = world.notices[0].incident.escalation.clone().unwrap();
+    assert!(why.ends_with("it was not taken back: the former password is not known any more"), "{why}");
+}
+
+#[test]
+fn a_plan_whose_world_has_moved_changes_nothing_and_is_no_message() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.script.push_back(Outcome::PreconditionGone("the link is up again".into()));
+    world.feed(Input::Wake(Wake { at: world.now, why: Why::Timer }));
+    world.run_until(|effect| matches!(effect, Effect::Apply { .. }));
+    world.set(|_| {});
+    world.settle();
+    world.advance(s(10));
+    assert_eq!(world.applied.len(), 1);
+    assert_eq!(world.recorded("ended precondition-gone"), 1);
+    assert!(world.said().is_empty(), "a break that healed by itself within a blip");
+    assert_eq!(world.recorded("resolved Others"), 1);
+}
+
+#[test]
+fn a_change_that_cannot_be_persisted_is_told_and_not_undone() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.script.extend([done(), done(), Outcome::Failed("CONFIG REWRITE: Permission denied".into())]);
+    world.feed(Input::Wake(Wake { at: world.now, why: Why::Timer }));
+    world.run_until(|effect| matches!(effect, Effect::Apply { .. }));
+    world.step();
+    world.set(|_| {});
+    world.settle();
+    world.advance(s(10));
+    assert_eq!(world.said(), ["opened", "resolved"]);
+    assert_eq!(world.recorded("ended changed"), 1);
+    assert!(world.notices[0].incident.actions.iter().any(|action| action.outcome.code() == "failed"));
+    assert!(!world.applied.iter().any(|(_, change)| matches!(change, Change::RestoreAuth { .. })));
+}
+
+#[test]
+fn a_full_resync_that_runs_is_not_told_as_a_link_that_is_up() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.script.extend([done(), Outcome::UnderWay("a full resync is running".into()), done()]);
+    world.feed(Input::Wake(Wake { at: world.now, why: Why::Timer }));
+    world.run_until(|effect| matches!(effect, Effect::Apply { .. }));
+    world.step();
+    world.set(|e| {
+        e.break_link(LinkState::Sync);
+        e.link().syncing = true;
+    });
+    world.settle();
+    assert_eq!(world.recorded("ended under-way"), 1);
+    assert_eq!(world.recorded("link-up"), 0);
+    assert_eq!(world.recorded("diagnosed sync-running"), 1);
+    for read in 1..60 {
+        world.evidence.link().sync_read = read * 1000;
+        world.advance(s(10));
+    }
+    assert_eq!(world.said(), ["opened"], "a sync that makes progress is never told");
+    world.set(|_| {});
+    world.advance(s(15));
+    assert_eq!(world.said(), ["opened", "resolved"]);
+    assert_eq!(world.notices[1].incident.resolved_by, Some(ResolvedBy::Relinkd));
+}
+
+#[test]
+fn two_causes_in_a_row_are_one_incident_and_each_is_healed() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.script.extend([done(), failed()]);
+    world.script.push_back(done());
+    world.script.push_back(done());
+    world.wake(Why::Timer);
+    world.script.clear();
+    world.set(|e| {
+        e.break_link(LinkState::Connecting).stood(s(5));
+    });
+    world.advance(s(30));
+    assert_eq!(world.incidents_opened(), 1);
+    assert_eq!(world.recorded("diagnosed network-cut"), 1);
+    assert!(world.applied.iter().any(|(attempt, change)| *attempt == 2 && matches!(change, Change::BounceLink { .. })));
+    assert_eq!(world.recorded("resolved Relinkd"), 1);
+}
+
+#[test]
+fn a_link_that_flaps_is_one_incident_until_it_is_whole_for_the_settle_time() {
+    let mut world = World::healthy();
+    world.candidates.clear();
+    for _ in 0..5 {
+        world.set(|e| _ = e.reject_password());
+        world.wake(Why::Timer);
+        world.advance(ms(1_500));
+        world.set(|_| {});
+        world.wake(Why::Timer);
+        world.advance(ms(2_000));
+    }
+    assert_eq!(world.incidents_opened(), 1);
+    assert_eq!(world.recorded("link-down"), 4);
+    assert_eq!(world.said(), ["opened"]);
+    world.advance(s(5));
+    assert_eq!(world.said(), ["opened", "resolved"]);
+}
+
+#[test]
+fn a_break_within_the_settle_time_is_judged_anew() {
+    let mut world = World::healthy();
+    world.candidates.clear();
+    world.set(|e| _ = e.reject_password());
+    world.wake(Why::Timer);
+    world.advance(s(60));
+    world.set(|_| {});
+    world.wake(Why::Timer);
+    world.advance(s(1));
+    world.set(|e| _ = e.refuse());
+    world.wake(Why::Timer);
+    assert_eq!(world.recorded("diagnosed network-rejected"), 0, "the Sentinels have had no time to notice");
+    world.advance(s(5));
+    assert_eq!(world.recorded("diagnosed"), 0);
+    world.advance(s(10));
+    assert_eq!(world.recorded("diagnosed network-rejected"), 1, "now they have");
+}
+
+#[test]
+fn after_a_failed_attempt_the_next_waits_for_the_cooldown() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.futile = true;
+    world.wake(Why::Timer);
+    world.advance(s(9));
+    assert_eq!(world.recorded("intended"), 1);
+    assert_eq!(world.recorded("held cooldown"), 1);
+    world.advance(s(6));
+    assert_eq!(world.recorded("intended"), 2);
+}
+
+#[test]
+fn a_store_that_is_configured_and_never_asked_makes_no_endless_looking() {
+    let mut world = World::healthy();
+    world.advance(s(10));
+    let mut seen = healthy();
+    seen.reject_password().shift(world.now);
+    for _ in 0..3 {
+        world.agent.handle(Input::Wake(Wake { at: world.now, why: Why::Timer }), world.now);
+        world.agent.handle(Input::Looked(Box::new(seen.clone())), world.now);
+        world.agent.handle(Input::Looked(Box::new(seen.clone())), world.now);
+    }
+    assert!(!world.agent.is_looking());
+    let held = world.agent.status().held.unwrap();
+    assert_eq!(held.code, RefusalCode::SecretUnavailable);
+}
+
+#[test]
+fn while_stopping_nothing_new_is_begun_and_what_runs_is_finished() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.feed(Input::Wake(Wake { at: world.now, why: Why::Timer }));
+    world.run_until(|effect| matches!(effect, Effect::Apply { .. }));
+    world.feed(Input::Stopping);
+    world.settle();
+    assert_eq!(world.recorded("ended changed"), 1, "proved and persisted");
+    let mut other = World::healthy();
+    other.feed(Input::Stopping);
+    break_password(&mut other);
+    other.wake(Why::Timer);
+    assert!(other.applied.is_empty());
+    assert_eq!(other.recorded("held stopping"), 1);
+}

@@ -1,0 +1,57 @@
+//! Each secret resolved, and never shown: where it is, its version, how many values, and who else could read it.
+
+use std::collections::BTreeMap;
+
+use super::report::{Section, exit_of_secret};
+use crate::config::Settings;
+use crate::notify::ChannelKind;
+use crate::secrets::{self, SecretRef};
+use crate::wire::all;
+
+pub async fn check(settings: &Settings) -> Section {
+    let mut section = Section::new("secrets");
+    // A place that several keys name is asked once.
+    let mut places: BTreeMap<&SecretRef, Vec<String>> = BTreeMap::new();
+    for (key, reference) in named(settings) {
+        places.entry(reference).or_default().push(key);
+    }
+    let answers = all(places.keys().map(|reference| secrets::fetch(reference))).await;
+    for ((reference, keys), answer) in places.into_iter().zip(answers) {
+        let what = keys.join(", ");
+        match answer {
+            Ok(offers) => {
+                let version = offers.first().map_or("", |offer| offer.version.as_str());
+                let previous = if offers.len() > 1 { ", and a previous value" } else { "" };
+                section.ok(&what, format!("{reference} holds a value (version {version}{previous})"));
+            }
+            Err(error) => section.problem(exit_of_secret(&error), &what, error.to_string(), []),
+        }
+        for objection in secrets::audit(reference) {
+            section.warn(&what, objection, []);
+        }
+    }
+    section
+}
+
+/// Every reference of the settings, with its key.
+fn named(settings: &Settings) -> Vec<(String, &SecretRef)> {
+    let mut all = Vec::new();
+    for (name, replica) in &settings.replicas {
+        all.extend(replica.password.as_ref().map(|secret| (format!("replica.{name}.password"), secret)));
+    }
+    for (name, group) in &settings.groups {
+        let key = |key: &str| format!("group.{name}.{key}");
+        all.extend(group.sentinel_password.as_ref().map(|secret| (key("sentinel_password"), secret)));
+        all.extend(group.masterauth.as_ref().map(|secret| (key("masterauth"), secret)));
+        all.extend(group.observer.as_ref().map(|observer| (key("observer.password"), &observer.password)));
+    }
+    for (name, channel) in &settings.channels {
+        let (url, secret) = match &channel.kind {
+            ChannelKind::Webhook { url, secret } => (url, secret.as_ref()),
+            ChannelKind::Slack { url } => (url, None),
+        };
+        all.push((format!("notify.{name}.url"), url));
+        all.extend(secret.map(|secret| (format!("notify.{name}.secret"), secret)));
+    }
+    all
+}

@@ -1,0 +1,220 @@
+//! The care that SENTINEL FAILOVER lacks.
+
+use super::*;
+
+fn choice(says: &mut SentinelSays, name: &str, bend: impl Fn(&mut ReplicaInSentinel)) {
+    bend(says.replicas.iter_mut().find(|replica| replica.endpoint == at(name)).unwrap());
+}
+
+fn nodes(says: &mut SentinelSays) -> &mut BTreeMap<String, CachedNode> {
+    match &mut says.nodes {
+        Reading::Seen(nodes) => nodes,
+        Reading::Missing(why) => panic!("{why}"),
+    }
+}
+
+fn node(says: &mut SentinelSays, name: &str, bend: impl Fn(&mut CachedNode)) {
+    bend(nodes(says).get_mut(name).unwrap());
+}
+
+#[track_caller]
+fn holds(code: RefusalCode, bend: impl Fn(&mut SentinelSays)) -> String {
+    holds_while(dead_primary(), code, |case| _ = case.e.each_sentinel(&bend))
+}
+
+#[test]
+fn the_request_goes_to_the_sentinels_in_one_fixed_order() {
+    let mut case = dead_primary();
+    for (index, id) in ["c", "a", "b"].into_iter().enumerate() {
+        case.e.sentinel(index).id = id.into();
+    }
+    let plan = case.plan();
+    assert_eq!(plan.steps.len(), 1);
+    let expect = &plan.steps[0].expect;
+    assert!(expect.no_failover && expect.primary_down);
+    assert_eq!(expect.sentinels_name, Some(at(PRIMARY)));
+    let Change::RequestFailover { group, sentinels } = &plan.steps[0].change else { panic!() };
+    assert_eq!(group, "mymaster");
+    assert_eq!(*sentinels, [at("10.0.0.12:26379"), at("10.0.0.13:26379"), at("10.0.0.11:26379")]);
+    assert!(plan.undo.is_empty());
+}
+
+#[test]
+fn holds_a_failover_while_any_sentinel_is_in_tilt_or_may_be() {
+    holds_while(dead_primary(), RefusalCode::Tilt, |case| case.e.sentinel(2).tilt = Reading::Seen(true));
+    holds_while(dead_primary(), RefusalCode::EvidenceMissing, |case| {
+        case.e.sentinel(2).tilt = Reading::Missing(Missing::Denied("NOPERM info".into()));
+    });
+}
+
+/// The verdict stands from a moment ago, and the world has moved.
+#[track_caller]
+fn moved(code: RefusalCode, bend: impl FnOnce(&mut Evidence)) {
+    let case = dead_primary();
+    case.plan();
+    let Diagnosis::Broken(finding) = diagnose(&case.e) else { panic!() };
+    let Case { mut e, policy, history, now, .. } = case;
+    bend(&mut e);
+    let context = Context { evidence: &e, finding: &finding, policy: &policy, history: &history, now };
+    assert_eq!(guards::check(Remedy::RequestFailover, &context).unwrap_err().0, code);
+}
+
+#[test]
+fn holds_a_failover_while_the_primary_answers_from_here() {
+    moved(RefusalCode::PrimarySeenAlive, |e| e.upstream = Reading::Seen(green(PRIMARY)));
+    moved(RefusalCode::PrimarySeenAlive, |e| {
+        e.upstream = Reading::Seen(Probe { ping: error("LOADING Redis is loading"), ..blank(PRIMARY) });
+    });
+    moved(RefusalCode::EvidenceMissing, |e| e.upstream = Reading::Missing(Missing::NotAsked));
+}
+
+#[test]
+fn holds_a_failover_while_the_link_brings_signs_of_life() {
+    let mut hung = dead_primary();
+    hung.e.upstream = Reading::Seen(Probe { ping: Answer::TimedOut, ..blank(PRIMARY) });
+    let link = hung.e.link();
+    (link.up, link.state, link.last_io_s) = (true, LinkState::Connected, 31);
+    holds_while(hung, RefusalCode::PrimarySeenAlive, |case| case.e.link().last_io_s = 3);
+}
+
+#[test]
+fn holds_a_failover_while_a_majority_of_all_known_sentinels_does_not_hold_the_primary_down() {
+    moved(RefusalCode::PrimarySeenAlive, |e| {
+        e.sentinel(0).flags = flags(&["master"]);
+        e.sentinel(1).flags = flags(&["master"]);
+    });
+    moved(RefusalCode::QuorumUnclear, |e| _ = e.silence(0).silence(1));
+    moved(RefusalCode::QuorumUnclear, |e| _ = e.silence(0).each_sentinel(|says| says.others = 4));
+}
+
+#[test]
+fn holds_a_failover_while_a_majority_does_not_pass_ckquorum() {
+    let no = |says: &mut SentinelSays| says.ckquorum = Reading::Seen(Quorum { ok: false, text: "NOQUORUM".into() });
+    holds_while(dead_primary(), RefusalCode::QuorumUnclear, |case| {
+        no(case.e.sentinel(0));
+        no(case.e.sentinel(1));
+    });
+    holds(RefusalCode::QuorumUnclear, |says| says.ckquorum = Reading::Missing(Missing::TimedOut));
+    let mut one = dead_primary();
+    no(one.e.sentinel(0));
+    one.plan();
+}
+
+#[test]
+fn holds_a_failover_until_sentinel_has_had_its_due_time() {
+    holds(RefusalCode::SentinelActing, |says| says.o_down_ms = Some(9_999));
+    holds(RefusalCode::SentinelActing, |says| says.o_down_ms = None);
+}
+
+#[test]
+fn holds_a_failover_while_the_group_cools_down_after_anybodys_failover() {
+    holds(RefusalCode::Cooldown, |says| says.role_reported_ms = 599_999);
+    holds_while(dead_primary(), RefusalCode::Cooldown, |case| case.e.sentinel(1).role_reported_ms = 60_000);
+}
+
+#[test]
+fn holds_a_failover_on_trouble_with_logins() {
+    holds_while(dead_primary(), RefusalCode::LatentAuthMismatch, |case| case.history.auth_trouble = true);
+}
+
+#[test]
+fn holds_a_failover_while_a_sentinel_finds_nobody_to_promote() {
+    let none = |bend: fn(&mut ReplicaInSentinel)| {
+        holds(RefusalCode::NoPromotableReplica, |says| {
+            choice(says, REPLICA, bend);
+            choice(says, OTHER, bend);
+        });
+    };
+    none(|replica| replica.priority = 0);
+    none(|replica| replica.flags = flags(&["slave", "s_down"]));
+    none(|replica| replica.flags = flags(&["slave", "disconnected"]));
+    none(|replica| replica.last_ok_ping_ms = 5_001);
+    none(|replica| replica.info_refresh_ms = 5_001);
+    none(|replica| replica.link_down_ms = 30_000 + 50_001);
+    holds_while(dead_primary(), RefusalCode::NoPromotableReplica, |case| case.e.sentinel(1).replicas.clear());
+}
+
+#[test]
+fn holds_a_failover_while_sentinel_might_pick_one_that_never_synced() {
+    holds(RefusalCode::DataAtRisk, |says| choice(says, OTHER, |replica| replica.link_down_ms = -1000));
+    holds(RefusalCode::DataAtRisk, |says| {
+        node(says, OTHER, |node| (node.link_up, node.link_down_for_s) = (false, Some(-1)));
+    });
+    holds(RefusalCode::DataAtRisk, |says| node(says, OTHER, |node| node.repl_offset = 1));
+    holds_while(dead_primary(), RefusalCode::DataAtRisk, |case| {
+        choice(case.e.sentinel(2), OTHER, |replica| replica.link_down_ms = -1000);
+    });
+}
+
+const ALL: [&str; 3] = [PRIMARY, REPLICA, OTHER];
+
+#[test]
+fn holds_a_failover_while_sentinel_might_pick_an_empty_one() {
+    holds(RefusalCode::DataAtRisk, |says| node(says, OTHER, |node| node.keys = 0));
+    let told = holds(RefusalCode::DataAtRisk, |says| {
+        node(says, OTHER, |node| node.keys = 0);
+        nodes(says).remove(PRIMARY);
+    });
+    assert!(told.contains("not known"), "{told}");
+    let mut all_empty = dead_primary();
+    all_empty.e.each_sentinel(|says| ALL.into_iter().for_each(|name| node(says, name, |node| node.keys = 0)));
+    all_empty.plan();
+}
+
+#[test]
+fn holds_a_failover_while_the_one_to_be_promoted_lags_behind_anybody() {
+    const FAR: i64 = 5000 + (1 << 20);
+    holds(RefusalCode::DataAtRisk, |says| node(says, PRIMARY, |node| node.repl_offset = FAR + 1));
+    holds_while(dead_primary(), RefusalCode::DataAtRisk, |case| case.e.link().offset = FAR + 1);
+    holds_while(dead_primary(), RefusalCode::DataAtRisk, |case| {
+        node(case.e.sentinel(2), PRIMARY, |node| node.repl_offset = FAR + 1);
+    });
+    let mut within = dead_primary();
+    within.e.each_sentinel(|says| node(says, PRIMARY, |node| node.repl_offset = FAR));
+    within.plan();
+}
+
+#[test]
+fn the_one_to_be_promoted_is_first_by_priority_then_by_offset() {
+    const AHEAD: i64 = 5000 + (2 << 20);
+    holds(RefusalCode::DataAtRisk, |says| {
+        choice(says, OTHER, |replica| replica.offset = AHEAD);
+        choice(says, REPLICA, |replica| replica.priority = 10);
+    });
+    let mut same_priority = dead_primary();
+    same_priority.e.each_sentinel(|says| choice(says, OTHER, |replica| replica.offset = AHEAD));
+    same_priority.plan();
+}
+
+#[test]
+fn holds_a_failover_while_a_candidate_fails_to_save_or_loads() {
+    holds(RefusalCode::DataAtRisk, |says| node(says, OTHER, |node| node.rdb_last_save_ok = false));
+    holds(RefusalCode::DataAtRisk, |says| node(says, OTHER, |node| node.aof_last_write_ok = false));
+    holds(RefusalCode::DataAtRisk, |says| node(says, OTHER, |node| node.loading = true));
+}
+
+#[test]
+fn holds_a_failover_while_others_could_not_load_what_the_promoted_one_sends() {
+    let version = |says: &mut SentinelSays, names: &[&str]| {
+        names.iter().for_each(|name| node(says, name, |node| node.version = "7.4.0".into()));
+    };
+    holds(RefusalCode::DataAtRisk, |says| version(says, &[OTHER]));
+    holds(RefusalCode::DataAtRisk, |says| version(says, &[OTHER, REPLICA]));
+    let mut all = dead_primary();
+    all.e.each_sentinel(|says| version(says, &ALL));
+    all.plan();
+}
+
+#[test]
+fn holds_a_failover_while_a_node_that_bears_on_it_was_not_seen() {
+    holds(RefusalCode::EvidenceMissing, |says| says.nodes = Reading::Missing(Missing::Denied("NOPERM".into())));
+    holds(RefusalCode::EvidenceMissing, |says| _ = nodes(says).remove(OTHER));
+    let sick = |says: &mut SentinelSays, flag: &str| {
+        choice(says, OTHER, |replica| replica.flags = flags(&["slave", flag]));
+        nodes(says).remove(OTHER);
+    };
+    holds(RefusalCode::EvidenceMissing, |says| sick(says, "disconnected"));
+    let mut ghost = dead_primary();
+    ghost.e.each_sentinel(|says| sick(says, "s_down"));
+    ghost.plan();
+}

@@ -1,0 +1,175 @@
+//! The sync itself: the handshake is green.
+
+use super::*;
+
+fn broken(e: &mut Evidence) -> &mut Evidence {
+    e.break_link(LinkState::Sync)
+}
+
+const DUMP: &str =
+    "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA synchronization";
+
+#[test]
+fn a_full_disk_here_is_told_by_the_log_with_the_disk_or_the_servers_own_word() {
+    let no_room = |e: &mut Evidence| {
+        broken(e).log(LogKind::DumpWriteError, &format!("{DUMP}: Input/output error"), 1);
+        if let Reading::Seen(disk) = &mut e.host.disk {
+            disk.free = 4096;
+        }
+    };
+    assert_eq!(cause(no_room), Some(Cause::ReplicaDiskFull));
+    let short = |e: &mut Evidence| _ = broken(e).log(LogKind::DumpWriteError, &format!("{DUMP}: short write"), 1);
+    assert_eq!(cause(short), Some(Cause::ReplicaDiskFull));
+    let nospace =
+        |e: &mut Evidence| _ = broken(e).log(LogKind::DumpWriteError, &format!("{DUMP}: No space left on device"), 1);
+    assert_eq!(cause(nospace), Some(Cause::ReplicaDiskFull));
+    let io = |e: &mut Evidence| _ = broken(e).log(LogKind::DumpWriteError, &format!("{DUMP}: Input/output error"), 1);
+    assert_ne!(cause(io), Some(Cause::ReplicaDiskFull), "a dying disk is not a full one");
+}
+
+#[test]
+fn a_data_set_of_another_format_is_incompatible() {
+    let line = "Can't handle RDB format version 11";
+    assert_eq!(cause(|e| _ = broken(e).log(LogKind::RdbVersion, line, 2)), Some(Cause::RdbIncompatible));
+    assert_eq!(cause(|e| _ = e.log(LogKind::RdbVersion, line, 2)), None, "the link is up now");
+}
+
+#[test]
+fn a_line_from_before_the_last_good_sync_speaks_of_another_break() {
+    let since = |kind: LogKind| {
+        cause(|e| {
+            broken(e).log(LogKind::RdbVersion, "Can't handle RDB format version 11", 2).log(kind, "done", 1);
+            let Reading::Seen(log) = &mut e.log else { panic!() };
+            log.lines[1].last = e.ended;
+        })
+    };
+    assert_eq!(since(LogKind::SyncFinished), Some(Cause::SyncRunning));
+    assert_eq!(since(LogKind::PartialResync), Some(Cause::SyncRunning));
+    assert_eq!(since(LogKind::FullResync), Some(Cause::RdbIncompatible), "a beginning is no success");
+}
+
+#[test]
+fn a_primary_that_cannot_fork_is_told_by_its_error() {
+    let line = "MASTER aborted replication with an error: ERR BGSAVE failed, replication can't continue";
+    assert_eq!(cause(|e| _ = broken(e).log(LogKind::SyncAborted, line, 5)), Some(Cause::PrimaryForkFailed));
+    let other = "MASTER aborted replication with an error: ERR other";
+    assert_eq!(cause(|e| _ = broken(e).log(LogKind::SyncAborted, other, 5)), Some(Cause::SyncRunning));
+}
+
+const CUT: &str = "I/O error trying to sync with MASTER: connection lost";
+
+#[test]
+fn an_output_buffer_cut_is_counted_by_the_primary_or_inferred_from_its_limits() {
+    let counted = |now: u64, before: u64| {
+        cause(|e| {
+            broken(e).log(LogKind::TransferError, CUT, 3);
+            e.source().output_buffer_cuts = Some(now);
+            e.trend.output_buffer_cuts = Some(before);
+        })
+    };
+    assert_eq!(counted(3, 1), Some(Cause::OutputBufferExceeded));
+    assert_eq!(counted(1, 1), Some(Cause::SyncRunning), "it cut nothing");
+    let old = |limit: u64| {
+        cause(|e| {
+            broken(e).log(LogKind::TransferError, CUT, 3);
+            e.source().output_buffer_cuts = None;
+            (e.limits().output_hard, e.limits().output_soft) = (limit, 0);
+        })
+    };
+    assert_eq!(old(2 << 20), Some(Cause::OutputBufferExceeded), "below the data set, on a server that counts nothing");
+    assert_eq!(old(64 << 20), Some(Cause::SyncRunning));
+    assert_eq!(old(0), Some(Cause::SyncRunning), "no limit");
+    let once = |e: &mut Evidence| {
+        broken(e).log(LogKind::TransferError, CUT, 1);
+        e.source().output_buffer_cuts = Some(2);
+        e.trend.output_buffer_cuts = Some(1);
+    };
+    assert_eq!(cause(once), Some(Cause::SyncRunning), "one cut may be anything");
+    let unseen = |e: &mut Evidence| {
+        broken(e).log(LogKind::TransferError, CUT, 9);
+        e.primary = Reading::Missing(Missing::NotAsked);
+        e.primary_limits = Reading::Missing(Missing::NotAsked);
+    };
+    assert_eq!(cause(unseen), Some(Cause::SyncRunning), "nothing is inferred from what was not seen");
+}
+
+#[test]
+fn a_timeout_is_told_by_the_log_and_by_settings_that_cannot_work() {
+    let bulk = "Timeout receiving bulk data from MASTER...";
+    assert_eq!(cause(|e| _ = broken(e).log(LogKind::TransferTimeout, bulk, 1)), Some(Cause::SyncTimeout));
+    let silence = |timeout: u64| {
+        cause(|e| {
+            e.log(LogKind::LinkTimeout, "MASTER timeout: no data nor PING received...", 3);
+            e.settings().repl_timeout_s = timeout;
+        })
+    };
+    assert_eq!(silence(4), Some(Cause::SyncTimeout), "seen between two breaks, while the link is up");
+    assert_eq!(silence(10), Some(Cause::SyncTimeout), "equal does not exceed");
+    assert_eq!(silence(60), None);
+    let unseen = |e: &mut Evidence| {
+        e.log(LogKind::LinkTimeout, "MASTER timeout: no data nor PING received...", 3);
+        e.settings().repl_timeout_s = 4;
+        e.primary_limits = Reading::Missing(Missing::NotAsked);
+    };
+    assert_eq!(cause(unseen), None, "the primary's ping period is not known");
+}
+
+#[test]
+fn a_primary_that_cannot_write_its_data_set_is_confirmed_by_its_own_account() {
+    let line = "I/O error reading bulk count from MASTER: Success";
+    let with_save = |ok: bool, count: u32| {
+        diagnose(&bent(|e| {
+            broken(e).log(LogKind::BulkCountError, line, count);
+            e.source().rdb_last_save_ok = ok;
+        }))
+    };
+    let suspected = |diagnosis: Diagnosis| match diagnosis {
+        Diagnosis::Broken(finding) => (finding.cause, finding.suspected),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(suspected(with_save(false, 1)), (Cause::PrimaryDiskFull, false));
+    assert_eq!(suspected(with_save(true, 9)), (Cause::PrimaryDiskFull, true), "its own account contradicts");
+    assert_eq!(suspected(with_save(true, 1)), (Cause::SyncRunning, false));
+    let unseen = |e: &mut Evidence| {
+        broken(e).log(LogKind::BulkCountError, line, 9);
+        e.primary = Reading::Missing(Missing::NotAsked);
+    };
+    assert_eq!(verdict(unseen), (Cause::PrimaryDiskFull, true));
+}
+
+#[test]
+fn a_backlog_that_begins_after_the_break_is_too_small() {
+    let with = |bend: &dyn Fn(&mut Evidence)| {
+        cause(|e| {
+            broken(e);
+            (e.trend.offset, e.trend.replid, e.trend.sync_partial_err) = (Some(5000), Some("replid".into()), Some(0));
+            (e.source().backlog_first, e.source().sync_partial_err) = (5002, 1);
+            bend(e);
+        })
+    };
+    assert_eq!(with(&|_| {}), Some(Cause::BacklogTooSmall));
+    assert_eq!(with(&|e| e.source().backlog_first = 5001), Some(Cause::SyncRunning), "exactly the next byte is there");
+    assert_eq!(with(&|e| e.source().sync_partial_err = 0), Some(Cause::SyncRunning), "nothing was refused");
+    assert_eq!(with(&|e| e.trend.replid = Some("other".into())), Some(Cause::SyncRunning), "another history");
+    assert_eq!(with(&|e| e.trend.offset = Some(0)), Some(Cause::SyncRunning), "it never had anything");
+    assert_eq!(with(&|e| e.trend.offset = None), Some(Cause::SyncRunning), "relinkd has just started");
+    let second = |valid_to: i64| {
+        with(&|e| {
+            e.trend.replid = Some("former".into());
+            (e.source().replid2, e.source().second_repl_offset) = ("former".into(), valid_to);
+        })
+    };
+    assert_eq!(second(5000), Some(Cause::BacklogTooSmall));
+    assert_eq!(second(4999), Some(Cause::SyncRunning), "past the end of the former history");
+}
+
+#[test]
+fn a_transfer_is_named_with_its_progress() {
+    let finding = found(|e| {
+        broken(e);
+        (e.link().syncing, e.link().sync_read, e.link().sync_total) = (true, 3_000, 10_000);
+        e.trend.sync_read = Some((e.ended.before(Duration::from_secs(1)), 1_000));
+    });
+    assert_eq!((finding.cause, finding.suspected), (Cause::SyncRunning, false));
+    assert_eq!(finding.because[0].saw, "3000 of 10000 bytes received, 2000 bytes/s");
+}

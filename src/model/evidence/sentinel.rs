@@ -1,0 +1,97 @@
+//! What a Sentinel says of its group when it is asked: its own view, and what it keeps of each node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Flavour, Reading};
+use crate::model::{Endpoint, Timestamp};
+
+/// One Sentinel's account of the group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentinelView {
+    pub endpoint: Endpoint,
+    pub says: Reading<SentinelSays>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentinelSays {
+    pub at: Timestamp,
+    pub took_us: u64,
+    pub id: String,
+    pub primary: Endpoint,
+    /// Flags of the primary: `master`, `s_down`, `o_down`, `disconnected`, `failover_in_progress` and so on.
+    pub flags: BTreeSet<String>,
+    /// How long it has been held subjectively and objectively down, milliseconds.
+    pub s_down_ms: Option<u64>,
+    pub o_down_ms: Option<u64>,
+    pub config_epoch: u64,
+    pub quorum: u32,
+    /// How many other Sentinels it knows.
+    pub others: u32,
+    pub down_after_ms: u64,
+    pub failover_timeout_ms: u64,
+    /// `failover-state` while a failover runs on this Sentinel.
+    pub failover_state: Option<String>,
+    /// Milliseconds since it last read the primary's INFO: the age of its view.
+    pub info_refresh_ms: u64,
+    /// Milliseconds since the primary has reported its present role: short after a failover.
+    pub role_reported_ms: u64,
+    pub replicas: Vec<ReplicaInSentinel>,
+    /// SENTINEL CKQUORUM: counts living Sentinels only, and said OK while all of them had a wrong
+    /// password and saw everything down (Redis 7.0.15).
+    pub ckquorum: Reading<Quorum>,
+    pub tilt: Reading<bool>,
+    /// INFO of the group's data nodes as this Sentinel last read it, by address (SENTINEL INFO-CACHE).
+    pub nodes: Reading<BTreeMap<String, CachedNode>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    pub ok: bool,
+    pub text: String,
+}
+
+/// One replica as a Sentinel lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaInSentinel {
+    pub endpoint: Endpoint,
+    pub run_id: String,
+    pub flags: BTreeSet<String>,
+    pub priority: u32,
+    pub offset: i64,
+    pub link_ok: bool,
+    /// `master-link-down-time`, milliseconds; -1000 means never linked since it started, which Sentinel
+    /// reads as fresh (Redis 7.0.15, sentinelSelectSlave).
+    pub link_down_ms: i64,
+    pub info_refresh_ms: u64,
+    pub last_ok_ping_ms: u64,
+    pub primary: Option<Endpoint>,
+    pub announced: bool,
+}
+
+/// A data node out of SENTINEL INFO-CACHE: what a failover has to know of a candidate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedNode {
+    /// Age of the cached INFO, milliseconds.
+    pub age_ms: u64,
+    pub run_id: String,
+    pub flavour: Flavour,
+    pub version: String,
+    pub is_primary: bool,
+    pub keys: u64,
+    pub repl_offset: i64,
+    pub link_up: bool,
+    pub link_down_for_s: Option<i64>,
+    pub priority: u32,
+    pub rdb_last_save_ok: bool,
+    pub aof_last_write_ok: bool,
+    pub loading: bool,
+}
+
+impl SentinelSays {
+    /// Whether this Sentinel is in the middle of a failover of the group.
+    pub fn fails_over(&self) -> bool {
+        self.flags.contains("failover_in_progress") || self.failover_state.is_some()
+    }
+}

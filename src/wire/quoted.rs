@@ -1,0 +1,110 @@
+//! Keeps the passwords that went out on a connection from coming back in what is told of it.
+//!
+//! Servers quote: where AUTH is renamed, an unknown command is answered with its arguments (Redis 7.0.15,
+//! processCommand), and a peer that is no server at all may echo anything, also later and in any form. What a person or
+//! a log gets to see are errors, short statuses, and the beginning of bytes that are not RESP; so those are searched.
+//! Lists and long texts are not: a server is asked for `masterauth` on purpose.
+
+use super::WireError;
+use super::reply::Reply;
+use crate::secrets::Secret;
+
+const HIDDEN: &str = "(hidden)";
+/// A shorter password would be found in words that mean something.
+const SHORTEST: usize = 4;
+/// So much of a password's beginning gives it away where the end is cut off.
+const BEGINNING: usize = 6;
+/// A status is short; INFO is not.
+const LONGEST_STATUS: usize = 512;
+
+#[derive(Default)]
+pub struct Quoted(Vec<Secret>);
+
+impl Quoted {
+    pub fn remember(&mut self, secret: &Secret) {
+        if secret.expose().len() >= SHORTEST && !self.0.contains(secret) {
+            self.0.push(secret.clone());
+        }
+    }
+
+    pub fn hide(&self, reply: Reply) -> Reply {
+        match reply {
+            _ if self.0.is_empty() => reply,
+            Reply::Error { text, .. } => Reply::error(self.hidden(text)),
+            Reply::Text(text) if text.len() <= LONGEST_STATUS => Reply::Text(self.hidden(text)),
+            // Each element of EXEC's answer may be an error.
+            Reply::List(items) => Reply::List(
+                items
+                    .into_iter()
+                    .map(|item| match item {
+                        Reply::Error { text, .. } => Reply::error(self.hidden(text)),
+                        other => other,
+                    })
+                    .collect(),
+            ),
+            other => other,
+        }
+    }
+
+    pub fn hide_in_error(&self, error: WireError) -> WireError {
+        match error {
+            WireError::Protocol(text) => WireError::Protocol(self.hidden(text)),
+            other => other,
+        }
+    }
+
+    fn hidden(&self, mut text: String) -> String {
+        for secret in &self.0 {
+            let secret = secret.expose();
+            if text.contains(secret) {
+                text = text.replace(secret, HIDDEN);
+            }
+            // Cut short by the server or by us: nothing from there on is kept.
+            let beginning = secret.char_indices().nth(BEGINNING).map(|(at, _)| secret.split_at(at).0);
+            if let Some(at) = beginning.and_then(|beginning| text.find(beginning)) {
+                text.truncate(at);
+                text.push_str(HIDDEN);
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hidden(text: &str) -> Reply {
+        let mut quoted = Quoted::default();
+        quoted.remember(&Secret::new("canary-password"));
+        quoted.remember(&Secret::new("abc"));
+        quoted.hide(Reply::error(text.to_owned()))
+    }
+
+    #[test]
+    fn a_quoted_password_is_hidden_whole_or_cut_short() {
+        for (came, told) in [
+            ("ERR you said canary-password, no?", "ERR you said (hidden), no?"),
+            ("ERR canary-password canary-pass", "ERR (hidden) (hidden)"),
+            ("ERR beginning with: `canary", "ERR beginning with: `(hidden)"),
+            ("ERR abc is a word", "ERR abc is a word"),
+            ("NOAUTH Authentication required.", "NOAUTH Authentication required."),
+        ] {
+            assert_eq!(hidden(came), Reply::error(told.to_owned()));
+        }
+    }
+
+    #[test]
+    fn statuses_and_alien_bytes_are_searched_and_what_is_asked_for_is_left() {
+        let mut quoted = Quoted::default();
+        quoted.remember(&Secret::new("canary-password"));
+        let echo = || Reply::Text("canary-password".to_owned());
+        assert_eq!(quoted.hide(echo()), Reply::Text(HIDDEN.to_owned()));
+        let asked = Reply::List(vec![Reply::Text("masterauth".to_owned()), echo()]);
+        assert_eq!(quoted.hide(asked.clone()), asked);
+        let exec = Reply::List(vec![Reply::error("ERR canary-password".to_owned())]);
+        assert_eq!(quoted.hide(exec), Reply::List(vec![Reply::error(format!("ERR {HIDDEN}"))]));
+        let alien = quoted.hide_in_error(WireError::Protocol("AUTH canary-pass".to_owned()));
+        assert_eq!(alien, WireError::Protocol(format!("AUTH {HIDDEN}")));
+    }
+}

@@ -1,0 +1,523 @@
+//! Bad days, with real servers and real impostors: whatever happens around relinkd, it lives, tells no lies, touches
+//! nothing that it cannot record, and loses no message.
+
+mod live;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use lab::{Answer, Group, Kind, Signal, fault};
+use live::desk::Desk;
+use live::impostor::{Impostor, Manner};
+use live::{PATIENCE, Setup};
+use serde_json::Value;
+
+const PASSWORD: &str = "old-password-1";
+const NEW: &str = "new-password-2";
+
+/// What relinkd may ever have had in memory, floods or not.
+const MEMORY_KIB: u64 = 40 * 1024;
+
+fn redis() -> Option<Kind> {
+    lab::require(Kind::Redis70)
+}
+
+fn group(kind: Kind) -> Group {
+    Group::builder(kind).replicas(1).sentinels(1).password(PASSWORD).start().unwrap()
+}
+
+fn setup() -> Setup {
+    Setup { store: Some(PASSWORD.to_owned()), ..Setup::default() }
+}
+
+/// relinkd beside a group, at work.
+fn at_work(group: Group, setup: &Setup) -> Desk {
+    let mut desk = Desk::new(group);
+    desk.configure(setup);
+    desk.agent.start_again().unwrap();
+    wait(&desk, "the first look", |status| !status["looked_at"].is_null());
+    desk
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
+}
+
+fn status(desk: &Desk) -> Option<Value> {
+    let said = desk.run(&["status", "--json"]);
+    let all: Value = serde_json::from_str(&said.out).ok()?;
+    all["replicas"].as_array()?.iter().find(|one| one["replica"] == "cache").cloned()
+}
+
+fn wait(desk: &Desk, what: &str, until: impl Fn(&Value) -> bool) -> Value {
+    let end = Instant::now() + PATIENCE;
+    let mut last = Value::Null;
+    while Instant::now() < end {
+        if let Some(status) = status(desk) {
+            if until(&status) {
+                return status;
+            }
+            last = status;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{what}: not within {PATIENCE:?}\n{last:#}\n{}", desk.agent.log());
+}
+
+fn well(desk: &Desk, what: &str) {
+    wait(desk, what, |status| status["cause"].is_null() && !status["looked_at"].is_null());
+}
+
+fn told(desk: &Desk, event: &str) -> Value {
+    let fits = |m: &Value| m["event"] == event;
+    let arrived = desk.receiver.wait_until(PATIENCE, |all| all.iter().filter_map(|r| r.json()).any(|m| fits(&m)));
+    assert!(arrived.is_some(), "no {event}\n{:#?}\n{}", desk.receiver.messages(), desk.agent.log());
+    desk.receiver.messages().into_iter().find(fits).unwrap()
+}
+
+/// Alive, without a panic in its log, and never larger than it may be.
+fn is_sound(desk: &mut Desk) {
+    let pid = desk.agent.pid().unwrap_or_else(|| panic!("relinkd died\n{}", desk.agent.log()));
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let peak_kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(peak_kib < MEMORY_KIB, "{line}");
+    assert!(!desk.agent.log().contains("panicked"), "{}", desk.agent.log());
+}
+
+fn rotate(desk: &Desk) {
+    desk.agent.write_file("masterauth", NEW).unwrap();
+    fault::rotate_password(desk.group.primary(), NEW).unwrap().keep();
+}
+
+#[test]
+fn a_server_that_is_away_at_the_start_is_waited_for_redis_70() {
+    let Some(kind) = redis() else { return };
+    let group = group(kind);
+    let away = fault::kill(group.replica(0));
+    let mut desk = Desk::new(group);
+    // Told after patience, as a restart would be; here at once.
+    desk.configure(&Setup { policy: "patience = \"0s\"".to_owned(), ..setup() });
+    desk.agent.start_again().unwrap();
+    wait(&desk, "it says that the server is away", |status| status["cause"] == "replica-down");
+    let said = desk.run(&["status"]);
+    assert!(said.exit == 69 && said.out.starts_with("replica-down"), "{said:?}");
+    assert_eq!(desk.run(&["heal"]).exit, 69);
+    away.undo().unwrap();
+    well(&desk, "it watches once the server is there");
+    is_sound(&mut desk);
+    assert_eq!(told(&desk, "opened")["cause"]["code"], "replica-down");
+    rotate(&desk);
+    desk.group.replica(0).wait_link_down(PATIENCE).unwrap();
+    desk.group.replica(0).wait_link_up(PATIENCE).expect("and it heals");
+}
+
+#[test]
+fn a_user_with_too_few_permissions_is_named_with_the_rule_redis_70() {
+    let Some(kind) = redis() else { return };
+    let group = group(kind);
+    let words = ["ACL", "SETUSER", "watcher", "reset", "on", ">old-password-1", "+ping", "+role"];
+    group.replica(0).query::<String>(&words).unwrap();
+    let mut desk = at_work(group, &Setup { replica: "user = \"watcher\"".to_owned(), ..setup() });
+    let status = wait(&desk, "denied", |status| status["cause"] == "replica-denied");
+    let steps = status["next_steps"].to_string();
+    assert!(steps.contains("ACL SETUSER") && steps.contains("+info") && steps.contains("'+config|get'"), "{status:#}");
+    let diagnosis = desk.json(&["diagnose"]);
+    assert!(diagnosis["because"].to_string().contains("NOPERM"), "{diagnosis:#}");
+    desk.group.replica(0).query::<String>(&["ACL", "SETUSER", "watcher", "+@all", "~*"]).unwrap();
+    well(&desk, "the rule is enough");
+    is_sound(&mut desk);
+}
+
+#[test]
+fn restarts_role_changes_and_another_server_on_the_port_are_no_drama_redis_70_then_valkey_80() {
+    let (Some(kind), Some(valkey)) = (redis(), lab::require(Kind::Valkey80)) else { return };
+    // Without Sentinels: nobody undoes what the test does to the roles.
+    let group = Group::builder(kind).replicas(1).password(PASSWORD).start().unwrap();
+    let mut desk = at_work(group, &Setup { sentinels: false, ..Setup::default() });
+    let replica = desk.group.replica(0).clone();
+    let (host, port) = desk.group.primary().endpoint();
+    let port = port.to_string();
+
+    replica.restart().unwrap();
+    replica.wait_link_up(PATIENCE).unwrap();
+    well(&desk, "after a restart");
+    replica.query::<String>(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    wait(&desk, "promoted", |status| status["sentence"].as_str().is_some_and(|text| text.contains("primary")));
+    well(&desk, "promoted");
+    replica.query::<String>(&["REPLICAOF", &host, &port]).unwrap();
+    replica.wait_link_up(PATIENCE).unwrap();
+    well(&desk, "demoted");
+
+    // The data of one flavour may not suit the other: it starts empty, as after a change of packages and a wipe.
+    replica.terminate().unwrap();
+    let server = valkey.find().expect("installed").server;
+    let dir = replica.dir().to_owned();
+    let own_port = replica.endpoint().1.to_string();
+    let data = dir.join("other");
+    fs::create_dir(&data).unwrap();
+    let mut command = replica.command_beside(&server);
+    command.args(["--port", &own_port, "--dir"]).arg(&data).args(["--requirepass", PASSWORD, "--masterauth", PASSWORD]);
+    command.args(["--replicaof", &host, &port, "--save", "", "--logfile"]).arg(dir.join("other.log"));
+    let mut other = command.spawn().unwrap();
+    wait(&desk, "the server is gone", |status| status["cause"] == "replica-down" || status["cause"].is_null());
+    lab_link_up(&desk);
+    well(&desk, "another server on the port");
+    let seen = desk.json(&["diagnose"]);
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(
+        (&seen["healthy"], &seen["evidence"]["local"]["seen"]["flavour"]),
+        (&true.into(), &"valkey".into()),
+        "{seen:#}"
+    );
+    is_sound(&mut desk);
+    // A server that is away is told, once it has been for longer than a blip; nothing else was wrong.
+    for message in desk.receiver.messages() {
+        let code = message["cause"]["code"].as_str().unwrap();
+        assert!(["replica-down", "replica-loading", "sync-running"].contains(&code), "{message:#}");
+    }
+}
+
+/// Valkey does not know the lab's admin: its own INFO tells through relinkd.
+fn lab_link_up(desk: &Desk) {
+    wait(desk, "the other server's link", |status| status["link_up"] == true);
+}
+
+/// Each manner at once on the watched address, on a Sentinel's address, and on the primary's.
+fn impostors(manner: Manner) {
+    let Some(kind) = redis() else { return };
+    let impostor = Impostor::new(manner);
+    let group = group(kind);
+    let mut desk = Desk::new(group);
+    desk.configure(&setup());
+    let path = desk.agent.config_path();
+    let text = fs::read_to_string(&path).unwrap();
+    let address = impostor.address();
+    let text = text.replace("sentinels = [", &format!("sentinels = [\"{address}\", "));
+    let strange = format!("\n[replica.strange]\naddress = \"{address}\"\ngroup = \"mymaster\"\n");
+    desk.agent.start(&(text + &strange)).unwrap();
+    well(&desk, "the real one is watched beside the impostor");
+    let met = impostor.met();
+    fault::wrong_primary(desk.group.replica(0), "127.0.0.1", impostor.port()).unwrap().keep();
+    let seen = wait(&desk, "a broken link", |status| !status["cause"].is_null());
+    let named = desk.run(&["diagnose", "--json"]);
+    let end = Instant::now() + PATIENCE;
+    while impostor.met() < met + 6 {
+        assert!(Instant::now() < end, "{manner:?} was not asked");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(seen["cause"].is_string() && [1, 3, 69, 77].contains(&named.exit), "{manner:?}: {named:?}");
+    let all: Value = desk.json(&["status"]);
+    let strange = all["replicas"].as_array().unwrap().iter().find(|one| one["replica"] == "strange").unwrap();
+    assert!(strange["cause"].is_string(), "{manner:?} passes for a healthy instance: {strange:#}");
+    is_sound(&mut desk);
+    let began = Instant::now();
+    assert!(desk.agent.stop().unwrap().success(), "{manner:?}");
+    assert!(began.elapsed() < Duration::from_secs(12), "{manner:?}");
+}
+
+#[test]
+fn impostors_that_flood_cost_no_memory_redis_70() {
+    for manner in [Manner::Garbage, Manner::Huge, Manner::EndlessLine, Manner::Deep, Manner::Long] {
+        impostors(manner);
+    }
+}
+
+#[test]
+fn impostors_that_fall_short_are_named_redis_70() {
+    for manner in [Manner::Echo, Manner::Cut, Manner::Closes, Manner::Silent] {
+        impostors(manner);
+    }
+    assert_eq!(Manner::ALL.len(), 9, "a manner is not tried");
+}
+
+/// Breaks the link while the ledger fails, sees that nothing is touched and that status says why; then mends the
+/// ledger and sees the heal.
+fn no_ledger_no_hands(desk: &mut Desk, words: &str, mend: impl FnOnce()) {
+    rotate(desk);
+    desk.group.replica(0).wait_link_down(PATIENCE).unwrap();
+    let status = wait(desk, "the ledger's trouble", |status| !status["ledger_trouble"].is_null());
+    assert!(status["ledger_trouble"].as_str().unwrap().contains(words), "{status:#}");
+    let said = desk.run(&["status"]);
+    assert!(said.out.contains("nothing is recorded, so nothing is changed"), "{}", said.out);
+    // Longer than any look and retry: were it to act, it would have.
+    std::thread::sleep(Duration::from_millis(2500));
+    let set: Vec<String> = desk.group.replica(0).query(&["CONFIG", "GET", "masterauth"]).unwrap();
+    assert_eq!(set[1], PASSWORD, "it acted without a record\n{}", desk.agent.log());
+    mend();
+    desk.group.replica(0).wait_link_up(PATIENCE).unwrap_or_else(|| panic!("no heal\n{}", desk.agent.log()));
+    let resolved = told(desk, "resolved");
+    assert_eq!(resolved["actions"][0]["remedy"], "realign-auth", "{resolved:#}");
+    assert_eq!(desk.json(&["incidents"]).as_array().unwrap().len(), 1);
+    is_sound(desk);
+}
+
+fn ledger(desk: &Desk) -> PathBuf {
+    desk.agent.dir().join("state/ledger.db")
+}
+
+#[test]
+fn a_locked_ledger_means_hands_off_until_it_is_free_redis_70() {
+    let Some(kind) = redis() else { return };
+    let mut desk = at_work(group(kind), &setup());
+    let other = rusqlite::Connection::open(ledger(&desk)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    no_ledger_no_hands(&mut desk, "lock", || other.execute_batch("ROLLBACK").unwrap());
+}
+
+/// A tmpfs over the state directory, unmounted on drop.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// None where we may not mount.
+    fn over(dir: &Path, size_kib: u32) -> Option<Mounted> {
+        if !is_root() {
+            eprintln!("skipped: only root may mount");
+            return None;
+        }
+        fs::create_dir_all(dir).unwrap();
+        let options = format!("size={size_kib}k,mode=0700");
+        let done =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "relinkd-lab"]).arg(dir).status().unwrap();
+        assert!(done.success());
+        Some(Mounted(dir.to_owned()))
+    }
+
+    fn remount(&self, option: &str) {
+        let option = format!("remount,{option}");
+        assert!(Command::new("mount").args(["-o", &option]).arg(&self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["--lazy"]).arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_under_the_ledger_means_hands_off_until_there_is_room_redis_70() {
+    let Some(kind) = redis() else { return };
+    let mut desk = Desk::new(group(kind));
+    desk.configure(&setup());
+    let state = desk.agent.dir().join("state");
+    let Some(mounted) = Mounted::over(&state, 1024) else { return };
+    desk.agent.start_again().unwrap();
+    well(&desk, "watching");
+    let ballast = state.join("ballast");
+    let mut size = 1 << 20;
+    let mut filled = Vec::new();
+    while size >= 4096 {
+        filled.resize(filled.len() + size, 0_u8);
+        if fs::write(&ballast, &filled).is_err() {
+            filled.truncate(filled.len() - size);
+            size /= 2;
+        }
+    }
+    no_ledger_no_hands(&mut desk, "no room", || fs::remove_file(&ballast).unwrap());
+    desk.agent.stop().unwrap();
+    drop(mounted);
+}
+
+#[test]
+fn a_read_only_disk_means_hands_off_until_it_is_writable_redis_70() {
+    let Some(kind) = redis() else { return };
+    let mut desk = Desk::new(group(kind));
+    desk.configure(&setup());
+    let state = desk.agent.dir().join("state");
+    let Some(mounted) = Mounted::over(&state, 4096) else { return };
+    desk.agent.start_again().unwrap();
+    well(&desk, "watching");
+    // mount(8) is refused while the daemon has its files open for writing.
+    desk.agent.stop().unwrap();
+    mounted.remount("ro");
+    desk.agent.start_again().unwrap();
+    no_ledger_no_hands(&mut desk, "read-only", || mounted.remount("rw"));
+    desk.agent.stop().unwrap();
+    drop(mounted);
+}
+
+/// Every message that the receiver got, as `(id of the message, incident, event)`.
+fn delivered(desk: &Desk) -> Vec<(String, String, String)> {
+    let one = |request: &lab::Request| {
+        let message = request.json()?;
+        let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
+        Some((request.header("webhook-id")?.to_owned(), text("id"), text("event")))
+    };
+    desk.receiver.requests().iter().filter_map(one).collect()
+}
+
+#[test]
+fn kill_9_at_any_moment_loses_no_message_redis_70() {
+    let Some(kind) = redis() else { return };
+    let policy = "settle = \"200ms\"\n[policy.realign-auth]\ncooldown = \"1s\"".to_owned();
+    let mut desk = at_work(group(kind), &Setup { policy, ..setup() });
+    let mut passwords = [NEW, PASSWORD].into_iter().cycle();
+    // From before the break is seen to after the heal: some of these fall between an intent and its end.
+    for delay_ms in [5, 30, 60, 90, 120, 150, 180, 220] {
+        let password = passwords.next().unwrap();
+        desk.agent.write_file("masterauth", password).unwrap();
+        fault::rotate_password(desk.group.primary(), password).unwrap().keep();
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        desk.agent.kill9();
+        desk.agent.start_again().unwrap();
+        desk.group
+            .replica(0)
+            .wait_link_up(PATIENCE)
+            .unwrap_or_else(|| panic!("{delay_ms}: no heal\n{}", desk.agent.log()));
+        well(&desk, "the incident ends after a crash");
+    }
+    let incidents = desk.json(&["incidents"]);
+    let incidents = incidents.as_array().unwrap();
+    assert!(!incidents.is_empty() && incidents.len() <= 8, "{} incidents of 8 breaks", incidents.len());
+    assert!(incidents.iter().all(|one| one["phase"] == "resolved"), "{incidents:#?}");
+    // What the outbox holds is delivered: every message of the ledger, and nothing under two ids.
+    let end = Instant::now() + PATIENCE;
+    let book =
+        rusqlite::Connection::open_with_flags(ledger(&desk), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let count = |sql: &str| book.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as usize;
+    while count("SELECT count(*) FROM delivery WHERE state = 'waiting'") > 0 {
+        assert!(Instant::now() < end, "messages still wait\n{}", desk.agent.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let got: BTreeSet<_> = delivered(&desk).into_iter().collect();
+    let ids: BTreeSet<_> = got.iter().map(|(id, ..)| id.clone()).collect();
+    assert_eq!(ids.len(), got.len(), "one id, two messages: {got:#?}");
+    assert_eq!(ids.len(), count("SELECT count(*) FROM notice"), "{got:#?}");
+    is_sound(&mut desk);
+}
+
+/// The store takes its time, also when it is asked for the last time, between the intent and the change.
+#[test]
+fn kill_9_between_the_intent_and_the_change_is_found_interrupted_and_healed_redis_70() {
+    let Some(kind) = redis() else { return };
+    let mut desk = Desk::new(group(kind));
+    let (store, slow) = (desk.agent.dir().join("store"), desk.agent.dir().join("slow"));
+    let password = desk.agent.write_file("masterauth", NEW).unwrap();
+    let script = format!("#!/bin/sh\n[ -e {} ] && sleep 1\ncat {}\n", slow.display(), password.display());
+    fs::write(&store, script).unwrap();
+    fs::set_permissions(&store, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    desk.configure(&Setup {
+        group: format!("masterauth = {{ exec = [\"{}\"] }}", store.display()),
+        policy: "[policy.realign-auth]\ncooldown = \"1s\"".to_owned(),
+        ..Setup::default()
+    });
+    desk.agent.start_again().unwrap();
+    well(&desk, "watching");
+    fs::write(&slow, "").unwrap();
+    fault::rotate_password(desk.group.primary(), NEW).unwrap().keep();
+
+    let book =
+        rusqlite::Connection::open_with_flags(ledger(&desk), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    book.busy_timeout(PATIENCE).unwrap();
+    let count = |kind: &str| {
+        let sql = "SELECT count(*) FROM entry WHERE kind = ?";
+        book.query_row(sql, [kind], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let end = Instant::now() + PATIENCE;
+    while count("intended") == 0 {
+        assert!(Instant::now() < end, "no intent\n{}", desk.agent.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    desk.agent.kill9();
+    assert_eq!((count("finished"), count("ended")), (0, 0), "too late: the step was over");
+    let held: Vec<String> = desk.group.replica(0).query(&["CONFIG", "GET", "masterauth"]).unwrap();
+    assert_eq!(held[1], PASSWORD, "nothing was changed yet");
+    let incident = desk.json(&["incidents"])[0]["id"].clone();
+    let before = delivered(&desk);
+
+    fs::remove_file(&slow).unwrap();
+    desk.agent.start_again().unwrap();
+    assert_eq!(told(&desk, "resolved")["id"], incident, "the incident goes on");
+    assert!(desk.group.replica(0).is_link_up());
+    assert_eq!((count("interrupted"), count("opened")), (1, 1), "{}", desk.agent.log());
+    let after: BTreeSet<_> = delivered(&desk).into_iter().collect();
+    let ids: BTreeSet<_> = after.iter().map(|(id, ..)| id.clone()).collect();
+    assert_eq!(ids.len(), after.len(), "one id, two messages: {after:#?}");
+    assert!(before.iter().all(|message| after.contains(message)));
+    is_sound(&mut desk);
+}
+
+#[test]
+fn a_receiver_that_is_down_gets_its_messages_later_redis_70() {
+    let Some(kind) = redis() else { return };
+    let mut desk = Desk::new(group(kind));
+    desk.configure(&setup());
+    // A port that was free a moment ago, and where nobody listens yet.
+    let address = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    desk.agent.write_file("url", &format!("http://{address}/hook")).unwrap();
+    desk.agent.start_again().unwrap();
+    well(&desk, "watching");
+    rotate(&desk);
+    desk.agent.wait_log("not delivered", PATIENCE).unwrap();
+    desk.group.replica(0).wait_link_up(PATIENCE).expect("a dead channel delays no heal");
+    let id = desk.json(&["incidents"])[0]["id"].as_str().unwrap().to_owned();
+    desk.agent.kill9();
+    desk.receiver = lab::Receiver::bind(address).unwrap();
+    desk.agent.start_again().unwrap();
+    assert_eq!(told(&desk, "opened")["id"], id.as_str());
+    assert_eq!(told(&desk, "resolved")["id"], id.as_str());
+    let order: Vec<String> = delivered(&desk).into_iter().map(|(_, _, event)| event).collect();
+    assert_eq!((order.first().unwrap().as_str(), order.last().unwrap().as_str()), ("opened", "resolved"));
+}
+
+#[test]
+fn a_receiver_that_asks_for_patience_gets_it_redis_70() {
+    let Some(kind) = redis() else { return };
+    let desk = at_work(group(kind), &setup());
+    desk.receiver.answer_next([Answer::status(429).header("Retry-After", "2")]);
+    rotate(&desk);
+    let requests = desk.receiver.wait_for(2, PATIENCE).unwrap_or_else(|| panic!("{}", desk.agent.log()));
+    let id = |n: usize| requests[n].header("webhook-id").unwrap().to_owned();
+    assert_eq!(id(0), id(1), "the same message again");
+    let pause = requests[1].at - requests[0].at;
+    assert!(pause >= Duration::from_secs(2), "Retry-After was not waited for: {pause:?}");
+}
+
+#[test]
+fn a_reload_takes_good_settings_and_refuses_bad_ones_redis_70() {
+    let Some(kind) = redis() else { return };
+    let mut desk = at_work(group(kind), &setup());
+    let good = fs::read_to_string(desk.agent.config_path()).unwrap();
+    desk.agent.write_file("config.toml", &format!("{good}\n[polcy]\nmode = \"observe\"\n")).unwrap();
+    desk.agent.signal(Signal::HUP).unwrap();
+    desk.agent.wait_log("the new configuration is refused and the old one stays", PATIENCE).unwrap();
+    assert!(desk.agent.log().contains("polcy"), "{}", desk.agent.log());
+    is_sound(&mut desk);
+
+    desk.agent.write_file("config.toml", &good.replace("[policy]", "[policy]\nmode = \"observe\"")).unwrap();
+    desk.agent.signal(Signal::HUP).unwrap();
+    desk.agent.wait_log("configuration reloaded", PATIENCE).unwrap();
+    well(&desk, "after the reload");
+    rotate(&desk);
+    wait(&desk, "the new policy counts", |status| status["held"]["code"] == "observe-only");
+    let open = desk.json(&["incidents"])[0]["id"].clone();
+
+    desk.agent.write_file("config.toml", &good).unwrap();
+    desk.agent.signal(Signal::HUP).unwrap();
+    desk.group.replica(0).wait_link_up(PATIENCE).unwrap_or_else(|| panic!("{}", desk.agent.log()));
+    assert_eq!(told(&desk, "resolved")["id"], open, "the incident goes on over a reload");
+    is_sound(&mut desk);
+}
+
+#[test]
+fn sigterm_ends_it_soon_and_leaves_no_socket_redis_70() {
+    let Some(kind) = redis() else { return };
+    let mut desk = at_work(group(kind), &setup());
+    rotate(&desk);
+    let began = Instant::now();
+    let ended = desk.agent.stop().unwrap();
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(!desk.agent.dir().join("run/control.sock").exists());
+    assert_eq!(desk.run(&["status"]).exit, 69);
+    desk.agent.start_again().unwrap();
+    desk.group.replica(0).wait_link_up(PATIENCE).expect("the next start goes on");
+}

@@ -1,0 +1,293 @@
+//! Failovers: Sentinel's own, which relinkd watches and leaves alone, and the one that it asks for when Sentinel has
+//! given up and what stopped it is over.
+
+mod live;
+
+use std::time::{Duration, Instant};
+
+use lab::{Group, Kind, Server, fault};
+use live::{PATIENCE, Scene, Setup};
+use serde_json::Value;
+
+/// Far longer than a test: whatever moves the group before is not Sentinel's retry.
+const FAILOVER_TIMEOUT_MS: u64 = 60_000;
+const EAGER: &str = "[policy.request-failover]\nmode = \"auto\"\nafter = \"2s\"\ncooldown = \"1s\"";
+
+fn group(kind: Kind, failover_timeout_ms: u64) -> Group {
+    let builder = Group::builder(kind).replicas(2).sentinels(3).password("secret");
+    let group = builder.sentinel_timers(1000, failover_timeout_ms).start().expect("a group");
+    group.primary().write(100, 100).expect("data");
+    let offset = group.primary().offset();
+    for replica in &group.nodes()[1..] {
+        assert!(replica.wait_until(|replica| replica.offset() >= offset, PATIENCE).is_some());
+    }
+    for sentinel in group.sentinels() {
+        sentinel.run(&["SENTINEL", "DEBUG", "info-period", "500"]).expect("Sentinels look more often");
+    }
+    group
+}
+
+fn priorities(group: &Group, priority: u32) {
+    let text = priority.to_string();
+    for replica in &group.nodes()[1..] {
+        replica.run(&["CONFIG", "SET", "replica-priority", &text]).expect("a priority");
+    }
+    let known = |sentinel: &Server| {
+        sentinel.sentinel_replicas().is_ok_and(|all| all.iter().all(|one| one.get("slave-priority") == Some(&text)))
+    };
+    for sentinel in group.sentinels() {
+        assert!(sentinel.wait_until(known, PATIENCE).is_some(), "Sentinels learn of the priority");
+    }
+}
+
+/// Sentinel may promote the second replica only: relinkd's own stays one.
+fn only_the_other_one(group: &Group) {
+    group.replica(0).run(&["CONFIG", "SET", "replica-priority", "0"]).expect("a priority");
+    let known = |sentinel: &Server| {
+        sentinel.sentinel_replicas().is_ok_and(|all| all.iter().any(|one| one["slave-priority"] == "0"))
+    };
+    assert!(group.sentinels().iter().all(|sentinel| sentinel.wait_until(known, PATIENCE).is_some()));
+}
+
+/// The primary dies when no replica may be promoted: Sentinel tries, gives up, and will wait for two minutes.
+fn given_up(kind: Kind, policy: &str, before: impl FnOnce(&Scene)) -> Scene {
+    let group = group(kind, FAILOVER_TIMEOUT_MS);
+    priorities(&group, 0);
+    let scene = Scene::start(group, &Setup { policy: policy.to_owned(), ..Setup::default() });
+    before(&scene);
+    scene.group.primary().kill9();
+    let gave_up = |scene: &Scene| {
+        scene.group.sentinels().iter().any(|sentinel| sentinel.log_text().contains("-failover-abort-no-good-slave"))
+    };
+    let began = Instant::now();
+    while !gave_up(&scene) {
+        assert!(began.elapsed() < PATIENCE, "no Sentinel gave up");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    scene
+}
+
+/// The reason that stands now, once it is the one that is looked for.
+fn held(scene: &Scene, refusal: &str) -> Value {
+    scene.wait_status(refusal, |status| status["held"]["code"] == refusal)
+}
+
+/// The group still has no primary, nobody was asked, and nothing was attempted.
+fn nothing_was_done(scene: &Scene) {
+    assert!(scene.group.nodes()[1..].iter().all(|node| !node.is_primary()), "nothing was promoted");
+    let incidents = scene.incidents();
+    assert!(incidents.iter().all(|incident| incident["actions"] == serde_json::json!([])), "{incidents:#?}");
+}
+
+/// What a Sentinel wrote of its own next attempt, and the seconds from now until then.
+fn sentinels_own_retry(group: &Group) -> Option<u64> {
+    let line = group.sentinels().iter().find_map(|sentinel| {
+        let text = sentinel.log_text();
+        let at = text.rfind("I will not start a failover before ")?;
+        Some(text[at..].lines().next()?.trim_start_matches("I will not start a failover before ").to_owned())
+    })?;
+    let output = std::process::Command::new("date").args(["-d", line.trim(), "+%s"]).output().ok()?;
+    let at: u64 = String::from_utf8_lossy(&output.stdout).trim().parse().ok()?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+    at.checked_sub(now)
+}
+
+fn asked_when_sentinel_has_given_up(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let scene = given_up(kind, EAGER, |_| ());
+    held(&scene, "no-promotable-replica");
+    let opened = scene.told_event("opened");
+    assert_eq!(opened["cause"]["code"], "primary-down", "{opened:#}");
+    nothing_was_done(&scene);
+
+    let began = Instant::now();
+    priorities(&scene.group, 100);
+    let cleared = Instant::now();
+    let retry = sentinels_own_retry(&scene.group);
+    let promoted = || scene.group.nodes()[1..].iter().any(Server::is_primary);
+    while !promoted() {
+        assert!(began.elapsed() < PATIENCE, "no primary\n{:#}\n{}", scene.status(), scene.agent.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    println!(
+        "{kind}: a primary {:?} after a replica could be promoted ({:?} after all Sentinels knew it); Sentinel's own next attempt was {} s away",
+        began.elapsed(),
+        cleared.elapsed(),
+        retry.map_or("an unknown number of".to_owned(), |s| s.to_string()),
+    );
+    assert!(retry.is_none_or(|seconds| seconds > 60), "Sentinel itself would have waited: {retry:?}");
+
+    let resolved = scene.told_event("resolved");
+    assert_eq!(resolved["id"], opened["id"]);
+    assert_eq!(resolved["actions"][0]["remedy"], "request-failover", "{resolved:#}");
+    assert_eq!(resolved["actions"][0]["outcome"], "changed");
+    assert_eq!(resolved["actions"].as_array().map(Vec::len), Some(1), "one request: {resolved:#}");
+    let primaries = scene.group.nodes()[1..].iter().filter(|node| node.is_primary()).count();
+    assert_eq!(primaries, 1);
+    assert_eq!(scene.incidents().len(), 1);
+}
+
+fn proposed_by_default(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let policy = "[policy.request-failover]\nafter = \"2s\"\ncooldown = \"1s\"";
+    let scene = given_up(kind, policy, |_| ());
+    priorities(&scene.group, 100);
+    let proposed = scene.told_event("proposed");
+    assert_eq!(proposed["phase"], "proposed");
+    let detail = proposed["held"].to_string();
+    assert!(detail.contains("approval-needed") && detail.contains("SENTINEL FAILOVER mymaster, asked of"), "{detail}");
+    assert_eq!(scene.diagnose(&format!("primary-down/{}-given-up", name(kind)))["cause"], "primary-down");
+    std::thread::sleep(Duration::from_secs(2));
+    nothing_was_done(&scene);
+    let proposals = scene.receiver.messages().iter().filter(|message| message["event"] == "proposed").count();
+    assert_eq!(proposals, 1, "told once");
+}
+
+fn held_while_a_candidate_is_empty(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let scene = given_up(kind, EAGER, |_| ());
+    // It comes back without its data, and has never linked since: Sentinel takes that for fresh.
+    let other = scene.group.replica(1);
+    other.kill9();
+    let _ = std::fs::remove_file(other.data_dir().join("dump.rdb"));
+    other.restart().expect("it starts");
+    priorities(&scene.group, 100);
+    let status = held(&scene, "data-at-risk");
+    assert!(status["held"]["detail"].to_string().contains("has not synced since it started"), "{status:#}");
+    let record = scene.incidents()[0]["held"].to_string();
+    assert!(record.contains("data-at-risk"), "{record}");
+    nothing_was_done(&scene);
+}
+
+fn held_after_login_trouble(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let scene = given_up(kind, EAGER, |scene| {
+        let rotated = fault::rotate_password(scene.group.primary(), "other").expect("rotated");
+        let told = scene.told_event("opened");
+        assert_eq!(told["cause"]["code"], "auth-rejected");
+        rotated.undo().expect("back again");
+        scene.told_event("resolved");
+    });
+    priorities(&scene.group, 100);
+    held(&scene, "latent-auth-mismatch");
+    nothing_was_done(&scene);
+}
+
+fn held_in_tilt(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let scene = given_up(kind, EAGER, |_| ());
+    let frozen = fault::freeze(scene.group.sentinel(2)).expect("frozen");
+    std::thread::sleep(Duration::from_millis(2500));
+    frozen.undo().expect("thawed");
+    assert!(scene.group.sentinel(2).wait_log("+tilt", PATIENCE).is_some());
+    for replica in &scene.group.nodes()[1..] {
+        replica.run(&["CONFIG", "SET", "replica-priority", "100"]).expect("a priority");
+    }
+    held(&scene, "tilt");
+    std::thread::sleep(Duration::from_secs(1));
+    nothing_was_done(&scene);
+}
+
+fn held_without_a_majority(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let group = group(kind, FAILOVER_TIMEOUT_MS);
+    let scene = Scene::start(group, &Setup { policy: EAGER.to_owned(), ..Setup::default() });
+    scene.group.sentinel(0).kill9();
+    scene.group.sentinel(1).kill9();
+    scene.group.primary().kill9();
+    let status = held(&scene, "quorum-unclear");
+    assert_eq!(status["cause"], "primary-down");
+    assert_eq!(status["suspected"], true, "one witness of three cannot tell a dead primary from a cut network");
+    scene.told_event("opened");
+    std::thread::sleep(Duration::from_secs(3));
+    held(&scene, "quorum-unclear");
+    nothing_was_done(&scene);
+}
+
+fn held_after_another_failover(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let group = group(kind, FAILOVER_TIMEOUT_MS);
+    only_the_other_one(&group);
+    let policy = EAGER.replace("cooldown = \"1s\"", "cooldown = \"10m\"");
+    let scene = Scene::start(group, &Setup { policy, ..Setup::default() });
+    scene.group.primary().kill9();
+    scene.told_event("resolved");
+    assert!(scene.group.replica(1).is_primary());
+    scene.group.replica(1).kill9();
+    held(&scene, "cooldown");
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!scene.replica().is_primary(), "nothing was promoted");
+}
+
+fn held_while_sentinels_see_the_primary(kind: Kind) {
+    let (Some(kind), Some(())) = (lab::require(kind), lab::require_namespaces()) else { return };
+    let builder =
+        Group::builder(kind).replicas(2).sentinels(3).namespaces(true).sentinel_timers(1000, FAILOVER_TIMEOUT_MS);
+    let builder = builder.config("repl-timeout", "3").config("repl-ping-replica-period", "1");
+    let scene =
+        Scene::start(builder.start().expect("a group"), &Setup { policy: EAGER.to_owned(), ..Setup::default() });
+    // Connections open, and nothing that is said on them arrives: to us alone the primary seems hung.
+    let (primary, replica) = (scene.group.primary().host().expect("a host"), scene.replica().host().expect("a host"));
+    let rule = format!("ip saddr {} tcp dport 6379 tcp flags & psh == psh drop", replica.address());
+    let _mute = primary.filter(&rule).expect("a filter");
+    let status = held(&scene, "primary-seen-alive");
+    assert_eq!(status["cause"], "primary-hung", "{status:#}");
+    nothing_was_done(&scene);
+}
+
+fn sentinels_own_failover_is_left_alone(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let group = group(kind, 6000);
+    only_the_other_one(&group);
+    // A failover passes within this: nobody has to hear of it.
+    let policy = format!("blip = \"10s\"\n{EAGER}");
+    let scene = Scene::start(group, &Setup { policy, ..Setup::default() });
+    scene.group.primary().kill9();
+    let began = Instant::now();
+    while scene.diagnose(&format!("failover-running/{}", name(kind)))["cause"] != "failover-running" {
+        assert!(began.elapsed() < PATIENCE, "a failover was never seen to run");
+    }
+    scene.wait_status("linked to the new primary", |status| status["link_up"] == true && status["incident"].is_null());
+    assert!(scene.group.replica(1).is_primary());
+    assert_eq!(scene.receiver.messages(), Vec::<Value>::new(), "nobody is told");
+    let incidents = scene.incidents();
+    assert_eq!(incidents.len(), 1, "{incidents:#?}");
+    assert_eq!((&incidents[0]["phase"], &incidents[0]["actions"]), (&"resolved".into(), &serde_json::json!([])));
+    assert!(scene.agent.log().contains("cache: failover-running"), "{}", scene.agent.log());
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Redis70 => "redis-7.0",
+        Kind::Valkey80 => "valkey-8.0",
+        _ => "other",
+    }
+}
+
+macro_rules! on_both {
+    ($($test:ident => $redis:ident, $valkey:ident;)+) => {$(
+        #[test]
+        fn $redis() {
+            $test(Kind::Redis70);
+        }
+
+        #[test]
+        fn $valkey() {
+            $test(Kind::Valkey80);
+        }
+    )+};
+}
+
+on_both! {
+    asked_when_sentinel_has_given_up => asked_when_sentinel_has_given_up_redis_70, asked_when_sentinel_has_given_up_valkey_80;
+    proposed_by_default => proposed_by_default_redis_70, proposed_by_default_valkey_80;
+    held_while_a_candidate_is_empty => held_while_a_candidate_is_empty_redis_70, held_while_a_candidate_is_empty_valkey_80;
+    held_after_login_trouble => held_after_login_trouble_redis_70, held_after_login_trouble_valkey_80;
+    held_in_tilt => held_in_tilt_redis_70, held_in_tilt_valkey_80;
+    held_without_a_majority => held_without_a_majority_redis_70, held_without_a_majority_valkey_80;
+    held_after_another_failover => held_after_another_failover_redis_70, held_after_another_failover_valkey_80;
+    held_while_sentinels_see_the_primary =>
+        held_while_sentinels_see_the_primary_redis_70, held_while_sentinels_see_the_primary_valkey_80;
+    sentinels_own_failover_is_left_alone =>
+        sentinels_own_failover_is_left_alone_redis_70, sentinels_own_failover_is_left_alone_valkey_80;
+}

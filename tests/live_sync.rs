@@ -1,0 +1,336 @@
+//! Faults of the sync itself: the way and the login are fine, and the data set or the stream does not come through.
+//! None of these has a remedy that relinkd may apply: what counts is that the right one is named, with the command.
+
+mod live;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use lab::{Fault, Group, Kind, Node, Server, fault};
+use live::{PATIENCE, Scene, Setup};
+use serde_json::Value;
+
+/// Without Sentinels: a sync fails between two servers, and a group of two is up sooner.
+fn alone() -> Setup {
+    Setup { sentinels: false, ..Setup::default() }
+}
+
+fn patience(span: &str) -> Setup {
+    Setup { policy: format!("patience = \"{span}\""), ..alone() }
+}
+
+fn told_cause(scene: &Scene, code: &str) -> Value {
+    scene.told(code, |message| message["cause"]["code"] == code)
+}
+
+/// The look by hand names it too, and its evidence is the scenario.
+fn seen_by_hand(scene: &Scene, code: &str, name: &str) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let told = scene.diagnose(&format!("{code}/{name}"));
+        if told["cause"] == code {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "a look by hand says {}: {told:#}", told["cause"]);
+    }
+}
+
+/// Nothing was changed, the reason not to is on record, and each verdict was told once.
+fn held_and_told_once(scene: &Scene, code: &str) {
+    let messages = scene.receiver.messages();
+    let told = messages.iter().filter(|message| message["cause"]["code"] == code && message["event"] != "resolved");
+    assert_eq!(told.count(), 1, "{messages:#?}");
+    let last = messages.last().expect("a message");
+    assert_eq!(last["held"][0]["refusal"], "no-safe-remedy", "{last:#}");
+    assert_eq!(last["actions"].as_array().map(Vec::len), Some(0), "{last:#}");
+}
+
+fn because(message: &Value, text: &str) {
+    let facts = message["because"].to_string();
+    assert!(facts.contains(text), "no {text:?} in {facts}");
+}
+
+fn advises(message: &Value, text: &str) {
+    let steps = message["next_steps"].to_string();
+    assert!(steps.contains(text), "no {text:?} in {steps}");
+}
+
+/// The incident ends with the fault, and the record says so.
+fn over(scene: &Scene, incident: &Value) {
+    let resolved = scene.told_event("resolved");
+    assert_eq!(resolved["id"], incident["id"]);
+    assert!(scene.replica().is_link_up());
+    let incidents = scene.incidents();
+    assert_eq!(incidents.len(), 1, "{incidents:#?}");
+    assert_eq!(incidents[0]["phase"], "resolved");
+}
+
+/// The replica comes back without the data set that it had kept on disk: only a full sync helps.
+fn restart_empty(replica: &Server) {
+    replica.kill9();
+    let kept = replica.data_dir().join("dump.rdb");
+    if kept.exists() {
+        std::fs::remove_file(kept).expect("its data is gone");
+    }
+    replica.restart().expect("it starts");
+}
+
+/// Writes on the primary until dropped, as clients would.
+struct Writes {
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Writes {
+    fn start(primary: &Server) -> Writes {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (server, ended) = (primary.clone(), Arc::clone(&stop));
+        let thread = thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                server.write(64, 4096).expect("writes");
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        Writes { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Writes {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.thread.take().map(thread::JoinHandle::join));
+    }
+}
+
+fn as_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Redis70 => "redis-7.0",
+        Kind::Valkey80 => "valkey-8.0",
+        _ => "other",
+    }
+}
+
+fn the_primarys_disk_is_full(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let group = Group::builder(kind).replicas(1).config("repl-diskless-sync", "no").small_disk(Node::Primary, 4096);
+    let scene = Scene::start(group.start().expect("a group"), &alone());
+    scene.group.primary().write(1000, 1024).expect("data");
+    let full = scene.group.primary().disk().expect("a disk").fill().expect("it fills");
+
+    let _small = fault::outrun_backlog(scene.group.primary(), scene.replica()).expect("a full sync is needed");
+    let told = told_cause(&scene, "primary-disk-full");
+    because(&told, "rdb_last_bgsave_status:err");
+    advises(&told, "repl-diskless-sync yes");
+    seen_by_hand(&scene, "primary-disk-full", as_name(kind));
+    held_and_told_once(&scene, "primary-disk-full");
+    full.undo().expect("room again");
+    over(&scene, &told);
+}
+
+fn the_replicas_disk_is_full(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let group = Group::builder(kind).replicas(1).config("repl-diskless-sync", "yes").small_disk(Node::Replica(0), 4096);
+    let scene = Scene::start(group.start().expect("a group"), &alone());
+    scene.group.primary().write(1000, 1024).expect("data");
+    let full = scene.replica().disk().expect("a disk").fill().expect("it fills");
+
+    let _small = fault::outrun_backlog(scene.group.primary(), scene.replica()).expect("a full sync is needed");
+    let told = told_cause(&scene, "replica-disk-full");
+    because(&told, "bytes free of");
+    because(&told, "short write");
+    advises(&told, "repl-diskless-load swapdb");
+    seen_by_hand(&scene, "replica-disk-full", as_name(kind));
+    held_and_told_once(&scene, "replica-disk-full");
+    full.undo().expect("room again");
+    over(&scene, &told);
+}
+
+fn the_backlog_is_too_small(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    // The server's own default lets a replica wait five seconds for others to join the same transfer.
+    let group = Group::builder(kind).replicas(1).config("repl-diskless-sync-delay", "2").start().expect("a group");
+    group.primary().write(100, 1024).expect("data");
+    let offset = group.primary().offset();
+    assert!(group.replica(0).wait_until(|replica| replica.offset() == offset, PATIENCE).is_some());
+    let scene = Scene::start(group, &alone());
+
+    let _small = fault::outrun_backlog(scene.group.primary(), scene.replica()).expect("a full sync is needed");
+    let told = told_cause(&scene, "backlog-too-small");
+    because(&told, "begins at offset");
+    advises(&told, "repl-backlog-size");
+    seen_by_hand(&scene, "backlog-too-small", as_name(kind));
+    held_and_told_once(&scene, "backlog-too-small");
+    over(&scene, &told);
+}
+
+fn a_backlog_that_reaches_back_is_not_blamed(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let group = Group::builder(kind).replicas(1).start().expect("a group");
+    let scene = Scene::start(group, &alone());
+    let (primary, replica) = (scene.group.primary(), scene.replica());
+    let full = primary.sync_full();
+    let frozen = fault::freeze(replica).expect("frozen");
+    fault::cut_replicas(primary).expect("cut");
+    primary.write(500, 1024).expect("less than the backlog of 1 MiB");
+    scene.wait_status("it is seen to hang", |status| {
+        status["sentence"].as_str().is_some_and(|s| s.starts_with("replica-hung"))
+    });
+    frozen.undo().expect("thawed");
+    assert!(replica.wait_link_up(PATIENCE).is_some());
+    scene.wait_status("it is well again", |status| status["link_up"] == true && status["incident"].is_null());
+    assert_eq!(primary.sync_full(), full, "the partial resync worked");
+    let causes: Vec<Value> = scene.incidents().into_iter().map(|incident| incident["cause"]["code"].clone()).collect();
+    assert!(causes.iter().all(|code| code == "replica-hung"), "{causes:?}");
+}
+
+/// A data set that takes `us_per_key` for each key that the primary sends, in full size.
+fn slow_sync(primary: &Server, keys: usize, us_per_key: u32) -> Fault {
+    primary.write(keys, 1024).expect("data");
+    let pace = [("rdbcompression", "no"), ("rdb-key-save-delay", &us_per_key.to_string())];
+    let slow = fault::configure(primary, &pace).expect("slow");
+    let server = primary.clone();
+    // The child that sends keeps its pace, and holds the replica's connection open even when the primary closes it.
+    Fault::new("a slow child", move || end_children(&server)).and(slow)
+}
+
+/// Ends the processes that the server has forked.
+fn end_children(server: &Server) -> std::io::Result<()> {
+    let Some(pid) = server.pid() else { return Ok(()) };
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    for child in children.split_whitespace() {
+        server.command_beside("kill").args(["-9", child]).status()?;
+    }
+    Ok(())
+}
+
+fn the_output_buffer_is_too_small(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let group = Group::builder(kind).replicas(1).start().expect("a group");
+    let scene = Scene::start(group, &alone());
+    let primary = scene.group.primary();
+    let slow = slow_sync(primary, 1000, 1000);
+    let tiny = fault::tiny_output_buffer(primary).expect("a tiny buffer");
+    let writes = Writes::start(primary);
+
+    let told = told_cause(&scene, "output-buffer-exceeded");
+    advises(&told, "client-output-buffer-limit");
+    match kind {
+        Kind::Redis70 => because(&told, "this server version counts no cuts"),
+        _ => because(&told, "client_output_buffer_limit_disconnections went from"),
+    }
+    seen_by_hand(&scene, "output-buffer-exceeded", as_name(kind));
+    held_and_told_once(&scene, "output-buffer-exceeded");
+    drop(writes);
+    slow.and(tiny).undo().expect("undone");
+    over(&scene, &told);
+}
+
+fn a_timeout_below_the_ping_period(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let group = Group::builder(kind).replicas(1).start().expect("a group");
+    let scene = Scene::start(group, &alone());
+    let _short = fault::timeout_below_ping(scene.group.primary(), scene.replica()).expect("a timeout below the ping");
+    let told = told_cause(&scene, "sync-timeout");
+    because(&told, "repl-ping-replica-period 10 s");
+    advises(&told, "repl-timeout");
+    seen_by_hand(&scene, "sync-timeout", as_name(kind));
+    held_and_told_once(&scene, "sync-timeout");
+}
+
+fn a_transfer_that_stalls_times_out(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    // A ping within the short timeout, or the link would time out again whenever it is idle.
+    let group = Group::builder(kind).replicas(1).config("repl-ping-replica-period", "1").start().expect("a group");
+    let scene = Scene::start(group, &alone());
+    let primary = scene.group.primary();
+    // The servers send 16 KiB at once: with this pace that is nothing for eight seconds.
+    let slow = slow_sync(primary, 100, 1_000_000);
+    restart_empty(scene.replica());
+    fault::configure(scene.replica(), &[("repl-timeout", "2")]).expect("a short timeout").keep();
+
+    let told = told_cause(&scene, "sync-timeout");
+    because(&told, "Timeout receiving bulk data");
+    because(&told, "repl-timeout 2 s here");
+    held_and_told_once(&scene, "sync-timeout");
+    slow.undo().expect("undone");
+    over(&scene, &told);
+}
+
+fn a_sync_that_progresses_is_not_told(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let group = Group::builder(kind).replicas(1).start().expect("a group");
+    let scene = Scene::start(group, &patience("1s"));
+    let slow = slow_sync(scene.group.primary(), 2500, 2000);
+    restart_empty(scene.replica());
+    scene.wait_status("a sync runs", |status| {
+        status["sentence"].as_str().is_some_and(|s| s.starts_with("sync-running"))
+    });
+    seen_by_hand(&scene, "sync-running", as_name(kind));
+    assert!(scene.replica().wait_link_up(PATIENCE).is_some());
+    drop(slow);
+    scene.wait_status("it is well again", |status| status["link_up"] == true && status["incident"].is_null());
+    assert_eq!(scene.receiver.messages(), Vec::<Value>::new());
+}
+
+/// The data set fills the line: nobody else gets a word in, and the primary is neither hung nor cut off.
+fn a_sync_that_fills_a_slow_line_is_not_told(kind: Kind) {
+    let (Some(kind), Some(())) = (lab::require(kind), lab::require_namespaces()) else { return };
+    let group = Group::builder(kind).replicas(1).namespaces(true).config("rdbcompression", "no");
+    let scene = Scene::start(group.start().expect("a group"), &patience("4s"));
+    let primary = scene.group.primary();
+    primary.write(500, 1024).expect("data");
+    let slow = primary.host().expect("a host").slow_down(500).expect("a slow line");
+    restart_empty(scene.replica());
+    scene.wait_status("a sync runs", |status| {
+        status["sentence"].as_str().is_some_and(|s| s.starts_with("sync-running"))
+    });
+    assert!(scene.replica().wait_link_up(PATIENCE).is_some());
+    drop(slow);
+    scene.wait_status("it is well again", |status| status["link_up"] == true && status["incident"].is_null());
+    assert_eq!(scene.receiver.messages(), Vec::<Value>::new(), "{}", scene.agent.log());
+}
+
+fn a_sync_that_stands_still_is_told(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let group = Group::builder(kind).replicas(1).start().expect("a group");
+    let scene = Scene::start(group, &patience("1s"));
+    let slow = slow_sync(scene.group.primary(), 1000, 1_000_000);
+    restart_empty(scene.replica());
+    let told = scene.told_event("opened");
+    assert_eq!(told["cause"]["code"], "sync-running", "{told:#}");
+    assert_eq!(told["severity"], "warning");
+    held_and_told_once(&scene, "sync-running");
+    slow.undo().expect("undone");
+    over(&scene, &told);
+}
+
+macro_rules! on_both {
+    ($($test:ident => $redis:ident, $valkey:ident;)+) => {$(
+        #[test]
+        fn $redis() {
+            $test(Kind::Redis70);
+        }
+
+        #[test]
+        fn $valkey() {
+            $test(Kind::Valkey80);
+        }
+    )+};
+}
+
+on_both! {
+    the_primarys_disk_is_full => the_primarys_disk_is_full_redis_70, the_primarys_disk_is_full_valkey_80;
+    the_replicas_disk_is_full => the_replicas_disk_is_full_redis_70, the_replicas_disk_is_full_valkey_80;
+    the_backlog_is_too_small => the_backlog_is_too_small_redis_70, the_backlog_is_too_small_valkey_80;
+    a_backlog_that_reaches_back_is_not_blamed =>
+        a_backlog_that_reaches_back_is_not_blamed_redis_70, a_backlog_that_reaches_back_is_not_blamed_valkey_80;
+    the_output_buffer_is_too_small => the_output_buffer_is_too_small_redis_70, the_output_buffer_is_too_small_valkey_80;
+    a_timeout_below_the_ping_period => a_timeout_below_the_ping_period_redis_70, a_timeout_below_the_ping_period_valkey_80;
+    a_transfer_that_stalls_times_out => a_transfer_that_stalls_times_out_redis_70, a_transfer_that_stalls_times_out_valkey_80;
+    a_sync_that_progresses_is_not_told => a_sync_that_progresses_is_not_told_redis_70, a_sync_that_progresses_is_not_told_valkey_80;
+    a_sync_that_fills_a_slow_line_is_not_told =>
+        a_sync_that_fills_a_slow_line_is_not_told_redis_70, a_sync_that_fills_a_slow_line_is_not_told_valkey_80;
+    a_sync_that_stands_still_is_told => a_sync_that_stands_still_is_told_redis_70, a_sync_that_stands_still_is_told_valkey_80;
+}
