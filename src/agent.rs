@@ -30,6 +30,7 @@ mod status;
 mod telling;
 
 pub use incidents::Incidents;
+use status::Last;
 pub use status::Status;
 
 use applying::InFlight;
@@ -113,18 +114,6 @@ pub struct Agent {
     batch: Vec<Entry>,
     effects: VecDeque<Effect>,
     last: Last,
-}
-
-/// The last look's outcome, for status and for messages between looks.
-#[derive(Clone, Debug, Default)]
-struct Last {
-    at: Option<Timestamp>,
-    sentence: String,
-    /// The fault that was seen, whether or not it is an incident yet, and whether it is only suspected.
-    fault: Option<(Cause, bool)>,
-    evidence: Option<Box<Evidence>>,
-    decision: Option<Decision>,
-    next_steps: Vec<String>,
 }
 
 impl Agent {
@@ -341,8 +330,7 @@ impl Agent {
         }
         let untried = !self.proving && e.store == Reading::Missing(Missing::NotAsked);
         if wants_candidates(cause) && self.identity.has_store && untried {
-            // What was recorded so far waits for the decision, a few milliseconds away, and becomes durable with it:
-            // a commit of its own would only make the outage longer.
+            self.flush(None);
             self.ask_for_look(true, true, now);
             return;
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Agent;
 use crate::decide::LedgerHealth;
-use crate::model::evidence::Role;
+use crate::model::evidence::{Evidence, Role};
 use crate::model::finding::Cause;
 use crate::model::incident::{IncidentId, Phase};
 use crate::model::remedy::{Decision, Refusal};
@@ -32,6 +32,18 @@ pub struct Status {
     pub next_steps: Vec<String>,
     /// Why nothing can be recorded, and so nothing is changed.
     pub ledger_trouble: Option<String>,
+}
+
+/// The last look's outcome, for status and for messages between looks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Last {
+    pub at: Option<Timestamp>,
+    pub sentence: String,
+    /// The fault that was seen, whether or not it is an incident yet, and whether it is only suspected.
+    pub fault: Option<(Cause, bool)>,
+    pub evidence: Option<Box<Evidence>>,
+    pub decision: Option<Decision>,
+    pub next_steps: Vec<String>,
 }
 
 impl Agent {

@@ -17,7 +17,6 @@ const REMEDY_HEADINGS: &[&str] =
 
 const ONE_REPLY: &str = "named from one plain reply or log line; its live test comes with the next issue";
 
-const NOT_CAPTURED: &str = "evidence of the real fault is not captured yet";
 
 /// Causes that a rule names and no scenario shows yet, each with why.
 const WITHOUT_SCENARIO: &[(Cause, &str)] = &[
@@ -26,9 +25,6 @@ const WITHOUT_SCENARIO: &[(Cause, &str)] = &[
     (Cause::NameUnresolved, ONE_REPLY),
     (Cause::ConnectionsExhausted, ONE_REPLY),
     (Cause::ProtectedMode, ONE_REPLY),
-    (Cause::UpstreamBroken, ONE_REPLY),
-    (Cause::NotAServer, ONE_REPLY),
-    (Cause::SelfReplication, ONE_REPLY),
     (Cause::PrimaryForkFailed, ONE_REPLY),
     (Cause::PrimarySaveFailing, ONE_REPLY),
     (Cause::RdbIncompatible, ONE_REPLY),
@@ -36,14 +32,6 @@ const WITHOUT_SCENARIO: &[(Cause, &str)] = &[
     (Cause::ReplicaHung, ONE_REPLY),
     (Cause::ReplicaLoading, ONE_REPLY),
     (Cause::ReplicaDenied, ONE_REPLY),
-    (Cause::WrongPrimary, NOT_CAPTURED),
-    (Cause::FailoverRunning, NOT_CAPTURED),
-    (Cause::PrimaryDiskFull, NOT_CAPTURED),
-    (Cause::ReplicaDiskFull, NOT_CAPTURED),
-    (Cause::OutputBufferExceeded, NOT_CAPTURED),
-    (Cause::BacklogTooSmall, NOT_CAPTURED),
-    (Cause::SyncTimeout, NOT_CAPTURED),
-    (Cause::SyncRunning, NOT_CAPTURED),
 ];
 
 /// The sentence on the page of a cause that no rule names.
