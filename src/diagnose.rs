@@ -182,8 +182,7 @@ fn finding(cause: Cause, suspected: bool, because: Vec<Fact>) -> Finding {
 fn standing(e: &Evidence) -> Duration {
     let seen = e.trend.down_seen.map_or(Duration::ZERO, |seen| e.ended.since(seen));
     let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
-    // Whole seconds of a clock that ticks on its own: "1" may be a moment (Redis 7.0.15, server.unixtime).
-    seen.max(Duration::from_secs(told.unwrap_or(0).saturating_sub(1)))
+    seen.max(Duration::from_secs(told.unwrap_or(0)))
 }
 
 /// The link, when the local server is a replica and the link is down.

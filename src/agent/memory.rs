@@ -74,7 +74,7 @@ impl Memory {
         if let Some(probe) = e.upstream.seen() {
             // At the first look of all, only the replica can tell for how long.
             let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
-            let before = if self.looked { Duration::ZERO } else { Duration::from_secs(told.unwrap_or(0).saturating_sub(1)) };
+            let before = if self.looked { Duration::ZERO } else { Duration::from_secs(told.unwrap_or(0)) };
             let since = self.trend.unreached_since.unwrap_or(e.began.before(before));
             self.trend.unreached_since = unanswered(probe).then_some(since);
         }
