@@ -30,6 +30,7 @@ mod status;
 mod telling;
 
 pub use incidents::Incidents;
+pub use memory::first_look;
 use status::Last;
 pub use status::Status;
 
@@ -177,7 +178,7 @@ impl Agent {
             // A log line is news only while all seems well: in a hot reconnect loop there are thousands a second, and
             // an open incident is looked at by its own timer.
             Input::Wake(Wake { why: Why::Log, .. }) if self.troubled() => {}
-            // What it tells of may be over at once, and then only the primary's side shows why it comes again. Sentinels
+            // What it tells of may be over at once, and then only a look in depth shows why it comes again. Sentinels
             // that lose a primary while our link to it stands have a trouble of their own, or soon we have.
             Input::Wake(Wake { why: Why::Log | Why::Sentinel(_), .. }) => self.look(self.deep_is_due(now), now),
             Input::Wake(Wake { why: Why::Asked, .. }) => self.look(true, now),
@@ -233,8 +234,8 @@ impl Agent {
         }
         self.looking = true;
         self.look_again = false;
-        self.again_deep = false;
         self.last_deep = if deep { Some(now) } else { self.last_deep };
+        self.again_deep = false;
         self.next_look = now.after(self.policy.background);
         self.proving = candidates;
         // A fault that was seen through a link that is up shows only when the handshake is repeated.
@@ -485,14 +486,6 @@ impl Agent {
         }
         self.next_look = next;
     }
-}
-
-/// Judges a look for which nobody remembers anything: a look by hand.
-pub fn first_look(evidence: &mut Evidence) -> Diagnosis {
-    let mut memory = Memory::default();
-    memory.before_judging(evidence);
-    evidence.trend = memory.trend();
-    diagnose(evidence)
 }
 
 fn micros(span: Duration) -> u64 {

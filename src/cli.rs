@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, Settings};
 use crate::model::Endpoint;
 
+mod audit;
 mod check;
 mod diagnose;
 mod explain;
@@ -38,6 +39,8 @@ pub enum Verb {
     Diagnose(DiagnoseArgs),
     /// One round of diagnose, decide, apply and verify, under the daemon's guards and in its record.
     Heal(HealArgs),
+    /// Would the group survive a failover today? Reads every node and Sentinel, and changes nothing.
+    Audit(AuditArgs),
     /// How the watched instances stand, from the running daemon.
     Status(Output),
     /// The incidents of the record, newest first, whether the daemon runs or not.
@@ -112,6 +115,20 @@ pub struct HealArgs {
     /// Exit 0 when nothing had to be done, 2 when something was or would be changed, 1 on an error.
     #[arg(long)]
     pub detailed_exitcode: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Which group of the configuration; may be left out where there is only one.
+    pub group: Option<String>,
+    /// How long a replica may be away and still come back without a full sync.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_since)]
+    pub outage: std::time::Duration,
+    /// How long the write rate is measured, 100ms to 10m.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_sample)]
+    pub sample: std::time::Duration,
     #[command(flatten)]
     pub output: Output,
 }
@@ -210,6 +227,7 @@ fn dispatch(cli: &Cli) -> Ended {
         Verb::Check(args) => check::check(&cli.config, args),
         Verb::Diagnose(args) => diagnose::diagnose(&cli.config, args),
         Verb::Heal(args) => heal::heal(&cli.config, args),
+        Verb::Audit(args) => audit::audit(&cli.config, args),
         Verb::Status(output) => status::status(&cli.config, output),
         Verb::Incidents(args) => history::incidents(&cli.config, args),
         Verb::Show(args) => history::show(&cli.config, args),
@@ -236,6 +254,12 @@ fn parse_since(text: &str) -> Result<std::time::Duration, String> {
         None => text.parse().map_err(|_| wrong())?,
     };
     std::time::Duration::try_from(span).map_err(|_| wrong())
+}
+
+fn parse_sample(text: &str) -> Result<std::time::Duration, String> {
+    let sample = parse_since(text)?;
+    let (least, most) = (std::time::Duration::from_millis(100), std::time::Duration::from_secs(600));
+    if (least..=most).contains(&sample) { Ok(sample) } else { Err("must be 100ms to 10m".to_owned()) }
 }
 
 /// One line on standard output; a reader that has gone away (`| head`) is no error.

@@ -27,6 +27,7 @@ use crate::secrets::{Offer, Salt, Secret};
 use crate::wire::reply::settings::{Credentials, ReplicaTls};
 use crate::wire::{Dial, TlsSettings, all};
 
+pub mod group;
 mod host;
 mod local;
 mod primary;

@@ -29,7 +29,7 @@ mod watchers;
 
 pub use effects::{Hand, Runner};
 pub use record::Record;
-pub use watched::{Dials, Watched};
+pub use watched::{Dials, Watched, group_dials};
 
 use clock::Clock;
 use watchers::Senses;

@@ -15,7 +15,6 @@ use crate::model::remedy::{Decision, Plan, Refusal, RefusalCode, Remedy};
 mod failover;
 mod guards;
 mod next_steps;
-mod rdb;
 mod remedies;
 
 pub use next_steps::next_steps;

@@ -11,6 +11,7 @@
 //! | `model` | nothing of ours | pure |
 //! | `diagnose` | `model` | pure |
 //! | `decide` | `model`, `diagnose` (what a look says, read in one place) | pure |
+//! | `audit` | `model` | pure |
 //! | `agent` | `model`, `diagnose`, `decide` | pure |
 //! | `secrets` | `model` | IO |
 //! | `wire` | `model`, `secrets` | IO (`wire::reply` pure) |
@@ -28,6 +29,7 @@
 pub mod model;
 pub mod diagnose;
 pub mod decide;
+pub mod audit;
 pub mod agent;
 pub mod secrets;
 pub mod wire;

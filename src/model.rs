@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 pub mod event;
 pub mod evidence;
 pub mod finding;
+pub mod group;
 pub mod incident;
+pub mod rdb;
 pub mod remedy;
 
 /// An instant: microseconds since the Unix epoch, handed in by the caller and never read from a clock here.

@@ -187,7 +187,8 @@ fn every_key_arrives_in_the_settings() {
 
     let policy = &settings.policy;
     assert_eq!((policy.persist, policy.max_attempts, policy.max_lag_bytes), (Persist::Runtime, 9, 4096));
-    let spans = [policy.blip, policy.patience, policy.settle, policy.remind, policy.background].map(|span| span.as_secs());
+    let spans =
+        [policy.blip, policy.patience, policy.settle, policy.remind, policy.background].map(|span| span.as_secs());
     assert_eq!(spans, [2, 90, 5, 7200, 45]);
     let failover = policy.of(Remedy::RequestFailover);
     assert_eq!((failover.mode, failover.max_per_hour), (Mode::Auto, 1));

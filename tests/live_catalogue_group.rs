@@ -128,9 +128,8 @@ fn quorum_when_needed(kind: Kind) {
     scene.told_event("opened");
     let gone = fault::kill(scene.group.primary());
     assert!(scene.replica().wait_link_down(PATIENCE).is_some());
-    scene.wait_status("still the quorum", |status| {
-        status["link"] != "up" && status.to_string().contains("quorum-lost")
-    });
+    scene
+        .wait_status("still the quorum", |status| status["link"] != "up" && status.to_string().contains("quorum-lost"));
     by_hand(&scene, "quorum-lost", kind);
     undo(gone);
     undo(dead);
@@ -197,7 +196,8 @@ fn cut_in_failover(kind: Kind) {
     let cut = here.cut_from(&there).expect("a cut");
     let opened = scene.told_event("opened");
     let next = scene.told("the cut", |message| {
-        message["id"] == opened["id"] && ["network-cut", "wrong-primary"].contains(&message["cause"]["code"].as_str().unwrap_or(""))
+        message["id"] == opened["id"]
+            && ["network-cut", "wrong-primary"].contains(&message["cause"]["code"].as_str().unwrap_or(""))
     });
     assert_eq!(next["actions"], json!([]), "{next:#}");
     undo(cut);

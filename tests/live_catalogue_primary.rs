@@ -4,7 +4,9 @@
 mod catalogue;
 mod live;
 
-use catalogue::{QUICK, by_hand, filled, held, on_each_server, opened, over, reconnect, restart_empty, rules_out, silence, undo};
+use catalogue::{
+    QUICK, by_hand, filled, held, on_each_server, opened, over, reconnect, restart_empty, rules_out, silence, undo,
+};
 use lab::{Group, Kind, Node, ailment};
 use live::{Scene, Setup};
 
@@ -100,12 +102,15 @@ fn save_failing(kind: Kind) {
 
 fn fork_failed(kind: Kind) {
     let Some(()) = lab::require_namespaces() else { return };
-    let group = Group::builder(kind).replicas(1).own_user(Node::Primary)
+    let group = Group::builder(kind)
+        .replicas(1)
+        .own_user(Node::Primary)
         // A thread that cannot be made would end Valkey 8.0 (jemalloc tries without end).
         .config_of(Node::Primary, "jemalloc-bg-thread", "no")
         // So would the failed fork itself (Valkey 8.0.1, rdbSaveToReplicasSockets aborts); the sync by disk survives it.
         .config_of(Node::Primary, "repl-diskless-sync", if kind.is_valkey() { "no" } else { "yes" })
-        .start().expect("a group");
+        .start()
+        .expect("a group");
     let scene = Scene::start(group, &alone());
     let stuck = ailment::no_fork(scene.group.primary()).expect("no fork");
     restart_empty(scene.replica());

@@ -33,12 +33,11 @@ on_each_server! {
 }
 
 fn group(kind: Kind) -> Builder {
-    Group::builder(kind)
-        .replicas(2)
-        .sentinels(3)
-        .password("CANARY-1")
-        .config("save", "3600 1")
-        .config_of(Node::Replica(0), "replica-priority", "0")
+    Group::builder(kind).replicas(2).sentinels(3).password("CANARY-1").config("save", "3600 1").config_of(
+        Node::Replica(0),
+        "replica-priority",
+        "0",
+    )
 }
 
 fn watched(kind: Kind) -> Scene {

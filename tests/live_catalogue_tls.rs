@@ -83,7 +83,9 @@ fn another_name(kind: Kind) {
     reconnect(scene.replica());
     assert!(scene.replica().wait_link_up(PATIENCE).is_some(), "{}", scene.replica().log_text());
     let before = scene.status()["looked_at"].clone();
-    scene.wait_status("two more looks", |status| status["looked_at"].as_u64() > before.as_u64().map(|at| at + 1_500_000));
+    scene.wait_status("two more looks", |status| {
+        status["looked_at"].as_u64() > before.as_u64().map(|at| at + 1_500_000)
+    });
     let seen = scene.verb_json(&["diagnose", "cache"]);
     assert_eq!(seen["cause"], serde_json::Value::Null, "{}", seen["because"]);
     silence(&scene);

@@ -131,8 +131,13 @@ async fn tls_lets_in_who_can_prove_it_and_names_what_is_wrong() {
             at("ca.pem").display()
         ),
     );
-    let tls =
-        TlsSettings { ca: Some(at("ca.pem")), cert: Some(at("tls.pem")), key: Some(at("tls.key")), server_name: None, any_name: false };
+    let tls = TlsSettings {
+        ca: Some(at("ca.pem")),
+        cert: Some(at("tls.pem")),
+        key: Some(at("tls.key")),
+        server_name: None,
+        any_name: false,
+    };
     let dial = |tls: &TlsSettings| Dial {
         address: relinkd::model::Address::Tcp(Endpoint::new("127.0.0.1", port)),
         tls: Some(tls.clone()),

@@ -268,7 +268,8 @@ impl Inner {
     }
 
     fn start(&self) -> Result<()> {
-        let mut command = Wrapping { host: self.host.as_ref(), limits: &self.limits, user: self.user }.command(&self.program);
+        let mut command =
+            Wrapping { host: self.host.as_ref(), limits: &self.limits, user: self.user }.command(&self.program);
         command.arg(self.conf_path());
         if self.duty == Duty::Sentinel {
             command.arg("--sentinel");

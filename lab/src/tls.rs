@@ -79,7 +79,9 @@ impl Certificates {
         let Pair { cert, key } = self.pair(name);
         let subject = format!("/CN=lab {name}");
         let args = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"];
-        succeed(Command::new("openssl").args(args).args(["-subj", &subject]).arg("-keyout").arg(key).arg("-out").arg(cert))
+        succeed(
+            Command::new("openssl").args(args).args(["-subj", &subject]).arg("-keyout").arg(key).arg("-out").arg(cert),
+        )
     }
 
     fn signed(&self, name: &str, by: &str, extension: &str, validity: &[&str]) -> Result<()> {
@@ -90,7 +92,13 @@ impl Certificates {
         succeed(Command::new("openssl").args(ask).arg("-keyout").arg(&own.key).arg("-out").arg(&request))?;
         let mut sign = Command::new("openssl");
         sign.args(["x509", "-req", "-CAcreateserial"]).arg("-in").arg(&request).arg("-out").arg(&own.cert);
-        sign.arg("-CA").arg(&signer.cert).arg("-CAkey").arg(&signer.key).arg("-extfile").arg(&extensions).args(validity);
+        sign.arg("-CA")
+            .arg(&signer.cert)
+            .arg("-CAkey")
+            .arg(&signer.key)
+            .arg("-extfile")
+            .arg(&extensions)
+            .args(validity);
         succeed(&mut sign).map_err(|error| Error::other(format!("certificate {name}: {error}")))
     }
 }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use crate::diagnose::{LASTING_DISAGREEMENT, disagreement, same_place, unanswered};
+use crate::diagnose::{LASTING_DISAGREEMENT, diagnose, disagreement, same_place, unanswered};
 use crate::model::Timestamp;
 use crate::model::evidence::{Evidence, LinkView, LogKind, ServerView, Trend};
-use crate::model::finding::Cause;
+use crate::model::finding::{Cause, Diagnosis};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
@@ -172,6 +172,14 @@ impl Memory {
 fn broke_at(last_up: Option<Timestamp>, link: Option<&LinkView>, began: Timestamp) -> Timestamp {
     let told = link.filter(|link| !link.up).and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
     last_up.unwrap_or_else(|| began.before(Duration::from_secs(told.unwrap_or(0))))
+}
+
+/// Judges a look for which nobody remembers anything: a look by hand.
+pub fn first_look(evidence: &mut Evidence) -> Diagnosis {
+    let mut memory = Memory::default();
+    memory.before_judging(evidence);
+    evidence.trend = memory.trend();
+    diagnose(evidence)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ fn a_quiet_world_falls_silent() {
     world.advance(s(301));
     assert!(world.ledger.is_empty());
     assert_eq!(world.looks, 1 + 10, "the first, and one in each background period");
-    assert_eq!(world.agent.poll_timeout(), Some(world.looked_at.after(world.policy.background)));
+    assert_eq!(world.agent.poll_timeout(), Some(world.looked_at.after(Policy::default().background)));
 }
 
 #[test]

@@ -91,22 +91,9 @@ impl Watched {
             password: password.map(|offer| offer.secret),
             tls: self.replica.tls.clone(),
         };
-        let Some((_, group)) = &self.group else {
-            return Dials { local, sentinels: Vec::new(), observer: None, problems };
-        };
-        let password = fetch_one(group.sentinel_password.as_ref(), &mut problems).await.map(|offer| offer.secret);
-        let sentinel = |endpoint: &crate::model::Endpoint| Dial {
-            address: Address::Tcp(endpoint.clone()),
-            user: group.sentinel_user.clone().unwrap_or_default(),
-            password: password.clone(),
-            tls: group.tls.clone(),
-        };
-        let sentinels = group.sentinels.iter().map(sentinel).collect();
-        let observer = match &group.observer {
-            None => None,
-            Some(observer) => fetch_one(Some(&observer.password), &mut problems)
-                .await
-                .map(|offer| (observer.user.clone().or(offer.user).unwrap_or_default(), offer.secret)),
+        let (sentinels, observer) = match &self.group {
+            Some((_, group)) => group_dials(group, &mut problems).await,
+            None => (Vec::new(), None),
         };
         Dials { local, sentinels, observer, problems }
     }
@@ -138,6 +125,25 @@ impl Watched {
             Err(error) => (Vec::new(), Reading::Missing(Missing::Refused(error.to_string()))),
         }
     }
+}
+
+/// How the Sentinels of a group are dialled, and the login of its observer.
+pub async fn group_dials(group: &GroupSettings, problems: &mut Vec<String>) -> (Vec<Dial>, Option<(String, Secret)>) {
+    let password = fetch_one(group.sentinel_password.as_ref(), problems).await.map(|offer| offer.secret);
+    let sentinel = |endpoint: &crate::model::Endpoint| Dial {
+        address: Address::Tcp(endpoint.clone()),
+        user: group.sentinel_user.clone().unwrap_or_default(),
+        password: password.clone(),
+        tls: group.tls.clone(),
+    };
+    let sentinels = group.sentinels.iter().map(sentinel).collect();
+    let observer = match &group.observer {
+        None => None,
+        Some(observer) => fetch_one(Some(&observer.password), problems)
+            .await
+            .map(|offer| (observer.user.clone().or(offer.user).unwrap_or_default(), offer.secret)),
+    };
+    (sentinels, observer)
 }
 
 async fn fetch_one(reference: Option<&SecretRef>, problems: &mut Vec<String>) -> Option<Offer> {

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Context, Held, rdb};
+use super::{Context, Held};
 use crate::model::evidence::{Answer, CachedNode, Connect, Evidence, Reading, ReplicaInSentinel, SentinelSays};
 use crate::model::finding::{Fact, Viewpoint};
-use crate::model::human;
 use crate::model::remedy::{Change, Plan, Precondition, RefusalCode, Remedy, Step};
+use crate::model::{human, rdb};
 
 pub const GUARDS: &[super::guards::Guard] = &[
     tilt,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Context, Held, LedgerHealth, rdb};
+use super::{Context, Held, LedgerHealth};
 use crate::diagnose::{failover_in_doubt, handshake_works, same_place};
 use crate::model::evidence::{Answer, LinkState, Missing, PeerRole, Reading};
-use crate::model::human;
 use crate::model::remedy::{RefusalCode, Remedy};
+use crate::model::{human, rdb};
 
 pub type Guard = fn(Remedy, &Context<'_>) -> Result<(), Held>;
 

@@ -51,7 +51,7 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
             format!("{remote} ACL LIST   # has the primary lost its password?"),
             format!("{local} CONFIG SET masterauth ''   # only if it should have none"),
         ],
-        Cause::AuthForbidden | Cause::ReplconfRefused => vec![format!(
+        Cause::AuthForbidden => vec![format!(
             "{remote} ACL SETUSER {} +psync +replconf +ping   # on the primary, and on every node that may become one",
             user.as_deref().unwrap_or("USER")
         )],
@@ -78,22 +78,24 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
             }
             steps
         }
-        Cause::QuorumLost | Cause::NoPromotableReplica | Cause::SentinelAuthRejected => {
-            about_the_sentinels(c.finding.cause, local, remote, sentinel, group)
-        }
-        Cause::TlsCertificate => target.map_or_else(Vec::new, |p| {
-            vec![format!(
-                "openssl s_client -connect {}:{} </dev/null | openssl x509 -noout -dates -issuer -subject",
-                p.host, p.port
-            )]
-        }),
+        Cause::QuorumLost
+        | Cause::NoPromotableReplica
+        | Cause::PrimaryEmptied
+        | Cause::SentinelAuthRejected
+        | Cause::TlsMismatch
+        | Cause::TlsCertificate
+        | Cause::CommandMissing
+        | Cause::ReplconfRefused => about_the_group(c, local, remote, sentinel, group),
         _ => about_the_servers(e, c.finding.cause, local, remote),
     }
 }
 
-/// What keeps the Sentinels from doing their work.
-fn about_the_sentinels(cause: Cause, local: &str, remote: &str, sentinel: &str, group: &str) -> Vec<String> {
-    match cause {
+/// What the nodes and Sentinels of the group have to agree on.
+fn about_the_group(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &str) -> Vec<String> {
+    let e = c.evidence;
+    let user = e.settings.seen().map(|s| s.masteruser.clone()).filter(|user| !user.is_empty());
+    let target = e.local_link().map(|link| link.primary.clone());
+    match c.finding.cause {
         Cause::QuorumLost => vec![
             "start the Sentinels that are down; one more that answers is often enough".to_owned(),
             format!("{sentinel} SENTINEL CKQUORUM {group}"),
@@ -105,12 +107,34 @@ fn about_the_sentinels(cause: Cause, local: &str, remote: &str, sentinel: &str, 
             format!("{sentinel} SENTINEL REPLICAS {group}   # slave-priority, flags, master-link-down-time"),
             format!("{local} CONFIG SET replica-priority 100   # on a replica that may be promoted"),
         ],
+        Cause::PrimaryEmptied => vec![
+            "keep every dump.rdb and appendonly file of the group where nothing overwrites it, first of all".to_owned(),
+            format!("{remote} INFO keyspace"),
+            format!("{local} INFO keyspace"),
+        ],
         Cause::SentinelAuthRejected => vec![
             format!(
                 "{sentinel} SENTINEL SET {group} auth-pass PASSWORD   # on every Sentinel, once all data nodes take it"
             ),
             format!("{remote} ACL LOG   # which login the Sentinels try"),
         ],
+        Cause::TlsMismatch => vec![
+            format!("{local} CONFIG GET tls-replication"),
+            format!("{remote} --tls PING   # does that port speak TLS?"),
+        ],
+        Cause::TlsCertificate => target.map_or_else(Vec::new, |p| {
+            vec![format!(
+                "openssl s_client -connect {}:{} </dev/null | openssl x509 -noout -dates -issuer -subject",
+                p.host, p.port
+            )]
+        }),
+        Cause::CommandMissing => vec![format!(
+            "{remote} COMMAND INFO psync sync replconf   # then take rename-command out of the primary's config"
+        )],
+        Cause::ReplconfRefused => vec![format!(
+            "{remote} ACL SETUSER {} +replconf +psync +ping   # on the primary, and on every node that may become one",
+            user.as_deref().unwrap_or("USER")
+        )],
         _ => Vec::new(),
     }
 }
@@ -157,19 +181,7 @@ fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> V
         Cause::RdbIncompatible => {
             vec!["upgrade this replica to the primary's version or newer before it links again".to_owned()]
         }
-        Cause::PrimaryEmptied => vec![
-            "keep every dump.rdb and appendonly file of the group where nothing overwrites it, first of all".to_owned(),
-            format!("{remote} INFO keyspace"),
-            format!("{local} INFO keyspace"),
-        ],
-        Cause::TlsMismatch => vec![
-            format!("{local} CONFIG GET tls-replication"),
-            format!("{remote} --tls PING   # does that port speak TLS?"),
-        ],
         Cause::SyncStalled => vec![format!("{local} INFO replication   # master_sync_last_io_seconds_ago")],
-        Cause::CommandMissing => vec![format!(
-            "{remote} COMMAND INFO psync sync replconf   # then take rename-command out of the primary's config"
-        )],
         Cause::ReplicaSaveFailing => vec![
             format!("df -h {}", e.settings.seen().map_or("DIR", |s| s.dir.as_str())),
             format!("{local} BGSAVE   # once there is room; then INFO persistence"),

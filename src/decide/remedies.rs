@@ -19,7 +19,7 @@ pub fn remedy_for(context: &Context<'_>) -> Option<Remedy> {
             None
         }
         Cause::PrimaryDown | Cause::PrimaryUnreachable | Cause::PrimaryHung => Some(Remedy::RequestFailover),
-        // The guards hold it, each by its name, for as long as that is what stands in the way.
+        // What stands in the way of a failover is then the name of the hold.
         Cause::QuorumLost | Cause::NoPromotableReplica if !context.finding.link_up => Some(Remedy::RequestFailover),
         Cause::WrongPrimary => Some(Remedy::Repoint),
         Cause::SelfReplication if context.evidence.named_primary().is_some() => Some(Remedy::Repoint),

@@ -237,23 +237,6 @@ pub fn backlog_too_small(e: &Evidence) -> Option<Finding> {
     Some(named(e, Cause::BacklogTooSmall, false, [Some(first), full]))
 }
 
-/// A transfer that has begun, and from which nothing has come for a while. The server itself gives up after
-/// `repl-timeout`, 60 s by default.
-pub fn sync_stalled(e: &Evidence) -> Option<Finding> {
-    const STALLED_S: i64 = 10;
-    let link = broken_link(e)?;
-    if !link.syncing || link.sync_read == 0 || link.sync_last_io_s < STALLED_S {
-        return None;
-    }
-    let first = fact(
-        Viewpoint::Replica,
-        e.ended,
-        format!("{} bytes received, nothing for {} s", link.sync_read, link.sync_last_io_s),
-        "the primary or the network stopped in the middle of the data set",
-    );
-    Some(named(e, Cause::SyncStalled, false, [Some(first)]))
-}
-
 /// The primary has the replica's PSYNC and answers when it begins the data set: after `repl-diskless-sync-delay` (5 s
 /// by default) or when another child of its ends. ROLE says `handshake` meanwhile, as it does for a hung primary.
 pub(super) fn primary_prepares(e: &Evidence) -> Option<Fact> {
@@ -282,6 +265,23 @@ fn asked(e: &Evidence) -> Option<Fact> {
     };
     let last = e.log.seen()?.lines.iter().all(|other| other.last <= line.last || of_others(other.kind));
     last.then(|| log_fact(line, "the replica has asked for the stream and waits for the primary's answer"))
+}
+
+/// A transfer that has begun, and from which nothing has come for a while. The server itself gives up after
+/// `repl-timeout`, 60 s by default.
+pub fn sync_stalled(e: &Evidence) -> Option<Finding> {
+    const STALLED_S: i64 = 10;
+    let link = broken_link(e)?;
+    if !link.syncing || link.sync_read == 0 || link.sync_last_io_s < STALLED_S {
+        return None;
+    }
+    let first = fact(
+        Viewpoint::Replica,
+        e.ended,
+        format!("{} bytes received, nothing for {} s", link.sync_read, link.sync_last_io_s),
+        "the primary or the network stopped in the middle of the data set",
+    );
+    Some(named(e, Cause::SyncStalled, false, [Some(first)]))
 }
 
 pub fn sync_running(e: &Evidence) -> Option<Finding> {

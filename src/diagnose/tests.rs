@@ -64,8 +64,11 @@ fn a_refused_connection_is_a_dead_primary_or_a_rejecting_network_by_what_the_sen
     assert_eq!(verdict(|e| _ = e.refuse().stood(Duration::from_secs(7))), (Cause::NetworkRejected, false));
     assert_eq!(verdict(|e| _ = e.refuse().told_down()), (Cause::PrimaryDown, false));
     assert_eq!(verdict(|e| _ = e.refuse().alone()), (Cause::PrimaryDown, true), "it may be restarting");
-    let alone = verdict(|e| _ = e.refuse().stood(Duration::from_secs(1)).alone());
-    assert_eq!(alone, (Cause::PrimaryDown, false), "nobody else can be asked");
+    assert_eq!(
+        verdict(|e| _ = e.refuse().alone().stood(LONG)),
+        (Cause::PrimaryDown, false),
+        "nobody else can be asked"
+    );
     assert_eq!(
         verdict(|e| {
             e.refuse();
@@ -88,7 +91,7 @@ fn silence_is_an_unreachable_primary_or_a_cut_by_what_the_sentinels_see() {
     assert_eq!(verdict(|e| _ = cut(e)), (Cause::PrimaryUnreachable, true), "they may not have noticed yet");
     assert_eq!(verdict(|e| _ = cut(e).stood(LONG)), (Cause::NetworkCut, false));
     assert_eq!(verdict(|e| _ = cut(e).told_down()), (Cause::PrimaryUnreachable, false));
-    assert_eq!(verdict(|e| _ = cut(e).stood(LONG).alone()), (Cause::PrimaryUnreachable, false));
+    assert_eq!(verdict(|e| _ = cut(e).alone().stood(LONG)), (Cause::PrimaryUnreachable, false));
     let no_route = |e: &mut Evidence| {
         cut(e).stood(LONG);
         e.probe().connect = Connect::Unreachable("no route to host".into());
@@ -276,10 +279,11 @@ fn where_nothing_fits_the_answer_says_what_was_not_seen() {
 
     let tls = bent(|e| {
         e.break_link(LinkState::Connect);
-        e.upstream = Reading::Seen(Probe { connect: Connect::Tls("received corrupt message".into()), ..blank(PRIMARY) });
+        e.upstream = Reading::Seen(Probe { connect: Connect::Tls("certificate expired".into()), ..blank(PRIMARY) });
     });
-    let Diagnosis::Inconclusive { missing, .. } = diagnose(&tls) else { panic!() };
-    assert!(missing[0].saw.contains("corrupt message"), "{missing:?}");
+    let Diagnosis::Broken(told) = diagnose(&tls) else { panic!() };
+    assert_eq!((told.cause, told.suspected), (Cause::TlsCertificate, true), "our own verification may be what fails");
+    assert!(told.because[0].saw.contains("certificate expired"), "{told:?}");
 }
 
 #[test]

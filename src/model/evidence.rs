@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::{Address, Endpoint, LinkId, Timestamp};
 
 mod sentinel;
+mod trend;
 
 pub use sentinel::{CachedNode, Quorum, ReplicaInSentinel, SentinelSays, SentinelView};
+pub use trend::Trend;
 
 /// A reading, or why there is none. Never an `Option`: absence has a reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -505,42 +507,6 @@ pub struct StoreView {
     pub at: Timestamp,
     pub source: String,
     pub offered: u32,
-}
-
-/// What the agent remembers from before this look.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trend {
-    /// The last time the link was seen up, before the present break.
-    pub last_up: Option<Timestamp>,
-    /// When the break was first seen.
-    pub down_seen: Option<Timestamp>,
-    /// The primary's counters when the break was first seen.
-    pub sync_full: Option<u64>,
-    pub sync_partial_err: Option<u64>,
-    pub output_buffer_cuts: Option<u64>,
-    /// The replica's replication offset and replication id when the link was last seen up.
-    pub offset: Option<i64>,
-    pub replid: Option<String>,
-    /// Bytes received by a running transfer at an earlier look, and when.
-    pub sync_read: Option<(Timestamp, u64)>,
-    /// When Sentinels were last seen to disagree, or to run a failover.
-    pub failover_seen: Option<Timestamp>,
-    /// Since when the Sentinels that answer have named more than one address.
-    #[serde(default)]
-    pub disagree_since: Option<Timestamp>,
-    /// Since when the replica has followed an address that the Sentinels do not name.
-    pub astray_since: Option<Timestamp>,
-    /// Since when the primary has not answered from here. Later than `down_seen` where something else broke the link.
-    #[serde(default)]
-    pub unreached_since: Option<Timestamp>,
-    /// Full transfers that were seen to begin since the break.
-    pub transfers: u32,
-    /// Keys that the replica held when the link was last seen up.
-    #[serde(default)]
-    pub keys: Option<u64>,
-    /// When the replica was seen to have lost all keys to a primary of another history, and how many it had held.
-    #[serde(default)]
-    pub emptied: Option<(Timestamp, u64)>,
 }
 
 impl ReplicaInSentinel {

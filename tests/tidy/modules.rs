@@ -8,6 +8,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("diagnose", &["model"]),
     ("decide", &["model", "diagnose"]),
+    ("audit", &["model"]),
     ("agent", &["model", "diagnose", "decide"]),
     ("secrets", &["model"]),
     ("wire", &["model", "secrets"]),
@@ -29,8 +30,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "model", "diagnose", "decide", "agent", "secrets", "wire", "watch", "collect", "act", "ledger", "notify",
-            "control", "config", "daemon",
+            "audit", "model", "diagnose", "decide", "agent", "secrets", "wire", "watch", "collect", "act", "ledger",
+            "notify", "control", "config", "daemon",
         ],
     ),
 ];
@@ -40,6 +41,7 @@ const PURE: &[&str] = &[
     "src/model.rs",
     "src/diagnose.rs",
     "src/decide.rs",
+    "src/audit.rs",
     "src/agent.rs",
     "src/wire/reply.rs",
     "src/wire/resp.rs",

@@ -97,7 +97,7 @@ fn a_user_who_may_not_replicate_is_forbidden() {
         e.break_link(LinkState::Handshake);
         e.probe().replconf = error("NOPERM User repl has no permissions to run the 'replconf' command");
     };
-    assert_eq!(cause(replconf), Some(Cause::ReplconfRefused), "the link comes up and drops again");
+    assert_eq!(cause(replconf), Some(Cause::ReplconfRefused), "the link comes up, and drops every second");
     let ping = |e: &mut Evidence| e.probe().ping_again = error("NOPERM no ping");
     assert_eq!(cause(ping), None, "a missing +ping is no fault");
     let old = |e: &mut Evidence| {

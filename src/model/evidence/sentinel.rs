@@ -94,4 +94,12 @@ impl SentinelSays {
     pub fn fails_over(&self) -> bool {
         self.flags.contains("failover_in_progress") || self.failover_state.is_some()
     }
+
+    /// What this Sentinel holds of a node of the group; none where it does not list it.
+    pub fn flags_of(&self, address: &Endpoint) -> Option<&BTreeSet<String>> {
+        if self.primary == *address {
+            return Some(&self.flags);
+        }
+        self.replicas.iter().find(|replica| replica.endpoint == *address).map(|replica| &replica.flags)
+    }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{Reply, peer_role};
 use crate::model::evidence::{CachedNode, Flavour, LinkState, LinkView, PeerRole, ReplicaOfPrimary, Role, ServerView};
+use crate::model::group::NodeAccount;
 use crate::model::{Endpoint, Timestamp};
 
 /// The default of `replica-priority`; a primary's INFO leaves it out.
@@ -156,6 +157,26 @@ pub fn server_view(text: &str, role: Option<&Reply>, at: Timestamp, took_us: u64
         priority: info.number("slave_priority").unwrap_or(DEFAULT_PRIORITY),
         replicas: info.replicas(),
     })
+}
+
+/// One data node with what an audit asks beside. `None` when the text tells no role.
+pub fn node_account(text: &str, role: Option<&Reply>, at: Timestamp, took_us: u64) -> Option<NodeAccount> {
+    let server = server_view(text, role, at, took_us)?;
+    let info = Info::parse(text);
+    // Since Redis 7.0 one figure has the backlog and the buffers of replicas; before it the backlog stands alone.
+    let replication = info.number("mem_total_replication_buffers").unwrap_or(info.count("mem_replication_backlog"));
+    let buffers = replication.saturating_add(info.count("mem_clients_normal"));
+    Some(NodeAccount {
+        data_bytes: server.used_memory.saturating_sub(buffers),
+        host_memory: info.count("total_system_memory"),
+        supervised: matches!(info.text("process_supervised"), "systemd" | "upstart"),
+        server,
+    })
+}
+
+/// How far replication has come, out of INFO: what a primary has produced, or a replica has got.
+pub fn repl_offset(text: &str) -> Option<u64> {
+    Info::parse(text).number("master_repl_offset")
 }
 
 /// A node out of the INFO that a Sentinel keeps. `None` when the text tells no role.

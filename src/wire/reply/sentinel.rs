@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Reply, info};
 use crate::model::evidence::{CachedNode, Missing, Quorum, Reading, ReplicaInSentinel, SentinelSays};
+use crate::model::group::SentinelPeer;
 use crate::model::{Endpoint, Timestamp, tame};
 
 /// An age that a Sentinel does not have: it has never read that instance's INFO. The server says 0 then
@@ -56,6 +57,28 @@ pub fn says(answers: &Answers<'_>, at: Timestamp, took_us: u64) -> Result<Sentin
         replicas,
         primary,
     })
+}
+
+/// The other Sentinels out of SENTINEL SENTINELS. Without those whose address is not known yet.
+pub fn peers(reply: &Reply) -> Vec<SentinelPeer> {
+    let one = |reply: &Reply| {
+        let fields = Fields::of(reply);
+        let flags = fields.flags();
+        Some(SentinelPeer {
+            id: fields.text("runid").to_owned(),
+            endpoint: fields.endpoint("ip", "port")?,
+            // Its connection to one that it has just found is `disconnected` for a moment.
+            down: flags.contains("s_down"),
+        })
+    };
+    reply.items().iter().filter_map(one).collect()
+}
+
+/// Replicas out of SENTINEL REPLICAS that stand there without a usable address. A primary that refuses REPLCONF never
+/// learns a replica's port, and Sentinel takes over the 0 (Redis 7.0.15, sentinelRefreshInstanceInfo).
+pub fn ghosts(replicas: &Reply) -> Vec<String> {
+    let listed = replicas.items().iter().map(Fields::of).filter(|fields| fields.endpoint("ip", "port").is_none());
+    listed.map(|fields| tame(&format!("{}:{}", fields.text("ip"), fields.text("port")), 80)).collect()
 }
 
 /// The group names out of SENTINEL MASTERS.

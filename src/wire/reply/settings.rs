@@ -7,6 +7,7 @@
 use super::Reply;
 use crate::model::Timestamp;
 use crate::model::evidence::{LimitsView, Missing, SettingsView};
+use crate::model::group::NodeSettings;
 use crate::secrets::{Salt, Secret};
 
 /// What [`settings`] wants asked, in this order.
@@ -36,6 +37,27 @@ pub const LIMITS: [&str; 5] = [
     "client-output-buffer-limit",
 ];
 
+/// What [`node`] wants asked, in this order.
+pub const NODE: [&str; 17] = [
+    "masteruser",
+    "masterauth",
+    "repl-timeout",
+    "repl-ping-replica-period",
+    "repl-backlog-size",
+    "client-output-buffer-limit",
+    "repl-diskless-sync",
+    "repl-diskless-sync-delay",
+    "repl-diskless-load",
+    "replica-serve-stale-data",
+    "save",
+    "appendonly",
+    "stop-writes-on-bgsave-error",
+    "min-replicas-to-write",
+    "dir",
+    "replica-priority",
+    "tls-replication",
+];
+
 /// With what a replica logs in to its primary. Never part of evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
@@ -53,6 +75,13 @@ pub struct ReplicaTls {
     pub ca: String,
     pub cert: String,
     pub key: String,
+}
+
+impl Credentials {
+    /// A salted fingerprint of the pair.
+    pub fn print(&self, salt: &Salt) -> String {
+        Secret::new(format!("{}\n{}", self.user, self.secret.expose())).print(salt)
+    }
 }
 
 /// A replica's settings, out of the answers to CONFIG GET for each of [`SETTINGS`].
@@ -78,6 +107,54 @@ pub fn settings(answers: Vec<Reply>, at: Timestamp, salt: &Salt) -> Result<(Sett
         ignores_disk_errors: ignore == "yes",
     };
     Ok((view, credentials))
+}
+
+/// A node's settings in both roles, out of the answers to CONFIG GET for each of [`NODE`].
+pub fn node(answers: Vec<Reply>, salt: &Salt) -> Result<(NodeSettings, Credentials), Missing> {
+    let [
+        user,
+        secret,
+        timeout,
+        ping_period,
+        backlog,
+        output,
+        diskless,
+        delay,
+        load,
+        stale,
+        save,
+        aof,
+        stop,
+        min,
+        dir,
+        priority,
+        tls,
+    ] = values(answers)?;
+    let credentials = Credentials { user, secret: Secret::new(secret), tls: ReplicaTls::default() };
+    let [output_hard, output_soft, output_soft_s] = replica_class(&output);
+    let settings = NodeSettings {
+        masteruser: credentials.user.clone(),
+        masterauth_set: !credentials.secret.is_empty(),
+        login: credentials.print(salt),
+        repl_timeout_s: number(&timeout),
+        ping_period_s: number(&ping_period),
+        backlog_size: number(&backlog),
+        output_hard,
+        output_soft,
+        output_soft_s,
+        diskless_sync: diskless == "yes",
+        diskless_sync_delay_s: number(&delay),
+        diskless_load: load,
+        serve_stale_data: stale != "no",
+        save,
+        append_only: aof == "yes",
+        stop_writes: stop == "yes",
+        min_replicas_to_write: number(&min),
+        dir,
+        priority: number(&priority),
+        tls_replication: tls == "yes",
+    };
+    Ok((settings, credentials))
 }
 
 /// A primary's limits, out of the answers to CONFIG GET for each of [`LIMITS`] and, where allowed, CLIENT LIST.

@@ -208,3 +208,63 @@ fn text_that_tells_no_role_is_no_view() {
         assert_eq!(peer_role(&reply), None);
     }
 }
+
+#[test]
+fn an_audit_reads_nodes_and_sentinels_of_every_server() {
+    for (server, flavour) in SERVERS {
+        let text = one(server, "replica-info");
+        let account = info::node_account(text.text().unwrap(), None, NOW, 7).unwrap();
+        assert_eq!(account.server.flavour, flavour);
+        assert!(account.data_bytes > 0 && account.data_bytes < account.server.used_memory, "{server}");
+        assert!(account.host_memory > account.server.used_memory, "{server}");
+        assert!(!account.supervised, "{server}");
+        assert!(info::repl_offset(text.text().unwrap()).is_some_and(|offset| offset > 0), "{server}");
+    }
+}
+
+fn fields(pairs: &[(&str, &str)]) -> Reply {
+    Reply::List(pairs.iter().flat_map(|(key, value)| [*key, *value]).map(|word| Reply::Text(word.into())).collect())
+}
+
+#[test]
+fn sentinels_tell_of_each_other_and_of_replicas_without_an_address() {
+    let well = fields(&[("ip", "10.0.0.2"), ("port", "26379"), ("runid", "b"), ("flags", "sentinel")]);
+    let gone =
+        fields(&[("ip", "10.0.0.3"), ("port", "26379"), ("runid", "c"), ("flags", "s_down,sentinel,disconnected")]);
+    let peers = sentinel::peers(&Reply::List(vec![well, gone]));
+    let told: Vec<_> = peers.iter().map(|peer| (peer.id.as_str(), peer.endpoint.to_string(), peer.down)).collect();
+    assert_eq!(told, [("b", "10.0.0.2:26379".into(), false), ("c", "10.0.0.3:26379".into(), true)]);
+
+    let whole = fields(&[("ip", "10.0.0.4"), ("port", "6379")]);
+    let ghost = fields(&[("ip", "10.0.0.4"), ("port", "0")]);
+    assert_eq!(sentinel::ghosts(&Reply::List(vec![whole, ghost])), ["10.0.0.4:0"]);
+    assert!(sentinel::ghosts(&Reply::error("NOPERM no".into())).is_empty());
+}
+
+#[test]
+fn a_node_tells_its_settings_or_why_not() {
+    let pair = |name: &str, value: &str| fields(&[(name, value)]);
+    let answers = || -> Vec<Reply> {
+        let value = |name: &str| match name {
+            "masteruser" => "repl",
+            "masterauth" => "canary",
+            "client-output-buffer-limit" => "normal 0 0 0 slave 10 5 60 pubsub 1 1 1",
+            "save" => "",
+            "appendonly" => "yes",
+            "repl-diskless-load" => "swapdb",
+            _ => "17",
+        };
+        settings::NODE.iter().map(|name| pair(name, value(name))).collect()
+    };
+    let (view, login) = settings::node(answers(), &SALT).unwrap();
+    assert_eq!((view.output_hard, view.output_soft, view.output_soft_s), (10, 5, 60));
+    assert!(view.masterauth_set && view.append_only && view.persists() && view.save.is_empty());
+    assert_eq!((view.backlog_size, view.min_replicas_to_write, view.priority), (17, 17, 17));
+    assert_eq!((login.user.as_str(), login.secret.expose()), ("repl", "canary"));
+    assert!(!format!("{view:?}").contains("canary"));
+    let other = settings::Credentials { user: "repl2".into(), ..login };
+    assert_ne!(other.print(&SALT), view.login, "another user is another login");
+    let mut refused = answers();
+    refused[3] = Reply::error("NOPERM no".into());
+    assert!(settings::node(refused, &SALT).is_err());
+}

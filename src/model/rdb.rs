@@ -1,6 +1,6 @@
 //! Which server can load whose data set.
 
-use crate::model::evidence::Flavour;
+use super::evidence::Flavour;
 
 /// The RDB version that a server writes. Sources: `RDB_VERSION` in rdb.h of Redis 6.2 (9), 7.0 (10), 7.2 (11),
 /// 7.4 (12) and of Valkey 7.2 to 8.1 (11), 9.0 (80). A version that is not listed counts as newer than all;

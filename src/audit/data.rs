@@ -1,0 +1,123 @@
+//! Whether the data would survive: replicas that hold none, saves that fail, a primary that restarts empty.
+
+use super::{Check, Ground, Verdict};
+use crate::model::group::GroupNode;
+
+pub fn checks(g: &Ground<'_>) -> Vec<Check> {
+    let mut checks: Vec<Check> = g.replicas().filter_map(|node| replica_data(g, node)).collect();
+    for node in &g.view.nodes {
+        checks.extend([save_status(g, node), append_status(g, node), persistence(g, node)].into_iter().flatten());
+    }
+    checks
+}
+
+/// Sentinel takes a replica that never had a link for a fresh one, and has promoted it: the whole group was empty
+/// after that (Redis 7.0.15 and 8.2.3: master_link_down_since_seconds -1 passes sentinelSelectSlave).
+fn replica_data(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
+    const NAME: &str = "replica-data";
+    let known = g.known(node).filter(|known| !known.is_primary())?;
+    let primary_keys = g.view.primary().and_then(|primary| g.known(primary)).map(|primary| primary.keys());
+    let saw = match primary_keys {
+        Some(keys) => format!("{} keys, the primary has {keys}", known.keys()),
+        None => format!("{} keys", known.keys()),
+    };
+    let (saw, means) = match (known.never_synced(), known.keys(), primary_keys) {
+        (true, _, _) => (
+            format!("it never synced since it started; {saw}{}", known.source()),
+            "Sentinel takes it for fresh and may promote it, and every other node then takes over what it holds",
+        ),
+        (false, 0, Some(1..)) => (format!("{saw}{}", known.source()), "if it is promoted, every other node is emptied"),
+        _ => return Some(Check::pass(NAME, format!("{saw}{}", known.source())).at(&node.address)),
+    };
+    let verdict = if primary_keys == Some(0) && known.keys() == 0 { Verdict::Warn } else { Verdict::Fail };
+    Some(
+        Check::new(NAME, verdict, saw, means)
+            .at(&node.address)
+            .mend(format!(
+                "{} CONFIG SET replica-priority 0   # not to be promoted until it has synced",
+                g.cli(&node.address)
+            ))
+            .mend(format!("relinkd diagnose   # on {}: why it has no data", node.address.host)),
+    )
+}
+
+/// A primary whose save fails answers -MISCONF to PING: no replica can connect, and Sentinel takes it for dead. A
+/// replica ends itself at the next write (Redis 7.0.15, writeCommandsDeniedByDiskError).
+fn save_status(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
+    const NAME: &str = "save-status";
+    let known = g.known(node)?;
+    if known.saves() {
+        return Some(Check::pass(NAME, format!("rdb_last_bgsave_status:ok{}", known.source())).at(&node.address));
+    }
+    let harmless = node.settings.seen().is_some_and(|settings| settings.save.is_empty() || !settings.stop_writes);
+    let (verdict, means) = match harmless {
+        true => (Verdict::Warn, "it cannot save; writes go on, since save or stop-writes-on-bgsave-error is off"),
+        false => (
+            Verdict::Fail,
+            "as a primary it refuses writes, replicas and Sentinel's PING (-MISCONF) and is failed over; as a replica it \
+             ends itself at the next write",
+        ),
+    };
+    let cli = g.cli(&node.address);
+    Some(
+        Check::new(NAME, verdict, format!("rdb_last_bgsave_status:err{}", known.source()), means)
+            .at(&node.address)
+            .mend(format!("{cli} CONFIG GET dir   # df -h there, make room, look at its rights"))
+            .mend(format!("{cli} BGSAVE   # then INFO persistence has to say rdb_last_bgsave_status:ok")),
+    )
+}
+
+fn append_status(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
+    const NAME: &str = "append-status";
+    let known = g.known(node)?;
+    if known.appends() {
+        return Some(Check::pass(NAME, format!("aof_last_write_status:ok{}", known.source())).at(&node.address));
+    }
+    let cli = g.cli(&node.address);
+    Some(
+        Check::new(
+            NAME,
+            Verdict::Fail,
+            format!("aof_last_write_status:err{}", known.source()),
+            "it cannot write its append-only file: as a primary it refuses writes, as a replica it ends itself",
+        )
+        .at(&node.address)
+        .mend(format!("{cli} CONFIG GET dir   # df -h there, and make room; it then recovers by itself")),
+    )
+}
+
+/// A primary that comes back empty before Sentinel has noticed empties every replica.
+fn persistence(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
+    const NAME: &str = "persistence";
+    let settings = node.settings.seen()?;
+    if settings.persists() {
+        let how = match (settings.save.is_empty(), settings.append_only) {
+            (false, true) => "RDB and append-only file",
+            (false, false) => "RDB",
+            _ => "append-only file",
+        };
+        return Some(Check::pass(NAME, how).at(&node.address));
+    }
+    let supervised = node.account.seen().is_some_and(|account| account.supervised);
+    let holds_data = g.known(node).is_some_and(|known| known.keys() > 0);
+    let (verdict, means) = match (g.is_primary(node), supervised && holds_data) {
+        (true, true) => (
+            Verdict::Fail,
+            "systemd restarts it sooner than Sentinel holds it down: it comes back empty as primary, and every replica \
+             empties itself",
+        ),
+        (true, false) => (
+            Verdict::Warn,
+            "if anything restarts it before Sentinel holds it down, it comes back empty as primary, and every replica \
+             empties itself",
+        ),
+        (false, _) => (Verdict::Warn, "the same as for a primary, once it has been promoted"),
+    };
+    let cli = g.cli(&node.address);
+    Some(
+        Check::new(NAME, verdict, "save \"\" and appendonly no", means)
+            .at(&node.address)
+            .mend(format!("{cli} CONFIG SET appendonly yes && {cli} CONFIG REWRITE"))
+            .mend("or keep it without: Restart=no in its unit, so that Sentinel promotes a replica instead"),
+    )
+}

@@ -1,0 +1,144 @@
+//! `relinkd audit`: would the group survive a failover today?
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{AuditArgs, Ended, Exit, Failure, once, paint, runtime, say, say_json, settings};
+use crate::audit::{Check, Verdict, judge, survives};
+use crate::collect::group::{GroupTarget, group};
+use crate::config::Settings;
+use crate::daemon::clock::Clock;
+use crate::daemon::{Watched, group_dials};
+use crate::model::group::GroupView;
+use crate::model::human;
+
+#[derive(Serialize)]
+struct Told<'a> {
+    group: &'a str,
+    /// None: nothing fails, and something that matters was not seen.
+    survives: Option<bool>,
+    checks: &'a [Check],
+}
+
+pub fn audit(config: &Path, args: &AuditArgs) -> Ended {
+    let settings = settings(config)?;
+    let name = chosen(&settings, args.group.as_deref())?;
+    let clock = Clock::start();
+    let view = runtime()?.block_on(async {
+        let target = target(&settings, &name).await?;
+        group(&target, args.sample, &move || clock.now()).await
+    });
+    let Some(view) = view.filter(GroupView::was_reached) else {
+        let text = format!(
+            "group {name}: no Sentinel and no node can be reached from here; check the addresses, the network, and \
+             sentinel_password (relinkd check names each)"
+        );
+        return Err(Failure::new(Exit::Unreachable, text));
+    };
+    let mut checks = judge(&view, args.outage);
+    // What matters first; the order within a verdict stays that of the judgement.
+    checks.sort_by_key(|check| check.verdict);
+    let survives = survives(&checks);
+    if args.output.json {
+        say_json(&Told { group: &name, survives, checks: &checks });
+    } else {
+        print(&view, survives, &checks);
+    }
+    Ok(match survives {
+        Some(true) => Exit::Fine,
+        Some(false) => Exit::Fault,
+        None => Exit::Inconclusive,
+    })
+}
+
+fn chosen(settings: &Settings, name: Option<&str>) -> Result<String, Failure> {
+    let known = || settings.groups.keys().cloned().collect::<Vec<_>>().join(", ");
+    match (name, settings.groups.len()) {
+        (_, 0) => Err(Failure::new(
+            Exit::Config,
+            "an audit needs a group: add [group.NAME] with sentinels = [\"HOST:26379\", …], and group = \"NAME\" to [replica.*]",
+        )),
+        (Some(name), _) if settings.groups.contains_key(name) => Ok(name.to_owned()),
+        (Some(name), _) => Err(Failure::new(
+            Exit::Usage,
+            format!("no group is called {name:?} in the configuration; there are: {}", known()),
+        )),
+        (None, 1) => Ok(known()),
+        (None, _) => Err(Failure::new(Exit::Usage, format!("which group? There are: {}", known()))),
+    }
+}
+
+async fn target(settings: &Settings, name: &str) -> Option<GroupTarget> {
+    let salt = once::salt(&settings.agent.state_dir);
+    let of_group = settings.groups.get(name)?;
+    let mut unfetched = Vec::new();
+    let (sentinels, observer) = group_dials(of_group, &mut unfetched).await;
+    let mut locals = Vec::new();
+    for watched in Watched::all(settings, &salt).into_iter().filter(|one| one.group_name() == Some(name)) {
+        let dials = watched.dials().await;
+        unfetched.extend(dials.problems);
+        locals.push((watched.name, dials.local));
+    }
+    unfetched.sort();
+    unfetched.dedup();
+    let tls = of_group.tls.clone();
+    Some(GroupTarget { name: name.to_owned(), sentinels, locals, observer, tls, salt, unfetched })
+}
+
+fn print(view: &GroupView, survives: Option<bool>, checks: &[Check]) {
+    let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
+    let (fails, warns, unseen) = (count(Verdict::Fail), count(Verdict::Warn), count(Verdict::Unseen));
+    let verdict = match survives {
+        Some(true) if warns == 0 => paint::good("yes"),
+        Some(true) => format!("{}, with {}", paint::good("yes"), counted(warns, "warning")),
+        Some(false) => {
+            format!("{}, {} {}", paint::bad("no"), counted(fails, "check"), if fails == 1 { "fails" } else { "fail" })
+        }
+        None => format!("{}, {} could not be made", paint::doubtful("unknown"), counted(unseen, "check")),
+    };
+    say(format!("{} would survive a failover: {verdict}", view.name));
+    for check in checks.iter().filter(|check| check.verdict != Verdict::Pass) {
+        one(check);
+    }
+    let mut passed: BTreeMap<&str, Vec<&Check>> = BTreeMap::new();
+    for check in checks.iter().filter(|check| check.verdict == Verdict::Pass) {
+        passed.entry(check.name).or_default().push(check);
+    }
+    if !passed.is_empty() {
+        say(paint::head("\nPassed"));
+    }
+    for (name, of) in &passed {
+        let saw = match of.as_slice() {
+            [only] => {
+                format!("{}{}", only.saw, only.node.as_ref().map(|node| format!(" ({node})")).unwrap_or_default())
+            }
+            several if several.iter().all(|check| several.first().is_some_and(|first| first.saw == check.saw)) => {
+                format!("{} times: {}", several.len(), several.first().map_or("", |first| first.saw.as_str()))
+            }
+            several => format!("{} times", several.len()),
+        };
+        say(format!("  {name:<20} {saw}"));
+    }
+    let took = view.ended.since(view.began);
+    let (nodes, sentinels) = (counted(view.nodes.len(), "node"), counted(view.sentinels.len(), "Sentinel"));
+    say(paint::faint(&format!("\nread {nodes} and {sentinels} at {} for {}", view.began, human(took))));
+}
+
+fn one(check: &Check) {
+    let word = match check.verdict {
+        Verdict::Fail => paint::bad("fail"),
+        Verdict::Warn => paint::doubtful("warn"),
+        Verdict::Unseen => paint::doubtful("unseen"),
+        Verdict::Pass => paint::good("pass"),
+    };
+    let node = check.node.as_ref().map(|node| format!(" {node}")).unwrap_or_default();
+    say(format!("\n{word} {}{node}: {}", paint::head(check.name), check.saw));
+    say(format!("  {}", paint::faint(&check.means)));
+    check.mend.iter().for_each(|step| say(format!("  {step}")));
+}
+
+fn counted(count: usize, of: &str) -> String {
+    if count == 1 { format!("1 {of}") } else { format!("{count} {of}s") }
+}

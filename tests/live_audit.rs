@@ -1,0 +1,373 @@
+//! `relinkd audit` on real groups: a healthy one passes, each planted weakness is found, and nothing is told of what
+//! could not be read but that.
+
+mod live;
+
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lab::{Agent, Group, Kind, Server};
+use live::{RELINKD, Setup, config};
+use serde_json::Value;
+
+const PASSWORD: &str = "right-CANARY-1";
+const WRONG: &str = "wrong-CANARY-2";
+const OBSERVER: &str = "observer-CANARY-3";
+
+/// relinkd beside the first replica; no daemon runs.
+struct Audit {
+    agent: Agent,
+    group: Group,
+}
+
+/// What an audit said, and how it ended.
+struct Said {
+    code: i32,
+    json: Value,
+    text: String,
+}
+
+impl Audit {
+    fn of(group: Group, setup: &Setup) -> Audit {
+        let agent = Agent::new(RELINKD).expect("a place for relinkd");
+        let text = config(&agent, &group, group.replica(0), "http://127.0.0.1:9/", setup);
+        agent.write_file("config.toml", &text).expect("a configuration");
+        Audit { agent, group }
+    }
+
+    fn output(&self, words: &[&str]) -> Output {
+        let mut command = self.group.replica(0).command_beside(RELINKD);
+        command.arg("--config").arg(self.agent.config_path()).arg("audit").args(words);
+        let output = command.output().expect("the audit runs");
+        for bytes in [&output.stdout, &output.stderr] {
+            let text = String::from_utf8_lossy(bytes);
+            assert!(!text.contains("CANARY"), "a password leaked: {text}");
+        }
+        output
+    }
+
+    fn run(&self, words: &[&str]) -> Said {
+        let output = self.output(&[&["--json"], words].concat());
+        let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("{error}: {}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        });
+        let text = String::from_utf8_lossy(&self.output(words).stdout).into_owned();
+        Said { code: output.status.code().expect("it ended by itself"), json, text }
+    }
+}
+
+impl Said {
+    /// The checks of a name that did not pass, as `verdict node`, sorted.
+    fn of(&self, name: &str) -> Vec<String> {
+        let checks = self.json["checks"].as_array().expect("checks");
+        let of_name: Vec<&Value> = checks.iter().filter(|check| check["name"] == name).collect();
+        assert!(!of_name.is_empty(), "no check {name} in {:#}", self.json);
+        let mut told: Vec<String> = of_name
+            .iter()
+            .filter(|check| check["verdict"] != "pass")
+            .map(|check| {
+                let node = check["node"].as_str().map(|node| format!(" {node}")).unwrap_or_default();
+                format!("{}{node}", check["verdict"].as_str().unwrap_or_default())
+            })
+            .collect();
+        told.sort();
+        told
+    }
+
+    fn not_passed(&self) -> Vec<&Value> {
+        self.json["checks"].as_array().expect("checks").iter().filter(|check| check["verdict"] != "pass").collect()
+    }
+
+    #[track_caller]
+    fn expect(&self, name: &str, expected: &[String]) {
+        assert_eq!(self.of(name), expected, "{name} in {:#}", self.json);
+    }
+}
+
+fn set(server: &Server, parameter: &str, value: &str) {
+    server.run(&["CONFIG", "SET", parameter, value]).unwrap_or_else(|error| panic!("{parameter} {value}: {error}"));
+}
+
+fn fail(server: &Server) -> String {
+    format!("fail {}", server.address())
+}
+
+fn warn(server: &Server) -> String {
+    format!("warn {}", server.address())
+}
+
+/// Sentinels that do not meddle while a test breaks things.
+fn group_of(kind: Kind) -> Group {
+    let group = Group::builder(kind).replicas(2).sentinels(3).password(PASSWORD).config("save", "3600 1");
+    let group = group.sentinel_timers(60_000, 180_000).start().expect("a group");
+    group.primary().write(10, 100).expect("some data");
+    for number in 0..2 {
+        let there = |replica: &Server| replica.query::<u64>(&["DBSIZE"]).is_ok_and(|keys| keys == 10);
+        group.replica(number).wait_until(there, live::PATIENCE).expect("the data arrives");
+    }
+    group
+}
+
+fn a_healthy_group_would_survive(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let audit = Audit::of(group_of(kind), &Setup::default());
+    let (full, rejected) =
+        (audit.group.primary().sync_full(), audit.group.primary().info("stats", "acl_access_denied_auth"));
+    let said = audit.run(&["--sample", "100ms"]);
+    assert!(said.not_passed().is_empty(), "{:#?}", said.not_passed());
+    assert_eq!((said.code, &said.json["survives"], &said.json["group"]), (0, &Value::Bool(true), &"mymaster".into()));
+    assert!(said.text.starts_with("mymaster would survive a failover: yes\n"), "{}", said.text);
+    let names: std::collections::BTreeSet<&str> =
+        said.json["checks"].as_array().unwrap().iter().filter_map(|check| check["name"].as_str()).collect();
+    for name in ["masterauth", "backlog", "output-buffer", "repl-timeout", "disk", "memory", "candidates", "versions"] {
+        assert!(names.contains(name), "{name} is not among {names:?}");
+    }
+    assert_eq!(audit.group.primary().sync_full(), full, "an audit disturbs no link");
+    assert_eq!(audit.group.primary().info("stats", "acl_access_denied_auth"), rejected, "and tries no wrong login");
+}
+
+/// From one Sentinel, and from an instance behind a Unix socket, the whole group is found.
+#[test]
+fn the_group_is_found_from_one_sentinel_and_a_socket_valkey_80() {
+    let Some(kind) = lab::require(Kind::Valkey80) else { return };
+    let audit = Audit::of(group_of(kind), &Setup::default());
+    let replica = audit.group.replica(0);
+    let text = std::fs::read_to_string(audit.agent.config_path()).unwrap();
+    let one = format!("sentinels = [\"{}\"]", audit.group.sentinel(0).address());
+    let socket = format!("address = \"unix:{}\"", replica.dir().join("admin.sock").display());
+    let text: Vec<&str> = text
+        .lines()
+        .map(|line| match line {
+            line if line.starts_with("sentinels = ") => one.as_str(),
+            line if line.starts_with("address = ") => socket.as_str(),
+            line => line,
+        })
+        .collect();
+    audit.agent.write_file("config.toml", &text.join("\n")).unwrap();
+    let said = audit.run(&["--sample", "100ms"]);
+    said.expect("sentinels-configured", &["warn".to_owned()]);
+    assert_eq!((said.not_passed().len(), said.code), (1, 0), "{:#?}", said.not_passed());
+    let checks = said.json["checks"].as_array().unwrap();
+    let disk = checks.iter().find(|check| check["name"] == "disk").expect("the disk of the local instance");
+    assert_eq!(disk["node"], replica.address(), "under the address that the Sentinels have for it");
+    assert_eq!(checks.iter().filter(|check| check["name"] == "masterauth").count(), 3);
+}
+
+#[test]
+fn a_healthy_group_would_survive_redis_70() {
+    a_healthy_group_would_survive(Kind::Redis70);
+}
+
+#[test]
+fn a_healthy_group_would_survive_valkey_80() {
+    a_healthy_group_would_survive(Kind::Valkey80);
+}
+
+fn each_planted_weakness_is_found(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let audit = Audit::of(group_of(kind), &Setup::default());
+    let (primary, first, second) = (audit.group.primary(), audit.group.replica(0), audit.group.replica(1));
+
+    // Latent logins: every link stays up.
+    set(primary, "masterauth", "");
+    set(second, "masterauth", WRONG);
+    second.run(&["ACL", "SETUSER", "default", "-psync"]).unwrap();
+    set(second, "repl-timeout", "10");
+    set(second, "replica-serve-stale-data", "yes");
+    set(second, "min-replicas-to-write", "2");
+    set(first, "repl-backlog-size", "16384");
+    set(first, "client-output-buffer-limit", "replica 20000 0 0");
+    set(primary, "save", "");
+    set(first, "replica-priority", "0");
+    set(second, "replica-priority", "0");
+    audit.group.sentinel(0).run(&["SENTINEL", "SET", "mymaster", "quorum", "1"]).unwrap();
+    audit.group.sentinel(1).run(&["SENTINEL", "SET", "mymaster", "down-after-milliseconds", "61000"]).unwrap();
+
+    let done = AtomicBool::new(false);
+    let said = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                primary.write(100, 1000).expect("the primary takes writes");
+            }
+        });
+        let said = audit.run(&["--sample", "300ms"]);
+        done.store(true, Ordering::Relaxed);
+        said
+    });
+    assert_eq!((said.code, &said.json["survives"]), (1, &Value::Bool(false)));
+    assert!(said.text.starts_with("mymaster would survive a failover: no, "), "{}", said.text);
+    let mut masterauth = vec![fail(primary), fail(second)];
+    masterauth.sort();
+    said.expect("masterauth", &masterauth);
+    said.expect("masterauth-equal", &["warn".to_owned()]);
+    said.expect("replication-acl", &[fail(second)]);
+    said.expect("repl-timeout", &[fail(second)]);
+    said.expect("stale-data", &["warn".to_owned()]);
+    said.expect("min-replicas", &["warn".to_owned()]);
+    assert!(said.of("backlog").contains(&warn(first)), "{:#}", said.json);
+    said.expect("output-buffer", &[fail(first)]);
+    said.expect("persistence", &[warn(primary)]);
+    said.expect("candidates", &["fail".to_owned()]);
+    said.expect("quorum-setting", &["warn".to_owned()]);
+    said.expect("sentinel-timers", &["warn".to_owned()]);
+    said.expect("replica-link", &[]);
+
+    // What it says mends what it found.
+    for check in said.not_passed().iter().filter(|check| check["name"] == "candidates") {
+        for step in check["mend"].as_array().unwrap() {
+            let words: Vec<&str> = step.as_str().unwrap().split(" && ").next().unwrap().split(' ').skip(5).collect();
+            for server in [first, second]
+                .iter()
+                .filter(|server| step.as_str().unwrap().contains(&server.endpoint().1.to_string()))
+            {
+                server.run(&words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+            }
+        }
+    }
+    assert!(!audit.run(&["--sample", "100ms"]).of("candidates").contains(&"fail".to_owned()));
+
+    // A replica that starts without its login never syncs, and Sentinel would take it for fresh.
+    second.run(&["CONFIG", "REWRITE"]).unwrap();
+    second.restart().expect("it starts");
+    let said = audit.run(&["--sample", "100ms"]);
+    said.expect("replica-data", &[fail(second)]);
+    said.expect("replica-link", &[fail(second)]);
+
+    // A primary that cannot save refuses PING.
+    set(primary, "save", "3600 1");
+    let _ = std::fs::remove_file(primary.data_dir().join("dump.rdb"));
+    std::fs::create_dir_all(primary.data_dir().join("dump.rdb/in-the-way")).unwrap();
+    primary.run(&["BGSAVE"]).unwrap();
+    let failed = |server: &Server| server.info("persistence", "rdb_last_bgsave_status").as_deref() == Some("err");
+    primary.wait_until(failed, live::PATIENCE).expect("the save fails");
+    audit.run(&["--sample", "100ms"]).expect("save-status", &[fail(primary)]);
+}
+
+#[test]
+fn each_planted_weakness_is_found_redis_70() {
+    each_planted_weakness_is_found(Kind::Redis70);
+}
+
+#[test]
+fn each_planted_weakness_is_found_valkey_80() {
+    each_planted_weakness_is_found(Kind::Valkey80);
+}
+
+/// A user made for replication may not read INFO: what it hides is unseen, and an observer shows it.
+fn what_cannot_be_read_is_unseen(kind: Kind) {
+    let Some(kind) = lab::require(kind) else { return };
+    let group = Group::builder(kind).replicas(2).sentinels(3).acl_user("repl", PASSWORD).config("save", "3600 1");
+    let group = group.sentinel_timers(60_000, 180_000).start().expect("a group");
+    let audit = Audit::of(group, &Setup::default());
+    let said = audit.run(&["--sample", "100ms"]);
+    assert_eq!((said.code, &said.json["survives"]), (3, &Value::Null), "{:#}", said.json);
+    assert!(said.text.starts_with("mymaster would survive a failover: unknown, "), "{}", said.text);
+    let mut others = ["primary", "replica"].map(|_| String::new()).to_vec();
+    others[0] = format!("unseen {}", audit.group.primary().address());
+    others[1] = format!("unseen {}", audit.group.replica(1).address());
+    others.sort();
+    said.expect("node-reachable", &others);
+    said.expect("masterauth", &others);
+    said.expect("replication-acl", &[]);
+    assert!(said.text.contains("observer = {"), "it says what to configure: {}", said.text);
+
+    let password = audit.agent.write_file("observer", OBSERVER).unwrap();
+    for node in audit.group.nodes() {
+        let login = format!(">{OBSERVER}");
+        let rights = ["+ping", "+info", "+role", "+config|get", "+client|setname"];
+        let user = ["ACL", "SETUSER", "observer", "on", &login, "resetkeys", "resetchannels", "-@all"];
+        node.run(&[&user[..], &rights[..]].concat()).unwrap();
+    }
+    let observer = format!("observer = {{ user = \"observer\", password = {{ file = \"{}\" }} }}", password.display());
+    let Audit { group, .. } = audit;
+    let audit = Audit::of(group, &Setup { group: observer, ..Setup::default() });
+    audit.agent.write_file("observer", OBSERVER).unwrap();
+    let text = std::fs::read_to_string(audit.agent.config_path()).unwrap();
+    let moved =
+        text.replace(&password.display().to_string(), &audit.agent.dir().join("observer").display().to_string());
+    audit.agent.write_file("config.toml", &moved).unwrap();
+    let said = audit.run(&["--sample", "100ms"]);
+    assert!(said.not_passed().is_empty(), "{:#?}", said.not_passed());
+    assert_eq!(said.code, 0);
+    let tried: Option<String> = audit.group.primary().info("stats", "acl_access_denied_auth");
+    assert!(matches!(tried.as_deref(), None | Some("0")), "a login was refused: {tried:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_unseen_redis_70() {
+    what_cannot_be_read_is_unseen(Kind::Redis70);
+}
+
+#[test]
+fn what_cannot_be_read_is_unseen_valkey_80() {
+    what_cannot_be_read_is_unseen(Kind::Valkey80);
+}
+
+/// Sentinels with a stale password see a healthy group down, and Sentinels that are gone cannot elect.
+#[test]
+fn sentinels_that_are_cut_off_or_gone_are_told_redis_70() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    let group = Group::builder(kind).replicas(2).sentinels(3).password(PASSWORD).config("save", "3600 1");
+    let group = group.sentinel_timers(1_000, 180_000).start().expect("a group");
+    let audit = Audit::of(group, &Setup::default());
+    let nodes = audit.group.nodes();
+    let sentinels = audit.group.sentinels();
+    let login = |sentinel: &Server, password: &str| {
+        sentinel.run(&["SENTINEL", "SET", "mymaster", "auth-pass", password]).unwrap();
+    };
+    let settled = |node: &Server| node.info("server", "uptime_in_seconds").is_some_and(|s| s.parse().unwrap_or(0) >= 3);
+    for node in nodes {
+        node.wait_until(settled, live::PATIENCE).expect("it runs for a while");
+    }
+    login(&sentinels[0], WRONG);
+    let flagged = |sentinel: &Server| {
+        let master: Vec<String> = sentinel.query(&["SENTINEL", "MASTER", "mymaster"]).unwrap_or_default();
+        master.iter().any(|field| field.contains("s_down"))
+    };
+    let sorted = |word: fn(&Server) -> String| {
+        let mut all: Vec<String> = nodes.iter().map(word).collect();
+        all.sort();
+        all
+    };
+    sentinels[0].wait_until(flagged, live::PATIENCE).expect("its login is refused");
+    audit.run(&["--sample", "100ms"]).expect("sentinel-logins", &sorted(warn));
+    for sentinel in sentinels {
+        login(sentinel, WRONG);
+    }
+    for sentinel in sentinels {
+        sentinel.wait_until(flagged, live::PATIENCE).expect("its login is refused");
+    }
+    let said = audit.run(&["--sample", "100ms"]);
+    said.expect("sentinel-logins", &sorted(fail));
+    said.expect("quorum-reached", &[]);
+    for sentinel in sentinels {
+        login(sentinel, PASSWORD);
+    }
+
+    audit.group.sentinel(1).kill9();
+    audit.group.sentinel(2).kill9();
+    let no_quorum = |sentinel: &Server| sentinel.run(&["SENTINEL", "CKQUORUM", "mymaster"]).is_err();
+    audit.group.sentinel(0).wait_until(no_quorum, live::PATIENCE).expect("the others are missed");
+    let said = audit.run(&["--sample", "100ms"]);
+    said.expect("quorum-reached", &[fail(audit.group.sentinel(0))]);
+    said.expect("sentinels-reachable", &["unseen".to_owned()]);
+    assert_eq!(said.code, 1);
+}
+
+#[test]
+fn without_any_answer_or_any_group_it_says_so() {
+    let agent = Agent::new(RELINKD).expect("a place for relinkd");
+    let run = |text: &str| {
+        agent.write_file("config.toml", text).unwrap();
+        let config = agent.config_path();
+        let output = std::process::Command::new(RELINKD).arg("--config").arg(config).arg("audit").output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let dir = agent.dir().display();
+    let paths = format!("[agent]\nstate_dir = \"{dir}\"\nrun_dir = \"{dir}\"\n");
+    let (code, text) = run(&format!("{paths}[replica.cache]\naddress = \"127.0.0.1:1\"\n"));
+    assert!(code == Some(78) && text.contains("[group.NAME]"), "{code:?} {text}");
+    let group = "[group.mymaster]\nsentinels = [\"127.0.0.1:1\"]\n[replica.cache]\naddress = \"127.0.0.1:1\"\ngroup = \"mymaster\"\n";
+    let (code, text) = run(&format!("{paths}{group}"));
+    assert!(code == Some(69) && text.contains("no Sentinel and no node"), "{code:?} {text}");
+}
