@@ -51,7 +51,7 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
             format!("{remote} ACL LIST   # has the primary lost its password?"),
             format!("{local} CONFIG SET masterauth ''   # only if it should have none"),
         ],
-        Cause::AuthForbidden | Cause::ReplconfRefused => vec![format!(
+        Cause::AuthForbidden => vec![format!(
             "{remote} ACL SETUSER {} +psync +replconf +ping   # on the primary, and on every node that may become one",
             user.as_deref().unwrap_or("USER")
         )],
@@ -84,7 +84,8 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
         | Cause::SentinelAuthRejected
         | Cause::TlsMismatch
         | Cause::TlsCertificate
-        | Cause::CommandMissing => about_the_group(c, local, remote, sentinel, group),
+        | Cause::CommandMissing
+        | Cause::ReplconfRefused => about_the_group(c, local, remote, sentinel, group),
         _ => about_the_servers(e, c.finding.cause, local, remote),
     }
 }
@@ -92,6 +93,7 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
 /// What the nodes and Sentinels of the group have to agree on.
 fn about_the_group(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &str) -> Vec<String> {
     let e = c.evidence;
+    let user = e.settings.seen().map(|s| s.masteruser.clone()).filter(|user| !user.is_empty());
     let target = e.local_link().map(|link| link.primary.clone());
     match c.finding.cause {
         Cause::QuorumLost => vec![
@@ -128,6 +130,10 @@ fn about_the_group(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, g
         }),
         Cause::CommandMissing => vec![format!(
             "{remote} COMMAND INFO psync sync replconf   # then take rename-command out of the primary's config"
+        )],
+        Cause::ReplconfRefused => vec![format!(
+            "{remote} ACL SETUSER {} +replconf +psync +ping   # on the primary, and on every node that may become one",
+            user.as_deref().unwrap_or("USER")
         )],
         _ => Vec::new(),
     }

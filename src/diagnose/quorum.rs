@@ -81,9 +81,8 @@ pub fn no_promotable_replica(e: &Evidence) -> Option<Finding> {
     if agreed.is_empty() || agreed.iter().any(|(_, says)| says.replicas.iter().any(|r| eligible(r, says))) {
         return None;
     }
-    // A failover that begins looks the same until it is flagged: until then the primary's own state is the verdict.
-    let agreed_for = agreed.iter().filter_map(|(_, says)| says.o_down_ms).max().unwrap_or(0);
-    if agreed_for < BEGINS_WITHIN_MS {
+    // A failover that begins looks the same until it is flagged; meanwhile the way to the primary has a firmer verdict.
+    if agreed.iter().filter_map(|(_, says)| says.o_down_ms).max().unwrap_or(0) < BEGINS_WITHIN_MS {
         return None;
     }
     let (endpoint, says) = agreed.first()?;

@@ -279,11 +279,11 @@ fn where_nothing_fits_the_answer_says_what_was_not_seen() {
 
     let tls = bent(|e| {
         e.break_link(LinkState::Connect);
-        e.upstream =
-            Reading::Seen(Probe { connect: Connect::Tls("received corrupt message".into()), ..blank(PRIMARY) });
+        e.upstream = Reading::Seen(Probe { connect: Connect::Tls("certificate expired".into()), ..blank(PRIMARY) });
     });
-    let Diagnosis::Inconclusive { missing, .. } = diagnose(&tls) else { panic!() };
-    assert!(missing[0].saw.contains("corrupt message"), "{missing:?}");
+    let Diagnosis::Broken(told) = diagnose(&tls) else { panic!() };
+    assert_eq!((told.cause, told.suspected), (Cause::TlsCertificate, true), "our own verification may be what fails");
+    assert!(told.because[0].saw.contains("certificate expired"), "{told:?}");
 }
 
 #[test]
