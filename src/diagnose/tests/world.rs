@@ -381,7 +381,7 @@ impl Bend for Evidence {
     }
 }
 
-fn seen<T>(reading: &mut Reading<T>) -> &mut T {
+pub fn seen<T>(reading: &mut Reading<T>) -> &mut T {
     match reading {
         Reading::Seen(value) => value,
         Reading::Missing(why) => panic!("missing: {why}"),

@@ -1,0 +1,208 @@
+//! Trouble behind a link that is up, Sentinels that cannot do their work, and TLS on one side only.
+
+use super::*;
+
+fn no_quorum(says: &mut SentinelSays) {
+    let text = "NOQUORUM 1 usable Sentinels.".to_owned();
+    says.ckquorum = Reading::Seen(Quorum { ok: false, text });
+}
+
+fn gone(e: &mut Evidence, index: usize) {
+    e.sentinels[index].says = Reading::Missing(Missing::Refused("connection refused".into()));
+}
+
+#[test]
+fn a_lost_quorum_is_proved_by_dead_sentinels_and_not_by_silent_ones() {
+    let dead = |e: &mut Evidence| {
+        no_quorum(e.sentinel(0));
+        gone(e, 1);
+        gone(e, 2);
+    };
+    assert_eq!(verdict(|e| dead(e)), (Cause::QuorumLost, true), "they may be restarting");
+    assert_eq!(
+        verdict(|e| {
+            dead(e);
+            e.stood(LONG);
+        }),
+        (Cause::QuorumLost, false)
+    );
+    assert_eq!(
+        verdict(|e| {
+            dead(e);
+            e.refuse();
+        }),
+        (Cause::QuorumLost, false),
+        "it is needed now"
+    );
+    let cut_off = |e: &mut Evidence| no_quorum(e.silence(1).silence(2).sentinel(0));
+    assert_eq!(cause(cut_off), None, "we may be cut off together with the one that answers");
+    let hides = |e: &mut Evidence| {
+        dead(e);
+        e.reject_password();
+    };
+    assert_eq!(cause(hides), Some(Cause::AuthRejected), "what breaks the link comes first, and can be healed");
+}
+
+#[test]
+fn nobody_is_promotable_only_once_the_sentinels_have_had_their_try() {
+    let nobody = |e: &mut Evidence| {
+        e.refuse().told_down().each_sentinel(|says| says.replicas.iter_mut().for_each(|r| r.priority = 0));
+    };
+    assert_eq!(verdict(nobody), (Cause::NoPromotableReplica, false));
+    let fresh = |e: &mut Evidence| {
+        nobody(e);
+        e.each_sentinel(|says| says.o_down_ms = Some(2_000));
+    };
+    assert_eq!(cause(fresh), Some(Cause::PrimaryDown));
+    let unread = |e: &mut Evidence| {
+        e.refuse().told_down();
+        e.each_sentinel(|says| says.replicas.iter_mut().for_each(|r| r.info_refresh_ms = 9_000));
+    };
+    assert_eq!(cause(unread), Some(Cause::PrimaryDown), "what a Sentinel has not read yet says nothing");
+}
+
+#[test]
+fn sentinels_without_a_login_are_told_from_a_dead_primary_by_our_own() {
+    let cut_off = |e: &mut Evidence| {
+        e.stood(LONG).each_sentinel(|says| says.flags = flags(&["master", "s_down", "disconnected"]));
+        seen(&mut e.primary).errors.insert("WRONGPASS".into(), 3);
+    };
+    assert_eq!(verdict(cut_off), (Cause::SentinelAuthRejected, false));
+    assert_eq!(
+        verdict(|e| {
+            cut_off(e);
+            e.stood(Duration::from_secs(4));
+        }),
+        (Cause::SentinelAuthRejected, true)
+    );
+    assert_eq!(
+        cause(|e| {
+            cut_off(e);
+            seen(&mut e.primary).errors.clear();
+        }),
+        None,
+        "nobody was refused there"
+    );
+    assert_eq!(
+        cause(|e| {
+            cut_off(e);
+            e.sentinel(0).flags = flags(&["master"]);
+            e.sentinel(1).flags = flags(&["master"]);
+        }),
+        None
+    );
+    assert_ne!(
+        cause(|e| {
+            cut_off(e);
+            e.refuse();
+        }),
+        Some(Cause::SentinelAuthRejected)
+    );
+}
+
+#[test]
+fn a_password_that_fails_behind_a_standing_link_is_latent() {
+    let stale =
+        |e: &mut Evidence| e.probe().auth = error("WRONGPASS invalid username-password pair or user is disabled.");
+    let finding = found(stale);
+    assert_eq!((finding.cause, finding.link_up), (Cause::AuthLatent, true));
+    assert_eq!(
+        cause(|e| {
+            stale(e);
+            e.break_link(LinkState::Connect);
+        }),
+        Some(Cause::AuthRejected)
+    );
+}
+
+#[test]
+fn an_old_line_about_psync_does_not_outlive_its_cause() {
+    let line = "Master does not support PSYNC or is in error state (reply: -ERR unknown command 'PSYNC')";
+    let logged = |e: &mut Evidence| {
+        e.log(LogKind::PsyncUnsupported, line, 1);
+        e.upstream = Reading::Missing(Missing::NotAsked);
+        e.primary_limits = Reading::Missing(Missing::NotAsked);
+    };
+    assert_eq!(cause(logged), Some(Cause::CommandMissing));
+    assert_eq!(cause(|e| _ = e.log(LogKind::PsyncUnsupported, line, 1)), None, "the primary knows the command again");
+    let known = |e: &mut Evidence| seen(&mut e.primary_limits).unknown_commands = Some(vec!["psync".into()]);
+    assert_eq!(cause(known), Some(Cause::CommandMissing));
+}
+
+#[test]
+fn a_replica_that_cannot_save_is_told_unless_it_is_set_to_go_on() {
+    assert_eq!(cause(|e| e.server().rdb_last_save_ok = false), Some(Cause::ReplicaSaveFailing));
+    let no_save_points = |e: &mut Evidence| {
+        e.server().rdb_last_save_ok = false;
+        seen(&mut e.settings).save_stops_writes = false;
+    };
+    assert_eq!(cause(no_save_points), None);
+    let ignores = |e: &mut Evidence| {
+        e.server().aof_last_write_ok = false;
+        seen(&mut e.settings).ignores_disk_errors = true;
+    };
+    assert_eq!(cause(ignores), None);
+}
+
+#[test]
+fn tls_on_one_side_only_is_proved_by_trying_the_other_way() {
+    let closed = |e: &mut Evidence, otherwise: Option<bool>| {
+        e.break_link(LinkState::Connect);
+        *e.probe() =
+            Probe { connect: Connect::Open, ping: Answer::Closed, other_transport: otherwise, ..blank(PRIMARY) };
+    };
+    assert_eq!(verdict(|e| closed(e, Some(true))), (Cause::TlsMismatch, false));
+    assert_eq!(verdict(|e| closed(e, None)), (Cause::TlsMismatch, true), "a capture from before it was tried");
+    assert_eq!(cause(|e| closed(e, Some(false))), Some(Cause::Unknown), "a proxy with nothing behind it");
+    let silent = |e: &mut Evidence, otherwise: bool| {
+        e.stood(LONG).break_link(LinkState::Connecting);
+        let connect = Connect::TimedOut;
+        *e.probe() = Probe { tls: true, connect, other_transport: Some(otherwise), ..blank(PRIMARY) };
+    };
+    assert_eq!(cause(|e| silent(e, true)), Some(Cause::TlsMismatch));
+    assert_eq!(cause(|e| silent(e, false)), Some(Cause::NetworkCut));
+}
+
+#[test]
+fn a_certificate_for_another_name_does_not_stop_a_replica() {
+    let shown = |why: &str| {
+        let connect = Connect::Tls(format!("invalid peer certificate: {why}"));
+        cause(|e| {
+            e.break_link(LinkState::Connect);
+            *e.probe() = Probe { tls: true, connect, ..blank(PRIMARY) };
+        })
+    };
+    assert_eq!(shown("certificate expired: verification time 3 (UNIX)"), Some(Cause::TlsCertificate));
+    assert_eq!(shown("UnknownIssuer"), Some(Cause::TlsCertificate));
+    assert_eq!(shown("certificate not valid for name \"10.0.0.1\""), Some(Cause::Unknown));
+}
+
+#[test]
+fn a_primary_without_its_data_is_named_while_the_replica_still_holds_it() {
+    let empty = |e: &mut Evidence| {
+        e.break_link(LinkState::Connect);
+        let primary = seen(&mut e.primary);
+        (primary.keys, primary.replid, primary.replid2) = (0, "f".repeat(40), "0".repeat(40));
+        e.server().keys = 50;
+    };
+    assert_eq!(verdict(empty), (Cause::PrimaryEmptied, false));
+    assert_ne!(
+        cause(|e| {
+            empty(e);
+            seen(&mut e.primary).loading = true;
+        }),
+        Some(Cause::PrimaryEmptied)
+    );
+    assert_ne!(
+        cause(|e| {
+            empty(e);
+            seen(&mut e.primary).keys = 1;
+        }),
+        Some(Cause::PrimaryEmptied)
+    );
+    let followed = |e: &mut Evidence| {
+        e.server().keys = 0;
+        e.trend.emptied = Some((e.ended, 50));
+    };
+    assert_eq!(cause(followed), Some(Cause::PrimaryEmptied));
+}
