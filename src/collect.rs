@@ -82,7 +82,7 @@ pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
     let began = (ask.clock)();
     let (known, following) = watch::channel(None);
     let (votes, counted) = watch::channel(Vec::new());
-    let look = Look { target, candidates: ask.candidates, clock: ask.clock, ends: Instant::now() + ask.deadline };
+    let look = Look::new(target, ask.candidates, ask.clock, ask.deadline);
     let (near, mut sentinels, far) = tokio::join!(
         look.near(ask.probe_upstream, &known),
         all(target.sentinels.iter().map(|dial| look.sentinel(dial, &votes))),
@@ -116,6 +116,16 @@ struct Look<'a> {
     candidates: &'a [Offer],
     clock: &'a (dyn Fn() -> Timestamp + Send + Sync),
     ends: Instant,
+    told: watch::Sender<Versions>,
+    versions: watch::Receiver<Versions>,
+}
+
+/// Which versions the group's nodes have, as far as anybody has told in this look.
+#[derive(Clone, Debug, Default)]
+struct Versions {
+    by_address: BTreeMap<String, String>,
+    /// Sentinels and observers that have answered, or will not.
+    spoken: usize,
 }
 
 /// What the local instance and its own primary told.
@@ -152,6 +162,18 @@ struct Ballot {
     primary: Endpoint,
     /// How many other Sentinels it knows.
     others: usize,
+}
+
+impl<'a> Look<'a> {
+    fn new(
+        target: &'a Target,
+        candidates: &'a [Offer],
+        clock: &'a (dyn Fn() -> Timestamp + Send + Sync),
+        deadline: Duration,
+    ) -> Look<'a> {
+        let (told, versions) = watch::channel(Versions::default());
+        Look { target, candidates, clock, ends: Instant::now() + deadline, told, versions }
+    }
 }
 
 impl Look<'_> {
@@ -211,7 +233,13 @@ impl Look<'_> {
             }
         };
         if let Some(observer) = &self.target.observer {
-            let ((probe, _), account) = tokio::join!(probing, primary::as_observer(self, following, observer));
+            let observing = async {
+                let account = primary::as_observer(self, following, observer).await;
+                let version = account.server.seen().map(|view| view.version.clone());
+                self.tell(version.into_iter().map(|version| (following.primary.to_string(), version)));
+                account
+            };
+            let ((probe, _), account) = tokio::join!(probing, observing);
             return (probe, account);
         }
         match probing.await {
@@ -224,6 +252,26 @@ impl Look<'_> {
         }
     }
 
+    /// Takes in what a Sentinel or an observer knows of versions; also that it knows none.
+    fn tell(&self, found: impl Iterator<Item = (String, String)>) {
+        self.told.send_modify(|versions| {
+            versions.by_address.extend(found);
+            versions.spoken += 1;
+        });
+    }
+
+    /// The version of a node, once somebody has told it; none when nobody will.
+    async fn version_of(&self, address: &Endpoint) -> Option<String> {
+        let name = address.to_string();
+        let speakers = self.target.sentinels.len() + usize::from(self.target.observer.is_some());
+        let mut versions = self.versions.clone();
+        let heard = versions.wait_for(|told| told.by_address.contains_key(&name) || told.spoken >= speakers);
+        match tokio::time::timeout(self.left(SENTINEL_MS), heard).await {
+            Ok(Ok(told)) => told.by_address.get(&name).cloned(),
+            _ => None,
+        }
+    }
+
     async fn sentinel(&self, dial: &Dial, votes: &watch::Sender<Vec<Vote>>) -> SentinelView {
         let view = sentinel::look(self, dial).await;
         let vote = view.says.seen().map(|says| Ballot {
@@ -232,6 +280,8 @@ impl Look<'_> {
             others: says.others as usize,
         });
         votes.send_modify(|votes| votes.push(vote));
+        let nodes = view.says.seen().and_then(|says| says.nodes.seen());
+        self.tell(nodes.into_iter().flatten().map(|(name, node)| (name.clone(), node.version.clone())));
         view
     }
 

@@ -17,6 +17,7 @@ on_each_server! {
     exhausted: a_primary_without_a_free_connection_is_named_redis_70, a_primary_without_a_free_connection_is_named_valkey_80;
     save_failing: a_primary_that_cannot_save_is_named_redis_70, a_primary_that_cannot_save_is_named_valkey_80;
     fork_failed: a_primary_that_cannot_fork_is_named_redis_70, a_primary_that_cannot_fork_is_named_valkey_80;
+    empty_and_barred: an_empty_primary_is_named_before_the_replica_follows_redis_70, an_empty_primary_is_named_before_the_replica_follows_valkey_80;
     emptied: a_primary_that_comes_back_empty_is_named_redis_70, a_primary_that_comes_back_empty_is_named_valkey_80;
 }
 
@@ -106,6 +107,8 @@ fn fork_failed(kind: Kind) {
         .own_user(Node::Primary)
         // A thread that cannot be made would end Valkey 8.0 (jemalloc tries without end).
         .config_of(Node::Primary, "jemalloc-bg-thread", "no")
+        // So would the failed fork itself (Valkey 8.0.1, rdbSaveToReplicasSockets aborts); the sync by disk survives it.
+        .config_of(Node::Primary, "repl-diskless-sync", if kind.is_valkey() { "no" } else { "yes" })
         .start()
         .expect("a group");
     let scene = Scene::start(group, &alone());
@@ -115,6 +118,22 @@ fn fork_failed(kind: Kind) {
     by_hand(&scene, "primary-fork-failed", kind);
     undo(stuck);
     over(&scene, &opened);
+}
+
+/// The primary is back without its data and, as luck has it, cannot be synced from: the replica still holds everything.
+fn empty_and_barred(kind: Kind) {
+    let group = Group::builder(kind).replicas(1).start().expect("a group");
+    filled(&group);
+    let scene = Scene::start(group, &alone());
+    let barred = ailment::rename_away(scene.group.primary(), &["PSYNC", "SYNC"]).expect("empty, and no sync");
+    let opened = held(&scene, "primary-emptied", &["primary-down", "auth-rejected", "network-cut"]);
+    by_hand(&scene, "primary-emptied", kind);
+    let keys = scene.replica().info("keyspace", "db0").unwrap_or_default();
+    assert!(keys.starts_with("keys=50,"), "{keys}");
+    scene.group.primary().write(50, 16).expect("the data is put back");
+    let next = scene.told("the next cause", |message| message["cause"]["code"] == "command-missing");
+    assert_eq!(next["id"], opened["id"]);
+    barred.keep();
 }
 
 fn emptied(kind: Kind) {

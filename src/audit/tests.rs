@@ -187,6 +187,7 @@ fn proof(login: &str, number: u8) -> LoginProof {
         connect: Connect::Open,
         peer: None,
         other_transport: None,
+        version: None,
         ping: error("NOAUTH Authentication required."),
         auth: ok(),
         ping_again: ok(),

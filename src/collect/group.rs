@@ -12,8 +12,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{Look, SENTINEL_MS, Target, sentinel};
 use crate::model::evidence::{Flavour, Missing, Reading, SentinelView};
 use crate::model::group::{GroupNode, GroupSentinel, GroupView, SentinelPeer};
@@ -66,7 +64,7 @@ pub async fn group(
         tls_upstream: target.tls.clone(),
         salt: target.salt.clone(),
     };
-    let look = Look { target: &one, candidates: &[], clock, ends: Instant::now() + DEADLINE + sample };
+    let look = Look::new(&one, &[], clock, DEADLINE + sample);
     let (sentinels, locals) = tokio::join!(
         sentinels(&look, &target.sentinels),
         all(target.locals.iter().map(|(name, dial)| node::read(&look, dial, Some(name.clone())))),

@@ -8,6 +8,7 @@ use super::Look;
 use crate::model::evidence::{Answer, Connect, Missing, PeerRole, Probe, Reading};
 use crate::model::{Address, Endpoint, tame};
 use crate::secrets::Secret;
+use crate::wire::reply::info::Info;
 use crate::wire::reply::{Reply, peer_role};
 use crate::wire::{Dial, Reader, TlsSettings, WireError};
 
@@ -48,6 +49,7 @@ pub async fn walk(look: &Look<'_>, walk: &Walk<'_>) -> (Probe, Option<Reader>) {
         with_password: walk.login.is_some_and(|login| !login.secret.is_empty()),
         connect: Connect::Open,
         peer: None,
+        version: None,
         other_transport: None,
         ping: Answer::NotAsked,
         auth: Answer::NotAsked,
@@ -129,6 +131,9 @@ async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut
     probe.replconf = status(reader.ask(&["REPLCONF", "capa", "eof"], look.left(ANSWER_MS)).await);
     still_talking(&probe.replconf)?;
     if walk.psync {
+        probe.version = version(look, walk, login, &mut reader).await;
+    }
+    if probe.version.as_deref().is_some_and(parses_before_it_syncs) {
         probe.psync = status(reader.ask(&["PSYNC", "?", "x"], look.left(ANSWER_MS)).await);
         still_talking(&probe.psync)?;
     }
@@ -143,6 +148,24 @@ fn role(answer: Result<Reply, WireError>) -> Reading<PeerRole> {
         Ok(reply) => peer_role(&reply).map_or_else(|| Reading::Missing(reply.unfit("ROLE")), Reading::Seen),
         Err(error) => Reading::Missing((&error).into()),
     }
+}
+
+/// The peer's version: asked of itself where the default user may, and else of those who know it. A user made for
+/// replication may not ask, and each refusal would be a line in ACL LOG.
+async fn version(look: &Look<'_>, walk: &Walk<'_>, login: &Login<'_>, reader: &mut Reader) -> Option<String> {
+    if login.user.is_empty()
+        && let Ok(Reply::Text(text)) = reader.ask(&["INFO", "server"], look.left(ANSWER_MS)).await
+    {
+        let told = Info::parse(&text).text("redis_version").to_owned();
+        return (!told.is_empty()).then_some(told);
+    }
+    look.version_of(walk.target).await
+}
+
+/// Whether `PSYNC ? x` is refused for its offset and does nothing else: from Redis 7.0 on, and on Valkey, which tells
+/// a Redis version of 7.2 or its own of 8 and later.
+fn parses_before_it_syncs(version: &str) -> bool {
+    version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7)
 }
 
 /// Which answers to its first PING a replica takes for a living primary: anything but these ends the attempt.

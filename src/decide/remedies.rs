@@ -3,7 +3,7 @@
 use super::{Context, Held, Persist};
 use crate::diagnose::{handshake_works, same_place};
 use crate::model::Endpoint;
-use crate::model::evidence::{Answer, CandidateView, Evidence, Missing, PeerRole, Reading};
+use crate::model::evidence::{Answer, CandidateView, Evidence, Missing, PeerRole, Probe, Reading};
 use crate::model::finding::{Cause, Fact, Viewpoint};
 use crate::model::remedy::{Change, Plan, Precondition, RefusalCode, Remedy, Step};
 
@@ -249,8 +249,20 @@ fn accepted_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
             format!("{name} could not be tried at {}: PING → {}, AUTH → {}", proof.target, proof.ping, proof.auth);
         return Err((RefusalCode::EvidenceMissing, detail));
     }
+    if let Some(unproved) = e.candidates.iter().find(|candidate| may_replicate_unseen(&candidate.proof)) {
+        let detail = format!(
+            "{} logs in at {}; whether it may replicate was not tried, for want of the primary's version (before Redis \
+             7.0 the question itself begins a full resync): configure `observer`, or allow +sentinel|info-cache",
+            unproved.source, unproved.proof.target
+        );
+        return Err((RefusalCode::EvidenceMissing, detail));
+    }
     let told = e.candidates.iter().map(verdict_on).collect::<Vec<_>>().join("; ");
     Err((RefusalCode::SecretRejected, told))
+}
+
+fn may_replicate_unseen(proof: &Probe) -> bool {
+    proof.auth.is_ok() && proof.replconf.is_ok() && proof.psync == Answer::NotAsked
 }
 
 fn judged(auth: &Answer) -> bool {

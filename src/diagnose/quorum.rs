@@ -81,8 +81,10 @@ pub fn no_promotable_replica(e: &Evidence) -> Option<Finding> {
     if agreed.is_empty() || agreed.iter().any(|(_, says)| says.replicas.iter().any(|r| eligible(r, says))) {
         return None;
     }
-    // A failover that begins looks the same until it is flagged.
-    let agreed_for = agreed.iter().filter_map(|(_, says)| says.o_down_ms).max().unwrap_or(0);
+    // A failover that begins looks the same until it is flagged; meanwhile the way to the primary has a firmer verdict.
+    if agreed.iter().filter_map(|(_, says)| says.o_down_ms).max().unwrap_or(0) < BEGINS_WITHIN_MS {
+        return None;
+    }
     let (endpoint, says) = agreed.first()?;
     let seen: Vec<String> = says
         .replicas
@@ -98,5 +100,5 @@ pub fn no_promotable_replica(e: &Evidence) -> Option<Finding> {
         format!("{endpoint} knows {} replicas: {}", says.replicas.len(), seen.join("; ")),
         "none of them may be promoted: priority 0, down, or too long without its primary",
     );
-    Some(finding(Cause::NoPromotableReplica, agreed_for < BEGINS_WITHIN_MS, vec![first, gone, link_fact(e)]))
+    Some(finding(Cause::NoPromotableReplica, false, vec![first, gone, link_fact(e)]))
 }

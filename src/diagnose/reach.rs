@@ -284,11 +284,17 @@ pub(super) fn stops_at(probe: &Probe) -> Option<(String, Timestamp)> {
     Some((format!("handshake with {}: {step}", probe.target), probe.at))
 }
 
+fn major(version: &str) -> u32 {
+    version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(u32::MAX)
+}
+
 /// Every step of a replica's handshake was answered well on this probe. A replica without a password sends no AUTH,
 /// and none PINGs a second time: a missing `+ping` is no fault.
 pub fn handshake_works(probe: &Probe) -> bool {
     let allowed = match &probe.psync {
         Answer::Error { text, .. } => text.contains("not an integer"),
+        // Of a server known to be older than 7.0 it is not asked, since there the question begins a full resync.
+        Answer::NotAsked => probe.version.as_deref().is_some_and(|version| major(version) < 7),
         _ => false,
     };
     let is_primary = !matches!(probe.role.seen(), Some(PeerRole::Replica { .. } | PeerRole::Sentinel));

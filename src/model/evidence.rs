@@ -288,14 +288,18 @@ pub struct Probe {
     /// other way. None: it was not tried.
     #[serde(default)]
     pub other_transport: Option<bool>,
+    /// The peer's version, where it was known before PSYNC was due. It decides whether PSYNC may be asked.
+    #[serde(default)]
+    pub version: Option<String>,
     /// PING before AUTH, as a replica sends it.
     pub ping: Answer,
     pub auth: Answer,
     /// PING after AUTH, where LOADING, BUSY and MASTERDOWN show.
     pub ping_again: Answer,
     pub replconf: Answer,
-    /// `PSYNC ? x`: harmless, an integer error means that PSYNC is allowed
-    /// (Redis 7.0.15 and 8.2.3, Valkey 9.1.2: masterTryPartialResynchronization parses the offset first).
+    /// `PSYNC ? x`: an integer error means that PSYNC is allowed. Harmless from Redis 7.0 and on Valkey (measured on
+    /// Redis 7.0.15 and 8.2.3 and Valkey 9.1.2); before 7.0 the parse error goes on to a full resync, with a fork
+    /// (Redis 6.2, masterTryPartialResynchronization). So it is not asked of an older server, nor of an unknown one.
     pub psync: Answer,
     /// The role that the peer claims on this connection, where it may be asked.
     pub role: Reading<PeerRole>,

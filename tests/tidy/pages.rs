@@ -15,23 +15,8 @@ const CAUSE_HEADINGS: &[&str] =
 const REMEDY_HEADINGS: &[&str] =
     &["When", "What it does, in order", "Guards", "What is undone", "What is left", "Policy"];
 
-const ONE_REPLY: &str = "named from one plain reply or log line; its live test comes with the next issue";
-
 /// Causes that a rule names and no scenario shows yet, each with why.
-const WITHOUT_SCENARIO: &[(Cause, &str)] = &[
-    (Cause::PrimaryBusy, ONE_REPLY),
-    (Cause::PrimaryLoading, ONE_REPLY),
-    (Cause::NameUnresolved, ONE_REPLY),
-    (Cause::ConnectionsExhausted, ONE_REPLY),
-    (Cause::ProtectedMode, ONE_REPLY),
-    (Cause::PrimaryForkFailed, ONE_REPLY),
-    (Cause::PrimarySaveFailing, ONE_REPLY),
-    (Cause::RdbIncompatible, ONE_REPLY),
-    (Cause::ReplicaDown, ONE_REPLY),
-    (Cause::ReplicaHung, ONE_REPLY),
-    (Cause::ReplicaLoading, ONE_REPLY),
-    (Cause::ReplicaDenied, ONE_REPLY),
-];
+const WITHOUT_SCENARIO: &[(Cause, &str)] = &[];
 
 /// The sentence on the page of a cause that no rule names.
 const NOT_NAMED: &str = "This version does not name this cause yet";
