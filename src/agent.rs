@@ -465,14 +465,16 @@ impl Agent {
     }
 
     /// When to look again while something is wrong: often at first, then ever more seldom, and exactly when a bound
-    /// of the contract is reached.
+    /// of the contract or of the policy is reached.
     fn wait(&mut self, now: Timestamp) {
         let age = self.fault_age(now);
         // A replica that waits for its SYN to be answered does not notice the end of a cut for up to a minute: we do.
         let awaited = matches!(self.memory.verdict(), Some((Cause::NetworkCut | Cause::PrimaryUnreachable, _)));
         let most = Duration::from_secs(if awaited { 1 } else { 5 });
         let mut next = now.after((age / 4).clamp(Duration::from_millis(100), most));
+        let held = self.last.decision.as_ref().and_then(Decision::held_remedy);
         let bounds = [
+            held.zip(self.memory.verdict()).map(|(remedy, (_, since))| since.after(self.policy.of(remedy).after)),
             self.memory.down_seen().map(|seen| seen.after(self.policy.blip)),
             self.memory.last_up().map(|up| up.after(self.policy.blip)),
             self.passing_since.map(|since| since.after(self.policy.patience)),

@@ -122,6 +122,16 @@ pub enum Decision {
     Hold(Refusal),
 }
 
+impl Decision {
+    /// The remedy that is held back.
+    pub fn held_remedy(&self) -> Option<Remedy> {
+        match self {
+            Decision::Hold(refusal) => refusal.remedy,
+            Decision::Apply(_) | Decision::Propose(_) => None,
+        }
+    }
+}
+
 /// Steps in order, complete: nothing in it is left to choose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
