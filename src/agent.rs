@@ -197,7 +197,8 @@ impl Agent {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         if now >= self.next_look && self.in_flight.is_none() {
             let deep = self.memory.down_seen().is_none();
-            self.ask_for_look(false, deep, now);
+            let candidates = self.identity.has_store && self.incidents.wants_candidates();
+            self.ask_for_look(candidates, deep, now);
         }
     }
 
