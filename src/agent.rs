@@ -248,7 +248,9 @@ impl Agent {
         if self.in_flight.is_some() {
             return;
         }
-        self.memory.last_up_was(evidence.trend.last_up);
+        if self.memory.pauses(&evidence) {
+            return self.ask_for_look(false, self.again_deep, now);
+        }
         self.memory.before_judging(&evidence);
         evidence.trend = self.memory.trend();
         let diagnosis = diagnose(&evidence);

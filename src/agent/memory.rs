@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::diagnose::{LASTING_DISAGREEMENT, diagnose, disagreement, same_place, unanswered};
+use crate::diagnose::{LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, same_place, unanswered};
 use crate::model::Timestamp;
-use crate::model::evidence::{Evidence, LinkView, LogKind, ServerView, Trend};
+use crate::model::evidence::{Evidence, LinkView, LogKind, Missing, Reading, ServerView, Trend};
 use crate::model::finding::{Cause, Diagnosis};
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +16,8 @@ pub struct Memory {
     cause: Option<(Cause, Timestamp)>,
     /// A look came before this one.
     looked: bool,
+    /// The local server did not answer the last look.
+    silent: bool,
 }
 
 impl Memory {
@@ -31,11 +33,6 @@ impl Memory {
     /// When the link broke, as far as anybody can tell.
     pub fn broke_at(&self, e: &Evidence) -> Timestamp {
         broke_at(self.trend.last_up, e.local_link(), e.began)
-    }
-
-    /// The fast poll saw the link up at this time: closer than our own last look.
-    pub fn last_up_was(&mut self, polled: Option<Timestamp>) {
-        self.trend.last_up = self.trend.last_up.max(polled);
     }
 
     pub fn down_seen(&self) -> Option<Timestamp> {
@@ -58,8 +55,20 @@ impl Memory {
         }
     }
 
+    /// The local server has just begun not to answer. A fork, an fsync at the end of a sync or one long command stalls a
+    /// server for a second; only when it is silent for two looks in a row does it hang. The first look of all is
+    /// judged as it is.
+    pub fn pauses(&mut self, e: &Evidence) -> bool {
+        let silent = e.local == Reading::Missing(Missing::TimedOut);
+        let begins = silent && self.looked && !self.silent;
+        self.silent = silent;
+        begins
+    }
+
     /// Takes in a look before it is judged: what changes from look to look.
     pub fn before_judging(&mut self, e: &Evidence) {
+        // The fast poll saw the link up at this time: closer than our own last look.
+        self.trend.last_up = self.trend.last_up.max(e.trend.last_up);
         self.trend.disagree_since = disagreement(e).map(|_| self.trend.disagree_since.unwrap_or(e.ended));
         let doubtful = self.trend.disagree_since.is_some_and(|since| e.ended.since(since) < LASTING_DISAGREEMENT);
         if doubtful || e.answering().any(|(_, says)| says.fails_over()) {
@@ -77,6 +86,11 @@ impl Memory {
             let before = if self.looked { Duration::ZERO } else { Duration::from_secs(told.unwrap_or(0)) };
             let since = self.trend.unreached_since.unwrap_or(e.began.before(before));
             self.trend.unreached_since = unanswered(probe).then_some(since);
+            let since = self.trend.answered_since.unwrap_or(e.began.before(before));
+            self.trend.answered_since = handshake_works(probe).then_some(since);
+        } else if e.local_link().is_some_and(|link| link.up) {
+            self.trend.unreached_since = None;
+            self.trend.answered_since = None;
         }
         self.looked = true;
         let whole = e.local_link().is_none_or(|link| link.up);

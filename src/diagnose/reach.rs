@@ -241,7 +241,11 @@ pub fn healed_unnoticed(e: &Evidence) -> Option<Finding> {
         LinkState::Connecting => Cause::NetworkCut,
         // An attempt that nobody answers ends after repl-timeout (Redis 7.0.15, replicationCron): one that stands for
         // longer is kept alive by the primary.
-        LinkState::Handshake if standing(e).as_secs() <= e.settings.seen()?.repl_timeout_s => Cause::PrimaryHung,
+        LinkState::Handshake if standing(e).as_secs() <= e.settings.seen()?.repl_timeout_s => {
+            // A replica that has just begun an attempt looks the same.
+            let answered = e.trend.answered_since.map_or_else(|| standing(e), |since| e.ended.since(since));
+            (answered >= Duration::from_secs(1)).then_some(Cause::PrimaryHung)?
+        }
         _ => return None,
     };
     Some(finding(

@@ -30,6 +30,9 @@ pub struct Trend {
     /// Since when the primary has not answered from here. Later than `down_seen` where something else broke the link.
     #[serde(default)]
     pub unreached_since: Option<Timestamp>,
+    /// Since when the whole handshake has worked from here.
+    #[serde(default)]
+    pub answered_since: Option<Timestamp>,
     /// Full transfers that were seen to begin since the break.
     pub transfers: u32,
     /// Keys that the replica held when the link was last seen up.
