@@ -140,7 +140,7 @@ fn looks(scene: &Scene) -> u64 {
 }
 
 /// A look reads this many settings of the local server.
-const SETTINGS_A_LOOK: u64 = 8;
+const SETTINGS_A_LOOK: u64 = relinkd::wire::reply::settings::SETTINGS.len() as u64;
 
 fn looks_since(scene: &Scene, before: u64) -> u64 {
     (looks(scene) - before).div_ceil(SETTINGS_A_LOOK)

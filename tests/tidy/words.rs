@@ -133,7 +133,7 @@ fn undocumented(sources: &[Source]) -> Vec<String> {
 }
 
 fn machine_paths(texts: &[(String, String)]) -> Vec<String> {
-    let homes = ["/home/", "/root/", "/work/", "/Users/", "/tmp/wt"];
+    let homes = ["/home/", "/root/", "/Users/"];
     let mut complaints = Vec::new();
     for (path, text) in texts {
         for (number, line) in text.lines().enumerate() {
