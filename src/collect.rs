@@ -35,7 +35,7 @@ mod probe;
 mod sentinel;
 
 use local::Local;
-use probe::{Login, Walk};
+use probe::{AskPsync, Login, Walk};
 
 /// How long a look may take, unless the caller says otherwise.
 pub const DEADLINE: Duration = Duration::from_millis(1500);
@@ -221,7 +221,7 @@ impl Look<'_> {
             target: &following.primary,
             login: login.as_ref(),
             tls: following.tls.as_ref(),
-            psync: !following.up || !self.candidates.is_empty(),
+            psync: if !following.up || !self.candidates.is_empty() { AskPsync::WhenSafe } else { AskPsync::Never },
         };
         let probing = async {
             match wanted {
@@ -315,7 +315,7 @@ impl Look<'_> {
         let Some(target) = at else { return Reading::Missing(Missing::NotAsked) };
         let login = following.login();
         // Whole, whatever the present link does: whether the replica would be taken there is the question.
-        let walk = Walk { target, login: login.as_ref(), tls: following.tls.as_ref(), psync: true };
+        let walk = Walk { target, login: login.as_ref(), tls: following.tls.as_ref(), psync: AskPsync::WhenSafe };
         Reading::Seen(probe::walk(self, &walk).await.0)
     }
 
@@ -332,7 +332,7 @@ impl Look<'_> {
             (None, None) => "",
         };
         let login = Login { user, secret: &offer.secret };
-        let walk = Walk { target, login: Some(&login), tls: following.tls.as_ref(), psync: true };
+        let walk = Walk { target, login: Some(&login), tls: following.tls.as_ref(), psync: AskPsync::WhenSafe };
         CandidateView {
             source: offer.source.clone(),
             version: offer.version.clone(),

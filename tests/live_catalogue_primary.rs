@@ -7,7 +7,7 @@ mod live;
 use catalogue::{
     QUICK, by_hand, filled, held, on_each_server, opened, over, reconnect, restart_empty, rules_out, silence, undo,
 };
-use lab::{Group, Kind, Node, ailment};
+use lab::{Group, Kind, Node, Server, ailment};
 use live::{Scene, Setup};
 
 on_each_server! {
@@ -45,7 +45,9 @@ fn slow_loader(kind: Kind) -> Group {
         .start()
         .expect("a group");
     group.primary().write(4_000, 16).expect("data");
-    group.primary().run(&["SAVE"]).expect("a data set on disk");
+    // A first BGSAVE, for the replica's sync, may still be at work.
+    let saved = |primary: &Server| primary.run(&["SAVE"]).is_ok();
+    group.primary().wait_until(saved, live::PATIENCE).expect("a data set on disk");
     group
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::decide::Run;
+use crate::decide::{Run, wants_candidates};
 use crate::model::Timestamp;
 use crate::model::finding::Cause;
 use crate::model::incident::{Announcement, Entry, Incident, What};
@@ -33,6 +33,11 @@ pub struct Incidents {
 impl Incidents {
     pub fn open(&self) -> Option<&Incident> {
         self.open.as_ref()
+    }
+
+    /// The open incident is about a login, and its link is down: a look without the store's passwords decides nothing.
+    pub fn wants_candidates(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.up_at.is_none() && wants_candidates(open.finding.cause))
     }
 
     pub fn runs(&self) -> &[Run] {

@@ -33,8 +33,17 @@ pub struct Walk<'a> {
     /// None: not known, so nothing is asked that credentials decide: the walk ends with the first PING.
     pub login: Option<&'a Login<'a>>,
     pub tls: Option<&'a TlsSettings>,
-    /// Whether to try PSYNC too. It leaves two lines in the primary's log.
-    pub psync: bool,
+    pub psync: AskPsync,
+}
+
+/// Whether to try PSYNC too. It leaves two lines in the primary's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskPsync {
+    Never,
+    /// If the peer's version, found out on the way, is one that parses the offset first.
+    WhenSafe,
+    /// The caller knows the version.
+    KnownSafe,
 }
 
 /// The walk, and the connection where it came to its end.
@@ -130,10 +139,13 @@ async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut
     // Refused or not, a replica goes on.
     probe.replconf = status(reader.ask(&["REPLCONF", "capa", "eof"], look.left(ANSWER_MS)).await);
     still_talking(&probe.replconf)?;
-    if walk.psync {
+    if walk.psync == AskPsync::WhenSafe {
         probe.version = version(look, walk, login, &mut reader).await;
     }
-    if probe.version.as_deref().is_some_and(parses_before_it_syncs) {
+    let parses = probe.version.as_deref().is_some_and(parses_before_it_syncs);
+    // Whoever has not logged in is refused before any command is looked at.
+    let outside = probe.auth == Answer::NotAsked && probe.ping.code() == "NOAUTH";
+    if walk.psync == AskPsync::KnownSafe || (walk.psync == AskPsync::WhenSafe && (parses || outside)) {
         probe.psync = status(reader.ask(&["PSYNC", "?", "x"], look.left(ANSWER_MS)).await);
         still_talking(&probe.psync)?;
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::probe::{Login, Walk, walk};
+use super::super::probe::{AskPsync, Login, Walk, walk};
 use crate::collect::Look;
 use crate::model::Endpoint;
 use crate::model::group::LoginProof;
@@ -21,6 +21,7 @@ pub async fn prove(
     let tries = held.iter().flat_map(|(print, own)| places().map(move |(at, psync)| (print, own, at, *psync)));
     all(tries.map(|(print, own, at, psync)| async move {
         let login = Login { user: &own.user, secret: &own.secret };
+        let psync = if psync { AskPsync::KnownSafe } else { AskPsync::Never };
         let (probe, _) = walk(look, &Walk { target: at, login: Some(&login), tls, psync }).await;
         LoginProof { login: print.clone(), at: at.clone(), probe }
     }))

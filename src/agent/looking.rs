@@ -1,0 +1,74 @@
+//! When to look again: on a wake-up, when a bound of the policy is reached, and ever more seldom while a fault stands.
+
+use std::time::Duration;
+
+use super::{Agent, Effect};
+use crate::model::Timestamp;
+use crate::model::finding::Cause;
+use crate::model::remedy::Decision;
+
+/// How often at most the log of a healthy instance makes us look at its primary too.
+const DEEP: Duration = Duration::from_secs(1);
+
+impl Agent {
+    pub(super) fn troubled(&self) -> bool {
+        self.memory.down_seen().is_some() || self.incidents.open().is_some()
+    }
+
+    pub(super) fn look(&mut self, deep: bool, now: Timestamp) {
+        if self.looking {
+            self.look_again = true;
+            self.again_deep |= deep;
+        } else if self.in_flight.is_none() {
+            self.ask_for_look(false, deep || self.last.at.is_none(), now);
+        }
+    }
+
+    pub(super) fn ask_for_look(&mut self, candidates: bool, deep: bool, now: Timestamp) {
+        if self.looking {
+            return;
+        }
+        self.looking = true;
+        self.look_again = false;
+        self.last_deep = if deep { Some(now) } else { self.last_deep };
+        self.again_deep = false;
+        self.next_look = now.after(self.policy.background);
+        self.proving = candidates;
+        // A fault that was seen through a link that is up shows only when the handshake is repeated.
+        self.effects.push_back(Effect::Look { candidates, deep: deep || self.latent });
+    }
+
+    /// Each deep look opens a connection to the primary: a chatty log must not make that a habit.
+    pub(super) fn deep_is_due(&self, now: Timestamp) -> bool {
+        self.last_deep.is_none_or(|last| now.since(last) >= DEEP)
+    }
+
+    /// When to look again while something is wrong: often at first, then ever more seldom, and exactly when a bound
+    /// of the contract or of the policy is reached.
+    pub(super) fn wait(&mut self, now: Timestamp) {
+        let age = self.fault_age(now);
+        // A replica that waits for its SYN to be answered does not notice the end of a cut for up to a minute: we do.
+        let awaited = matches!(self.memory.verdict(), Some((Cause::NetworkCut | Cause::PrimaryUnreachable, _)));
+        let most = Duration::from_secs(if awaited { 1 } else { 5 });
+        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), most));
+        let held = self.last.decision.as_ref().and_then(Decision::held_remedy);
+        let bounds = [
+            held.zip(self.memory.verdict()).map(|(remedy, (_, since))| since.after(self.policy.of(remedy).after)),
+            self.memory.down_seen().map(|seen| seen.after(self.policy.blip)),
+            self.memory.last_up().map(|up| up.after(self.policy.blip)),
+            self.passing_since.map(|since| since.after(self.policy.patience)),
+        ];
+        for bound in bounds.into_iter().flatten().filter(|bound| *bound > now) {
+            next = next.min(bound);
+        }
+        // Each try of a password that is refused leaves a line in the primary's ACL LOG.
+        if self.latent && self.memory.verdict().is_some_and(|(cause, _)| cause == Cause::AuthLatent) {
+            next = now.after(self.policy.background);
+        }
+        self.next_look = next;
+    }
+
+    pub(super) fn fault_age(&self, now: Timestamp) -> Duration {
+        self.memory.down_seen().map_or(Duration::ZERO, |seen| now.since(seen))
+    }
+}
