@@ -36,6 +36,11 @@ fn busy(kind: Kind) {
     over(&scene, &opened);
 }
 
+/// The save for a replica's sync may still be at work.
+fn begin_to_save(server: &Server) {
+    server.wait_until(|server| server.run(&["BGSAVE"]).is_ok(), live::PATIENCE).expect("a save begins");
+}
+
 /// A primary whose data set takes seconds to load.
 fn slow_loader(kind: Kind) -> Group {
     let group = Group::builder(kind)
@@ -92,13 +97,13 @@ fn save_failing(kind: Kind) {
     let scene = Scene::start(group, &alone());
     let primary = scene.group.primary();
     let full = primary.disk().expect("a disk").fill().expect("the disk is full");
-    primary.run(&["BGSAVE"]).expect("a save begins");
+    begin_to_save(primary);
     primary.wait_until(|p| p.info("persistence", "rdb_last_bgsave_status").as_deref() == Some("err"), live::PATIENCE);
     reconnect(scene.replica());
     let opened = held(&scene, "primary-save-failing", &["primary-down", "primary-hung"]);
     by_hand(&scene, "primary-save-failing", kind);
     undo(full);
-    primary.run(&["BGSAVE"]).expect("a save begins");
+    begin_to_save(primary);
     over(&scene, &opened);
 }
 

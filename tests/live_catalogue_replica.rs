@@ -95,12 +95,12 @@ fn save_failing(kind: Kind) {
     filled(&group);
     let scene = Scene::start(group, &alone());
     let full = scene.replica().disk().expect("a disk").fill().expect("the disk is full");
-    scene.replica().run(&["BGSAVE"]).expect("a save begins");
+    scene.replica().wait_until(|one| one.run(&["BGSAVE"]).is_ok(), live::PATIENCE).expect("a save begins");
     let opened = held(&scene, "replica-save-failing", &[]);
     assert_eq!(opened["severity"], "warning", "the link is up: {opened:#}");
     by_hand(&scene, "replica-save-failing", kind);
     undo(full);
-    scene.replica().run(&["BGSAVE"]).expect("a save begins");
+    scene.replica().wait_until(|one| one.run(&["BGSAVE"]).is_ok(), live::PATIENCE).expect("a save begins");
     over(&scene, &opened);
 }
 
