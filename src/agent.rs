@@ -166,11 +166,6 @@ impl Agent {
         &self.incidents
     }
 
-    pub fn reconfigure(&mut self, identity: Identity, policy: Policy) {
-        self.identity = identity;
-        self.policy = policy;
-    }
-
     pub fn handle(&mut self, input: Input, now: Timestamp) {
         match input {
             // A log line is news only while all seems well: in a hot reconnect loop there are thousands a second, and

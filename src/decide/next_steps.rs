@@ -45,7 +45,9 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
             ),
             "put that password into the secret store that [group] masterauth names; relinkd takes it from there"
                 .to_owned(),
-            format!("{local} CONFIG SET masterauth PASSWORD   # by hand: the link is up within a second"),
+            format!(
+                "printf %s \"$(cat PWFILE)\" | {local} -x CONFIG SET masterauth   # by hand: the link is up within a second"
+            ),
         ],
         Cause::AuthUnexpected => vec![
             format!("{remote} ACL LIST   # has the primary lost its password?"),
@@ -114,7 +116,7 @@ fn about_the_group(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, g
         ],
         Cause::SentinelAuthRejected => vec![
             format!(
-                "{sentinel} SENTINEL SET {group} auth-pass PASSWORD   # on every Sentinel, once all data nodes take it"
+                "printf %s \"$(cat PWFILE)\" | {sentinel} -x SENTINEL SET {group} auth-pass   # on every Sentinel, once all data nodes take it"
             ),
             format!("{remote} ACL LOG   # which login the Sentinels try"),
         ],
@@ -166,7 +168,7 @@ fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> V
             ),
         ],
         Cause::ProtectedMode => vec![format!(
-            "{remote} CONFIG SET requirepass PASSWORD   # on the primary's own host; then masterauth here"
+            "printf %s \"$(cat PWFILE)\" | {remote} -x CONFIG SET requirepass   # on the primary's own host; then masterauth here"
         )],
         Cause::ConnectionsExhausted => {
             vec![format!("{remote} CONFIG SET maxclients 20000   # on the primary's own host, if a connection is left")]
