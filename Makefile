@@ -75,6 +75,8 @@ install: ## Install the binary, the unit and the documentation (PREFIX, DESTDIR)
 	install -m 0644 systemd/relinkd.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/relinkd.conf'
 	install -m 0644 systemd/relinkd.tmpfiles '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/relinkd.conf'
 	install -m 0644 config.example.toml LICENSE '$(doc_dir)'
+	install -d '$(doc_dir)/prometheus'
+	install -m 0644 docs/prometheus/README.md docs/prometheus/*.yml '$(doc_dir)/prometheus'
 	@test -n '$(DESTDIR)' || printf '%s\n' 'Now, as root:' \
 		'  systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload' \
 		'  write /etc/relinkd/config.toml ($(PREFIX)/share/doc/relinkd/config.example.toml is the manual)' \

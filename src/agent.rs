@@ -162,6 +162,10 @@ impl Agent {
         self.looking
     }
 
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     pub fn incidents(&self) -> &Incidents {
         &self.incidents
     }

@@ -15,6 +15,7 @@ mod section;
 mod values;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub struct AgentSettings {
     pub host: String,
     pub state_dir: PathBuf,
     pub run_dir: PathBuf,
+    /// Where HTTP is served; none: nowhere.
+    pub listen: Option<SocketAddr>,
     pub log_format: LogFormat,
     pub log_level: LogLevel,
     /// The ledger forgets what is older.
@@ -71,6 +74,7 @@ impl Default for AgentSettings {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             state_dir: "/var/lib/relinkd".into(),
             run_dir: "/run/relinkd".into(),
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 9779))),
             log_format: LogFormat::Text,
             log_level: LogLevel::Info,
             ledger_retain: Duration::from_secs(90 * 86_400),

@@ -4,13 +4,13 @@
 //! in order, each channel a courier, each source of wake-ups a watcher. Agents live in the loop and have no locks.
 //! A reload builds everything anew from the ledger, once no step is in flight.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::agent::{Agent, Effect, Input};
 use crate::config::{self, Settings};
@@ -22,16 +22,25 @@ use crate::secrets::Salt;
 pub mod clock;
 mod courier;
 mod effects;
+mod error;
+mod http;
+mod keyring;
+mod metrics;
 mod record;
+mod snapshot;
 mod systemd;
 mod watched;
 mod watchers;
 
 pub use effects::{Hand, Runner};
+pub use error::DaemonError;
 pub use record::Record;
 pub use watched::{Dials, Watched, group_dials};
 
 use clock::Clock;
+use http::{Peek, Site};
+use metrics::Metrics;
+use snapshot::Snapshot;
 use watchers::Senses;
 
 /// How long a step in flight may take to end when we stop or reload.
@@ -42,34 +51,6 @@ const PRUNE: Duration = Duration::from_secs(3600);
 
 /// The ledger's file within `state_dir`.
 pub const LEDGER: &str = "ledger.db";
-
-/// Why the daemon did not start.
-#[derive(Debug)]
-pub enum DaemonError {
-    StateDir(PathBuf, std::io::Error),
-    Socket(PathBuf, std::io::Error),
-    Signals(std::io::Error),
-}
-
-impl std::fmt::Display for DaemonError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            DaemonError::StateDir(path, error) => write!(
-                f,
-                "state_dir {}: {error}; it has to exist and belong to the user that runs relinkd (systemd: StateDirectory=relinkd)",
-                path.display()
-            ),
-            DaemonError::Socket(path, error) => write!(
-                f,
-                "the control socket in run_dir {}: {error} (systemd: RuntimeDirectory=relinkd)",
-                path.display()
-            ),
-            DaemonError::Signals(error) => write!(f, "signals cannot be received: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for DaemonError {}
 
 /// Why the loop came back.
 enum Ended {
@@ -83,12 +64,19 @@ pub async fn run(config_path: &Path, settings: Settings) -> Result<(), DaemonErr
     let mut settings = settings;
     let socket = control::bind(&settings.agent.run_dir)
         .map_err(|error| DaemonError::Socket(settings.agent.run_dir.clone(), error))?;
-    let (asked_in, mut asked) = mpsc::channel(16);
+    let (asked_in, asked) = mpsc::channel(16);
     let control = tokio::spawn(control::serve(socket, asked_in));
+    let (peeks_in, peeks) = mpsc::channel(16);
+    let mut doors = Doors { asked, peeks };
+    let metrics = Metrics::new(Clock::start().now()).map_err(|error| DaemonError::Metrics(error.to_string()))?;
+    let metrics = Arc::new(metrics);
     loop {
-        let daemon = Daemon::assemble(&settings).await?;
+        let daemon = Daemon::assemble(&settings, &metrics).await?;
+        let web = daemon.open_http(peeks_in.clone());
         systemd::ready(&daemon.sentence());
-        match daemon.live(config_path, &mut signals, &mut asked).await {
+        let ended = daemon.live(config_path, &mut signals, &mut doors).await;
+        web.abort();
+        match ended {
             Ended::Stop => break,
             Ended::Reload(new) => settings = *new,
         }
@@ -97,6 +85,12 @@ pub async fn run(config_path: &Path, settings: Settings) -> Result<(), DaemonErr
     let _ = std::fs::remove_file(settings.agent.run_dir.join(control::SOCKET));
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Where questions come in.
+struct Doors {
+    asked: mpsc::Receiver<Asked>,
+    peeks: mpsc::Receiver<Peek>,
 }
 
 struct Signals {
@@ -128,17 +122,23 @@ struct Daemon {
     /// Couriers and watchers: cut off at the end, they hold nothing that would be lost.
     background: JoinSet<()>,
     said: String,
+    metrics: Arc<Metrics>,
+    keys: Shared<keyring::Keys>,
+    /// Why HTTP is not served.
+    http_trouble: Shared<Option<String>>,
     settings: Settings,
     /// The ledger could not be read at the start: once it can, everything begins anew from it.
     unread: bool,
 }
 
 impl Daemon {
-    async fn assemble(settings: &Settings) -> Result<Daemon, DaemonError> {
+    async fn assemble(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Daemon, DaemonError> {
         let clock = Clock::start();
         let state_dir = &settings.agent.state_dir;
         let salt = salt(state_dir)?;
-        let record = Record::of(settings);
+        metrics.begin_anew();
+        metrics.expect(settings.replicas.keys(), settings.channels.keys());
+        let record = Record::counted(settings, Arc::clone(metrics));
         let (inputs_in, inputs) = mpsc::channel(1024);
         let watched = Watched::all(settings, &salt);
         let mut daemon = Daemon {
@@ -151,6 +151,9 @@ impl Daemon {
             runner_tasks: JoinSet::new(),
             background: JoinSet::new(),
             said: String::new(),
+            metrics: Arc::clone(metrics),
+            keys: Shared::default(),
+            http_trouble: Shared::default(),
             settings: settings.clone(),
             unread: false,
         };
@@ -171,12 +174,15 @@ impl Daemon {
             daemon.runner_tasks.spawn(Runner::new(index, one, hand).run(effects));
         }
         daemon.senses.refresh();
+        let keys = keyring::watch(settings.clone(), salt, clock, Arc::clone(&daemon.keys));
+        daemon.background.spawn(keys);
         for (name, channel) in &settings.channels {
             daemon.enable(name).await;
             let courier = courier::Courier {
                 name: name.clone(),
                 channel: Channel::new(channel.clone()),
                 record: Arc::clone(&record),
+                metrics: Arc::clone(metrics),
                 clock,
             };
             daemon.background.spawn(courier.run());
@@ -196,8 +202,9 @@ impl Daemon {
         }
     }
 
-    async fn live(mut self, config_path: &Path, signals: &mut Signals, asked: &mut mpsc::Receiver<Asked>) -> Ended {
+    async fn live(mut self, config_path: &Path, signals: &mut Signals, doors: &mut Doors) -> Ended {
         let mut alive = tokio::time::interval(systemd::watchdog_period().unwrap_or(Duration::from_secs(10)));
+        let mut beat = tokio::time::interval(metrics::BEAT);
         let mut prune = tokio::time::interval(PRUNE);
         let mut refresh = tokio::time::interval(Duration::from_secs(10));
         let ended = loop {
@@ -207,7 +214,9 @@ impl Daemon {
             tokio::select! {
                 Some((index, input)) = self.inputs.recv() => self.feed(index, input),
                 () = sleep_until(timer) => self.timeouts(),
-                Some(question) = asked.recv() => self.answer(question),
+                Some(question) = doors.asked.recv() => self.answer(question),
+                Some(peek) = doors.peeks.recv() => { let _ = peek.send(self.snapshot()); }
+                due = beat.tick() => self.metrics.turned(due.elapsed()),
                 _ = alive.tick() => { systemd::alive(); self.say(); }
                 _ = prune.tick() => self.prune(),
                 _ = refresh.tick() => {
@@ -245,6 +254,7 @@ impl Daemon {
         let now = self.clock.now();
         if let Some(agent) = self.agents.get_mut(index) {
             agent.handle(input, now);
+            self.metrics.link(&agent.identity().link.replica, agent.link_up(), now);
         }
         self.hand_out();
         self.say();
@@ -268,12 +278,7 @@ impl Daemon {
 
     fn answer(&mut self, asked: Asked) {
         let answer = match asked.request {
-            Request::Status => serde_json::json!({
-                "version": env!("CARGO_PKG_VERSION"),
-                "at": self.clock.now().to_string(),
-                "replicas": self.agents.iter().map(Agent::status).collect::<Vec<_>>(),
-                "sentinels": self.senses.sentinels(),
-            }),
+            Request::Status => self.snapshot().as_json(),
             Request::Look { replica } => match self.agents.iter().position(|agent| agent.status().replica == replica) {
                 Some(index) => {
                     self.feed(index, Input::Wake(Wake { at: self.clock.now(), why: Why::Asked }));
@@ -309,23 +314,42 @@ impl Daemon {
     }
 
     fn sentence(&self) -> String {
-        let all: Vec<_> = self.agents.iter().map(Agent::status).collect();
-        let troubled: Vec<String> = all
-            .iter()
-            .filter(|status| status.incident.is_some() || status.ledger_trouble.is_some())
-            .map(|status| format!("{}: {}", status.replica, status.sentence))
-            .collect();
-        match (troubled.as_slice(), all.as_slice()) {
-            ([], [only]) => format!("{}: {}", only.replica, only.sentence),
-            ([], _) => format!("watching {} instances, all well", all.len()),
-            ([one], _) => one.clone(),
-            ([first, rest @ ..], _) => format!("{first}; and {} more", rest.len()),
+        Snapshot::sentence(&self.agents.iter().map(Agent::status).collect::<Vec<_>>())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let keys = keyring::read(&self.keys);
+        let mismatch = |agent: &Agent| {
+            let status = agent.status();
+            let stored = keys.get(&keyring::masterauth(&status.group))?;
+            let (user, print) = agent.masterauth()?;
+            let another = print != stored.print || stored.user.as_ref().is_some_and(|stored| stored != user);
+            Some((status.replica, another))
+        };
+        Snapshot {
+            at: self.clock.now(),
+            replicas: self.agents.iter().map(Agent::status).collect(),
+            sentinels: self.senses.sentinels(),
+            boards: self.senses.boards(),
+            mismatches: self.agents.iter().filter_map(mismatch).collect(),
+            secrets: keys.into_iter().map(|(key, seen)| (key, seen.since)).collect(),
+            paused: false,
+            listen: self.settings.agent.listen.map(|listen| listen.to_string()),
+            listen_trouble: self.http_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+
+    /// The HTTP port, for as long as these settings hold: it answers while a step in flight ends, too.
+    fn open_http(&self, peeks: mpsc::Sender<Peek>) -> JoinHandle<()> {
+        let Some(listen) = self.settings.agent.listen else { return tokio::spawn(async {}) };
+        let site = Site::new(peeks, Arc::clone(&self.metrics), self.clock, &self.settings, listen);
+        tokio::spawn(http::serve(listen, site, Arc::clone(&self.http_trouble)))
     }
 
     /// Lets the step in flight end and its record be made, within a bound; begins nothing new.
     async fn drain(mut self) {
         self.background.abort_all();
+        self.metrics.show(&self.snapshot());
         self.senses.stop();
         for index in 0..self.agents.len() {
             self.feed(index, Input::Stopping);
@@ -372,6 +396,7 @@ pub async fn revive(record: &Arc<Record>, watched: &Watched, settings: &Settings
     let (name, since) = (watched.name.clone(), now.before(Duration::from_secs(86_400)));
     match record.on_thread(move |record| record.with(|ledger| ledger.history(&name, since))).await {
         Ok(entries) => {
+            record.know(&entries);
             agent.replay(&entries, now);
             (agent, true)
         }

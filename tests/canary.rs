@@ -4,11 +4,13 @@
 mod live;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::{Group, Kind, fault};
+use lab::{Group, Kind, Port, fault};
 use live::desk::Desk;
 use live::impostor::{Impostor, Manner};
 use live::{PATIENCE, RELINKD, Setup, config};
@@ -43,6 +45,7 @@ impl Search {
 struct Life {
     desk: Desk,
     echoes: Vec<Impostor>,
+    http: Port,
 }
 
 impl Life {
@@ -60,13 +63,14 @@ impl Life {
         desk.group.sentinel(0).query::<String>(&words.each_ref().map(String::as_str)).unwrap();
 
         let echoes: Vec<Impostor> = (0..3).map(|_| Impostor::new(Manner::Echo)).collect();
-        let text = Life::configuration(&desk, &echoes, log_format);
-        let mut life = Life { desk, echoes };
+        let http = Port::reserve().unwrap();
+        let text = Life::configuration(&desk, &echoes, log_format, http.number);
+        let mut life = Life { desk, echoes, http };
         life.desk.agent.start(&text).unwrap();
         life
     }
 
-    fn configuration(desk: &Desk, echoes: &[Impostor], log_format: &str) -> String {
+    fn configuration(desk: &Desk, echoes: &[Impostor], log_format: &str, http: u16) -> String {
         let file = |name: &str, text: &str| desk.agent.write_file(name, text).unwrap().display().to_string();
         let setup = Setup {
             store: Some("stale-CANARY-of-the-store".to_owned()),
@@ -75,6 +79,7 @@ impl Life {
                 file("sentinel", "sentinel-CANARY"),
                 file("observer", "observer-CANARY")
             ),
+            listen: format!("127.0.0.1:{http}"),
             ..Setup::default()
         };
         let url = format!("{}/url-CANARY", desk.receiver.url());
@@ -118,6 +123,15 @@ impl Life {
         }
     }
 
+    fn get(&self, path: &str) -> Vec<u8> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http.number)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 "), "{path}: {}", String::from_utf8_lossy(&answer));
+        answer
+    }
+
     fn search(&mut self) -> Search {
         let mut search = Search::default();
         let dir = self.desk.agent.dir().to_owned();
@@ -146,6 +160,11 @@ impl Life {
             search.look(&format!("stderr of {words:?}"), said.err.as_bytes());
         }
         search.look("saved evidence", &fs::read(&evidence).unwrap());
+        let incidents = self.desk.json(&["incidents"]);
+        let one = format!("/api/v1/incidents/{}", incidents[0]["id"].as_str().unwrap());
+        for path in ["/", "/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/incidents", &one, "/none"] {
+            search.look(path, &self.get(path));
+        }
         let pid = self.desk.agent.pid().expect("the daemon lives on");
         for name in ["cmdline", "environ", "comm"] {
             search.look(name, &fs::read(format!("/proc/{pid}/{name}")).unwrap());
@@ -169,7 +188,7 @@ fn nothing_leaks(kind: Kind, log_format: &str) {
     let mut life = Life::begin(kind, log_format);
     life.live_through_it();
     let search = life.search();
-    assert!(search.places > 40, "only {} places were searched", search.places);
+    assert!(search.places > 48, "only {} places were searched", search.places);
     assert!(search.leaks.is_empty(), "{} leaks:\n{}", search.leaks.len(), search.leaks.join("\n"));
     // The search can fail: what is known to hold a password is found.
     let mut control = Search::default();
@@ -202,7 +221,7 @@ fn the_daemon_cannot_be_dumped() {
     let place = dir.path().display();
     fs::write(
         &config,
-        format!("[agent]\nstate_dir = \"{place}\"\nrun_dir = \"{place}\"\n[replica.cache]\naddress = \"unix:{place}/none\"\n"),
+        format!("[agent]\nstate_dir = \"{place}\"\nrun_dir = \"{place}\"\nlisten = \"off\"\n[replica.cache]\naddress = \"unix:{place}/none\"\n"),
     )
     .unwrap();
     for path in [dir.path(), &binary, &config] {

@@ -160,6 +160,7 @@ fn every_key_arrives_in_the_settings() {
     let agent = &settings.agent;
     assert_eq!(agent.host, "db-21");
     assert_eq!((agent.state_dir.as_path(), agent.run_dir.as_path()), (Path::new("/tmp/state"), Path::new("/tmp/run")));
+    assert_eq!(agent.listen.map(|at| at.to_string()).as_deref(), Some("[::1]:9780"));
     assert_eq!((agent.log_format, agent.log_level), (LogFormat::Json, LogLevel::Debug));
     assert_eq!((agent.ledger_retain, agent.ledger_max_size_bytes), (Duration::from_secs(7 * 86_400), 64_000_000));
 
@@ -380,6 +381,18 @@ fn a_file_that_cannot_be_read_is_one_problem_without_a_line() {
     assert!(refusal(&path).contains("larger than 1 MiB"));
     put(&path, b"[agent]\nhost = '\xff'\n", 0o640);
     assert_eq!(refusal(&path), format!("1 problem in the configuration\n{}:2: not UTF-8 text", path.display()));
+}
+
+#[test]
+fn http_is_served_on_loopback_unless_it_is_switched_off() {
+    let listen = |text: &str| sound(&format!("{LEAST}[agent]\n{text}\n")).agent.listen.map(|at| at.to_string());
+    assert_eq!(listen("").as_deref(), Some("127.0.0.1:9779"));
+    assert_eq!(listen("listen = 'off'"), None);
+    assert_eq!(listen("listen = '0.0.0.0:80'").as_deref(), Some("0.0.0.0:80"));
+    for wrong in ["'localhost:9779'", "'127.0.0.1'", "':9779'", "9779", "'127.0.0.1:0'", "'on'", "''"] {
+        let said = parse(&format!("{LEAST}[agent]\nlisten = {wrong}\n")).unwrap_err().to_string();
+        assert!(said.contains("agent.listen: must be an IP address with a port, as in"), "{wrong}: {said}");
+    }
 }
 
 // ---- bad input ------------------------------------------------------------------------------------------------------

@@ -364,7 +364,7 @@ fn without_any_answer_or_any_group_it_says_so() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let dir = agent.dir().display();
-    let paths = format!("[agent]\nstate_dir = \"{dir}\"\nrun_dir = \"{dir}\"\n");
+    let paths = format!("[agent]\nstate_dir = \"{dir}\"\nrun_dir = \"{dir}\"\nlisten = \"off\"\n");
     let (code, text) = run(&format!("{paths}[replica.cache]\naddress = \"127.0.0.1:1\"\n"));
     assert!(code == Some(78) && text.contains("[group.NAME]"), "{code:?} {text}");
     let group = "[group.mymaster]\nsentinels = [\"127.0.0.1:1\"]\n[replica.cache]\naddress = \"127.0.0.1:1\"\ngroup = \"mymaster\"\n";

@@ -45,6 +45,7 @@ pub use fault::Fault;
 pub use group::{Builder, Group, Node};
 pub use kind::{Binaries, Kind, require, require_namespaces};
 pub use namespace::{Host, namespaces_available};
+pub use port::Port;
 pub use receiver::{Answer, Receiver, Request};
 pub use rustix::process::Signal;
 pub use sentinel::GROUP_NAME;

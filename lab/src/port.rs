@@ -15,13 +15,14 @@ const COUNT: u32 = 11_000;
 
 /// A loopback port that stays this process's while the value lives.
 #[derive(Debug)]
-pub(crate) struct Port {
+pub struct Port {
     pub number: u16,
     _reservation: UnixListener,
 }
 
 impl Port {
-    pub(crate) fn reserve() -> Result<Port> {
+    /// The next that is free.
+    pub fn reserve() -> Result<Port> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // Labs that start together begin apart, which only saves attempts.
         let start = std::process::id().wrapping_mul(97);

@@ -104,7 +104,7 @@ fn config(dir: &Path, group: &Group, policy: &str) -> String {
     let dir = dir.display();
     let sentinels: Vec<String> = group.sentinels().iter().map(|server| format!("{:?}", server.address())).collect();
     format!(
-        "[agent]\nhost = \"demo\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\n\n\
+        "[agent]\nhost = \"demo\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nlisten = \"off\"\n\n\
          [group.{name}]\nsentinels = [{sentinels}]\nmasterauth = {{ file = \"{dir}/masterauth\" }}\n\n\
          [replica.cache]\naddress = \"{address}\"\ngroup = \"{name}\"\n\
          password = {{ file = \"{dir}/replica-password\" }}\n\n\

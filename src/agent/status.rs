@@ -47,6 +47,17 @@ pub(super) struct Last {
 }
 
 impl Agent {
+    /// Whether the link to the primary is up; none where the instance is a primary, or was not seen.
+    pub fn link_up(&self) -> Option<bool> {
+        self.last.evidence.as_ref().and_then(|e| e.local_link()).map(|link| link.up)
+    }
+
+    /// User and fingerprint of the instance's own `masterauth`, where it was read.
+    pub fn masterauth(&self) -> Option<(&str, &str)> {
+        let settings = self.last.evidence.as_ref().and_then(|e| e.settings.seen())?;
+        Some((settings.masteruser.as_str(), settings.masterauth_print.as_str()))
+    }
+
     pub fn status(&self) -> Status {
         let view = self.last.evidence.as_ref().and_then(|e| e.local.seen());
         let link = view.and_then(|view| view.role.link());

@@ -84,15 +84,7 @@ pub fn show(config: &Path, args: &ShowArgs) -> Ended {
 
 /// An incident in the shape of a message, so that it is told in the same words.
 fn notice(settings: &Settings, incident: Incident) -> Notice {
-    let next_steps = if incident.is_open() {
-        vec![
-            format!("relinkd diagnose {}   # how it stands now, and the commands for it", incident.link.replica),
-            format!("relinkd explain {}", incident.finding.cause),
-        ]
-    } else {
-        Vec::new()
-    };
-    Notice { at: now(), host: settings.agent.host.clone(), event: incident.phase.announcement(), incident, next_steps }
+    Notice::of(&settings.agent.host, now(), incident)
 }
 
 /// None where no ledger has been made yet: that is an empty history.

@@ -19,6 +19,9 @@ pub fn status(config: &Path, output: &Output) -> Ended {
     } else {
         replicas.iter().for_each(print);
         sentinels(&answer);
+        if let Some(trouble) = answer["http"]["trouble"].as_str() {
+            say(format!("{} {trouble}", paint::bad("http")));
+        }
     }
     Ok(replicas.iter().map(verdict).fold(Exit::Fine, Exit::and))
 }

@@ -3,6 +3,7 @@
 //! settings types own them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ const REMIND: RangeInclusive<Duration> = MINUTE..=Duration::from_secs(86_400 * 3
 const COOLDOWN: RangeInclusive<Duration> = SECOND..=Duration::from_secs(86_400 * 7);
 const LAG: RangeInclusive<u64> = 0..=1 << 40;
 const TIMEOUT: RangeInclusive<Duration> = SECOND..=MINUTE;
+
+const LISTEN: &str = "an IP address with a port, as in \"127.0.0.1:9779\" or \"[::1]:9779\", or \"off\"";
 
 const MODES: &[(&str, Mode)] = &[("observe", Mode::Observe), ("propose", Mode::Propose), ("auto", Mode::Auto)];
 
@@ -105,11 +108,19 @@ fn agent(root: &Section<'_>, report: &mut Report) -> AgentSettings {
     set(&mut out.host, section.word("host", report));
     set(&mut out.state_dir, section.absolute_path("state_dir", report));
     set(&mut out.run_dir, section.absolute_path("run_dir", report));
+    set(&mut out.listen, section.parsed("listen", LISTEN, &listen, report));
     set(&mut out.log_format, section.choice("log_format", &formats, report));
     set(&mut out.log_level, section.choice("log_level", &levels, report));
     set(&mut out.ledger_retain, section.duration("ledger_retain", RETAIN, report));
     set(&mut out.ledger_max_size_bytes, section.size("ledger_max_size", LEDGER_SIZE, report));
     out
+}
+
+fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    text.parse().ok().filter(|at: &SocketAddr| at.port() != 0).map(Some).ok_or_else(|| LISTEN.to_owned())
 }
 
 fn group(section: &Section<'_>, report: &mut Report) -> Option<GroupSettings> {

@@ -4,7 +4,7 @@
 pub(super) const SECTIONS: &[&str] = &["agent", "group", "replica", "policy", "notify"];
 
 pub(super) const AGENT: &[&str] =
-    &["host", "state_dir", "run_dir", "log_format", "log_level", "ledger_retain", "ledger_max_size"];
+    &["host", "state_dir", "run_dir", "listen", "log_format", "log_level", "ledger_retain", "ledger_max_size"];
 
 pub(super) const GROUP: &[&str] =
     &["sentinels", "sentinel_user", "sentinel_password", "masteruser", "masterauth", "tls", "observer"];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::metrics::Metrics;
 use super::record::Record;
 use crate::ledger::Delivery;
 use crate::model::Timestamp;
@@ -17,6 +18,7 @@ pub struct Courier {
     pub name: String,
     pub channel: Channel,
     pub record: Arc<Record>,
+    pub metrics: Arc<Metrics>,
     pub clock: Clock,
 }
 
@@ -69,6 +71,7 @@ impl Courier {
         let now = self.clock.now();
         let next = schedule(delivery.attempts + 1, &verdict, now, jitter(now, delivery.id));
         self.tell(&delivery, &verdict, next);
+        self.metrics.delivery(&self.name, outcome(next));
         let (id, name) = (delivery.id, self.name.clone());
         let why = verdict.why().unwrap_or_default().to_owned();
         let recorded = self
@@ -101,6 +104,16 @@ impl Courier {
                 "the receiver says that it is gone: the channel is switched off until its settings change or relinkd restarts: {why}"
             ),
         }
+    }
+}
+
+/// One of [`super::metrics::DELIVERIES`].
+fn outcome(next: Next) -> &'static str {
+    match next {
+        Next::Done => "delivered",
+        Next::At(_) => "retried",
+        Next::GiveUp => "given-up",
+        Next::Disable => "disabled",
     }
 }
 

@@ -201,6 +201,12 @@ impl Senses {
         all
     }
 
+    /// Each group's subscriptions, with the events that they heard.
+    pub fn boards(&self) -> BTreeMap<String, SentinelBoard> {
+        let board = |group: &Group| group.board.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.groups.iter().map(|(name, group)| (name.clone(), board(group))).collect()
+    }
+
     pub fn stop(&mut self) {
         self.fetching.abort_all();
         self.tasks.abort_all();

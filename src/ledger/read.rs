@@ -7,9 +7,10 @@ use crate::model::incident::{Entry, Incident, IncidentId, What};
 use crate::model::{LinkId, Timestamp};
 
 /// What a name or the beginning of one stands for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Lookup {
     Found(Box<Incident>),
+    #[default]
     None,
     /// The beginning fits several: these, oldest first.
     Many(Vec<IncidentId>),

@@ -206,6 +206,18 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// An incident in the shape of a message, so that whoever shows it uses the same words.
+    pub fn of(host: &str, at: Timestamp, incident: Incident) -> Notice {
+        let next_steps = match incident.is_open() {
+            true => vec![
+                format!("relinkd diagnose {}   # how it stands now, and the commands for it", incident.link.replica),
+                format!("relinkd explain {}", incident.finding.cause),
+            ],
+            false => Vec::new(),
+        };
+        Notice { at, host: host.to_owned(), event: incident.phase.announcement(), incident, next_steps }
+    }
+
     /// The number of this message within its incident, from 1.
     pub fn sequence(&self) -> u32 {
         self.incident.sequence

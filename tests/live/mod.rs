@@ -28,13 +28,22 @@ pub struct Setup {
     pub group: String,
     /// Lines for `[replica.cache]`.
     pub replica: String,
+    /// Where HTTP is served: off unless a test asks for it, since tests run side by side.
+    pub listen: String,
     /// Whether the Sentinels of the group are configured.
     pub sentinels: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { store: None, policy: String::new(), group: String::new(), replica: String::new(), sentinels: true }
+        Setup {
+            store: None,
+            policy: String::new(),
+            group: String::new(),
+            replica: String::new(),
+            listen: "off".to_owned(),
+            sentinels: true,
+        }
     }
 }
 
@@ -154,8 +163,8 @@ pub fn config(agent: &Agent, group: &Group, replica: &Server, url: &str, setup: 
     let file = |name: &str, text: &str| agent.write_file(name, text).expect("a secret's file").display().to_string();
     let dir = agent.dir().display().to_string();
     let mut text = format!(
-        "[agent]\nhost = \"db-21\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nlog_level = \"debug\"\n\n[policy]\n{}\n",
-        setup.policy
+        "[agent]\nhost = \"db-21\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nlog_level = \"debug\"\nlisten = \"{}\"\n\n[policy]\n{}\n",
+        setup.listen, setup.policy
     );
     std::fs::create_dir_all(agent.dir().join("state")).expect("a state directory");
     let with_group = setup.sentinels && !group.sentinels().is_empty();

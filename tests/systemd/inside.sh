@@ -172,9 +172,18 @@ running() {
     check 'its ledger is hidden from others' mode_is /var/lib/relinkd 'relinkd:relinkd 750'
     check 'its control socket is for its group' within 5 mode_is /run/relinkd/control.sock 'relinkd:relinkd 660'
     check 'relinkd status finds all well' within 10 relinkd status --config "$config"
+    check 'its HTTP port is ready' within 10 http_says 200 /readyz
     check 'it leaves alone a link that is whole' is_untouched
 }
 
+http_says() {
+    local line
+    exec 3<>/dev/tcp/127.0.0.1/9779 || return 1
+    printf 'GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n' "$2" >&3
+    read -r line <&3
+    exec 3>&-
+    [[ $line == "HTTP/1.1 $1 "* ]]
+}
 status_is_a_sentence() { [ "$(show StatusText | wc -w)" -ge 3 ]; }
 in_group() { of_process Groups | tr ' ' '\n' | grep -x "$(getent group "$1" | cut -d: -f3)"; }
 
