@@ -40,7 +40,7 @@ test: setup ## Formatting, lints and every test, on real servers and a real syst
 .PHONY: scenarios
 scenarios: ## Judge every captured scenario anew, and show which verdicts changed
 	UPDATE=1 $(CARGO) test --locked --test scenarios
-	git diff --stat -- tests/scenarios
+	git --no-pager diff -U1 --stat --patch -- ':(glob)tests/scenarios/**/expected.txt'
 
 .PHONY: demo
 demo: setup lab ## Break a Sentinel group in three ways, and see relinkd heal it

@@ -31,7 +31,7 @@ mod status;
 mod telling;
 
 pub use incidents::Incidents;
-pub use memory::first_look;
+pub use memory::ByHand;
 use status::Last;
 pub use status::Status;
 

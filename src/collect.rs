@@ -118,6 +118,8 @@ struct Look<'a> {
     ends: Instant,
     told: watch::Sender<Versions>,
     versions: watch::Receiver<Versions>,
+    /// What the handshake with the replica's own login met, once it has ended.
+    walked: watch::Sender<Option<Probe>>,
 }
 
 /// Which versions the group's nodes have, as far as anybody has told in this look.
@@ -172,7 +174,8 @@ impl<'a> Look<'a> {
         deadline: Duration,
     ) -> Look<'a> {
         let (told, versions) = watch::channel(Versions::default());
-        Look { target, candidates, clock, ends: Instant::now() + deadline, told, versions }
+        let walked = watch::channel(None).0;
+        Look { target, candidates, clock, ends: Instant::now() + deadline, told, versions, walked }
     }
 }
 
@@ -227,6 +230,7 @@ impl Look<'_> {
             match wanted {
                 true => {
                     let (probe, reader) = probe::walk(self, &walk).await;
+                    self.walked.send_replace(Some(probe.clone()));
                     (Reading::Seen(probe), reader)
                 }
                 false => (Reading::Missing(Missing::NotAsked), None),
@@ -331,16 +335,31 @@ impl Look<'_> {
             (None, Some(credentials)) => credentials.user.as_str(),
             (None, None) => "",
         };
-        let login = Login { user, secret: &offer.secret };
-        let walk = Walk { target, login: Some(&login), tls: following.tls.as_ref(), psync: AskPsync::WhenSafe };
+        let in_use = present.is_some_and(|now| now.user == user && now.secret == offer.secret);
+        // The replica's own login is tried there already, and each refusal is a line in the primary's ACL LOG.
+        let same_walk = if in_use && *target == following.primary { self.walked_upstream().await } else { None };
+        let proof = match same_walk {
+            Some(probe) => probe,
+            None => {
+                let login = Login { user, secret: &offer.secret };
+                let walk = Walk { target, login: Some(&login), tls: following.tls.as_ref(), psync: AskPsync::WhenSafe };
+                probe::walk(self, &walk).await.0
+            }
+        };
         CandidateView {
             source: offer.source.clone(),
             version: offer.version.clone(),
             user: user.to_owned(),
             print: offer.secret.print(&self.target.salt),
-            in_use: present.is_some_and(|now| now.user == user && now.secret == offer.secret),
-            proof: probe::walk(self, &walk).await.0,
+            in_use,
+            proof,
         }
+    }
+
+    async fn walked_upstream(&self) -> Option<Probe> {
+        let mut walked = self.walked.subscribe();
+        let ended = tokio::time::timeout_at(self.ends, walked.wait_for(Option::is_some)).await;
+        ended.ok()?.ok()?.clone()
     }
 }
 

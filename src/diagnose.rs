@@ -23,7 +23,7 @@ mod sync;
 mod tls;
 mod topology;
 
-pub use reach::{handshake_works, unanswered};
+pub use reach::{handshake_works, unanswered, unanswered_by_pings};
 pub use topology::{LASTING_DISAGREEMENT, disagreement, failover_in_doubt, same_place};
 
 type Rule = fn(&Evidence) -> Option<Finding>;

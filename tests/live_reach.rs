@@ -218,25 +218,31 @@ fn linear_syn() -> bool {
 fn rejected_and_unreachable(kind: Kind) {
     let Some(()) = lab::require_namespaces() else { return };
     let code = kind.code();
-    let scene = Scene::start(group(kind, "0", "0").namespaces(true).start().expect("a group"), &quick());
+    // Sentinel's default: what decides long before it has passed are the PINGs that the Sentinels have answered.
+    let built = group(kind, "0", "0").namespaces(true).sentinel_timers(30_000, 60_000);
+    let scene = Scene::start(built.start().expect("a group"), &quick());
     let (here, there) = hosts(&scene);
 
+    let began = Instant::now();
     let rejected = there.reject(&here, 6379).expect("a firewall");
     let id = scene.fault("network-rejected");
     scene.told("network-rejected", |message| {
         message["id"] == id.as_str() && message["cause"]["code"] == "network-rejected"
     });
+    let firm = began.elapsed();
+    assert!(firm < Duration::from_secs(10), "{firm:?}, long before the 30 s");
     scene.diagnose(&format!("network-rejected/tcp-reset-{code}"));
     rejected.undo().expect("the firewall is open");
     let resolved = scene.over(&id);
     assert_eq!(resolved["actions"], serde_json::json!([]), "{resolved:#}");
-    eprintln!("{kind}: {:?}", scene.events(&id));
+    eprintln!("{kind}: firm after {firm:?}, {:?}", scene.events(&id));
 
+    let began = Instant::now();
     let unplugged = there.unplug().expect("the primary's cable");
     cut_link(scene.replica());
     let id = scene.fault("primary-unreachable");
+    eprintln!("{kind}: unreachable, firm after {:?}", began.elapsed());
     scene.told_of(&id, "opened");
-    // A capture is kept before the Sentinels agree: what they lack, a replica to promote, is the next cause.
     scene.diagnose(&format!("primary-unreachable/unplugged-{code}"));
     unplugged.undo().expect("the cable is back");
     scene.over(&id);

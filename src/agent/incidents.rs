@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::decide::{Run, wants_candidates};
 use crate::model::Timestamp;
 use crate::model::finding::Cause;
-use crate::model::incident::{Announcement, Entry, Incident, What};
+use crate::model::incident::{Announcement, Entry, Incident, Phase, What};
 use crate::model::remedy::{Outcome, Remedy};
 
 /// Runs older than this bear on nothing any more.
@@ -35,9 +35,11 @@ impl Incidents {
         self.open.as_ref()
     }
 
-    /// The open incident is about a login, and its link is down: a look without the store's passwords decides nothing.
+    /// The open incident is about a login, and nothing has mended it: a look without the store's passwords decides
+    /// nothing, and the next one would send the refused password once more.
     pub fn wants_candidates(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.up_at.is_none() && wants_candidates(open.finding.cause))
+        let unmended = |open: &Incident| open.up_at.is_none() || open.finding.link_up && open.phase != Phase::Verifying;
+        self.open.as_ref().is_some_and(|open| unmended(open) && wants_candidates(open.finding.cause))
     }
 
     pub fn runs(&self) -> &[Run] {

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::diagnose::{LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, same_place, unanswered};
-use crate::model::Timestamp;
 use crate::model::evidence::{Evidence, LinkView, LogKind, Missing, Reading, ServerView, Trend};
 use crate::model::finding::{Cause, Diagnosis};
+use crate::model::{Endpoint, Timestamp};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
@@ -14,6 +14,8 @@ pub struct Memory {
     /// The process that the trend speaks of.
     run_id: Option<String>,
     cause: Option<(Cause, Timestamp)>,
+    /// Whom the probe last tried.
+    tried: Option<Endpoint>,
     /// A look came before this one.
     looked: bool,
     /// The local server did not answer the last look.
@@ -84,12 +86,17 @@ impl Memory {
             // At the first look of all, only the replica can tell for how long.
             let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
             let before = if self.looked { Duration::ZERO } else { Duration::from_secs(told.unwrap_or(0)) };
-            let since = self.trend.unreached_since.unwrap_or(e.began.before(before));
-            self.trend.unreached_since = unanswered(probe).then_some(since);
+            if self.tried.as_ref() != Some(&probe.target) {
+                (self.trend.unreached_since, self.trend.unreached_seen) = (None, None);
+                self.tried = Some(probe.target.clone());
+            }
+            let (since, seen) = (self.trend.unreached_since, self.trend.unreached_seen);
+            self.trend.unreached_since = unanswered(probe).then(|| since.unwrap_or(e.began.before(before)));
+            self.trend.unreached_seen = unanswered(probe).then(|| seen.unwrap_or(e.began));
             let since = self.trend.answered_since.unwrap_or(e.began.before(before));
             self.trend.answered_since = handshake_works(probe).then_some(since);
         } else if e.local_link().is_some_and(|link| link.up) {
-            self.trend.unreached_since = None;
+            (self.trend.unreached_since, self.trend.unreached_seen) = (None, None);
             self.trend.answered_since = None;
         }
         self.looked = true;
@@ -177,7 +184,7 @@ impl Memory {
     /// After a look was judged healthy, or an incident ended.
     pub fn fault_gone(&mut self) {
         self.trend.down_seen = None;
-        self.trend.unreached_since = None;
+        (self.trend.unreached_since, self.trend.unreached_seen) = (None, None);
         self.cause = None;
     }
 }
@@ -188,18 +195,25 @@ fn broke_at(last_up: Option<Timestamp>, link: Option<&LinkView>, began: Timestam
     last_up.unwrap_or_else(|| began.before(Duration::from_secs(told.unwrap_or(0))))
 }
 
-/// Judges a look for which nobody remembers anything: a look by hand.
-pub fn first_look(evidence: &mut Evidence) -> Diagnosis {
-    let mut memory = Memory::default();
-    memory.before_judging(evidence);
-    evidence.trend = memory.trend();
-    diagnose(evidence)
+/// Looks by hand: the first has nothing to remember, the next has that one.
+#[derive(Default)]
+pub struct ByHand(Memory);
+
+impl ByHand {
+    pub fn judge(&mut self, evidence: &mut Evidence) -> Diagnosis {
+        self.0.before_judging(evidence);
+        evidence.trend = self.0.trend();
+        let diagnosis = diagnose(evidence);
+        if !matches!(diagnosis, Diagnosis::Healthy(_)) {
+            self.0.fault_seen(evidence);
+        }
+        diagnosis
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Endpoint;
     use crate::model::evidence::LinkState;
 
     #[test]

@@ -155,6 +155,8 @@ fn sentinel(number: u8) -> GroupSentinel {
             id: number.to_string(),
             primary: at(1),
             flags: flags(&["master"]),
+            last_ok_ping_ms: None,
+            last_reply_ms: None,
             s_down_ms: None,
             o_down_ms: None,
             config_epoch: 1,

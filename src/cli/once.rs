@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{Exit, Failure};
+use crate::agent::ByHand;
 use crate::collect::{self, Ask};
 use crate::config::Settings;
 use crate::daemon::Watched;
@@ -14,12 +16,16 @@ use crate::daemon::clock::Clock;
 use crate::decide::wants_candidates;
 use crate::model::Timestamp;
 use crate::model::evidence::{Evidence, LogView, Missing, Reading};
-use crate::model::finding::Diagnosis;
+use crate::model::finding::{Cause, Diagnosis};
 use crate::secrets::Salt;
 use crate::watch::log::{self, LogBook, ServerLog};
 
 /// How long the log is read: its end is read at once, and a line or two may come while we look.
 const LOG: Duration = Duration::from_millis(300);
+
+/// For how long a suspicion is looked at again, and the pause before each look: a Sentinel's PING period, and a little.
+const AGAIN: Duration = Duration::from_secs(4);
+const PAUSE: Duration = Duration::from_millis(1_100);
 
 /// How long journalctl may take to show one line.
 const JOURNAL: Duration = Duration::from_secs(5);
@@ -63,19 +69,36 @@ pub async fn read_journal(unit: &str) -> Result<bool, String> {
     }
 }
 
-/// Looks, with the log, and proves what the secret store offers when the verdict asks for it.
+/// Looks, with the log; looks again while the next second or two may turn a suspicion into a verdict or show how fast a
+/// sync comes in; and proves what the secret store offers when the verdict asks for it.
 pub async fn look(watched: &Watched, clock: Clock) -> (Evidence, Diagnosis) {
+    let mut memory = ByHand::default();
     let mut evidence = look_with(watched, clock, Reading::Missing(Missing::NotAsked), false).await;
     let log = read_log(watched, &evidence, clock).await;
     evidence.log = log.clone();
-    let diagnosis = crate::agent::first_look(&mut evidence);
+    let mut diagnosis = memory.judge(&mut evidence);
+    let ends = Instant::now() + AGAIN;
+    while another_tells_more(&diagnosis, &evidence) && Instant::now() < ends {
+        tokio::time::sleep(PAUSE).await;
+        evidence = look_with(watched, clock, log.clone(), false).await;
+        diagnosis = memory.judge(&mut evidence);
+    }
     let wanted = diagnosis.cause().is_some_and(wants_candidates) && watched.store().is_some();
     if !wanted {
         return (evidence, diagnosis);
     }
     let mut evidence = look_with(watched, clock, log, true).await;
-    let diagnosis = crate::agent::first_look(&mut evidence);
+    let diagnosis = memory.judge(&mut evidence);
     (evidence, diagnosis)
+}
+
+/// Sentinels that answer us ping the primary each second, and without any, time itself decides. Those that do not answer
+/// will not do so a second later.
+fn another_tells_more(diagnosis: &Diagnosis, evidence: &Evidence) -> bool {
+    let Diagnosis::Broken(finding) = diagnosis else { return false };
+    let heard = evidence.sentinels.is_empty() || evidence.answering().count() * 2 > evidence.sentinels_known();
+    let unmeasured = finding.cause == Cause::SyncRunning && evidence.trend.sync_read.is_none();
+    (finding.suspected && heard) || unmeasured
 }
 
 async fn look_with(watched: &Watched, clock: Clock, log: Reading<LogView>, candidates: bool) -> Evidence {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Context, Held};
+use crate::diagnose::unanswered_by_pings;
 use crate::model::evidence::{Answer, CachedNode, Connect, Evidence, Reading, ReplicaInSentinel, SentinelSays};
 use crate::model::finding::{Fact, Viewpoint};
 use crate::model::remedy::{Change, Plan, Precondition, RefusalCode, Remedy, Step};
@@ -93,6 +94,16 @@ fn primary_seen_alive(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
         return Err((
             RefusalCode::QuorumUnclear,
             format!("only {answering} of {} Sentinels answer from here, {need} are needed", e.sentinels_known()),
+        ));
+    }
+    if down < need && unanswered_by_pings(e) {
+        return Err((
+            RefusalCode::SentinelActing,
+            format!(
+                "{down} of {} Sentinels hold it down yet, {need} are needed: its silence has to last for \
+                 down-after-milliseconds",
+                e.sentinels_known()
+            ),
         ));
     }
     if down < need {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{fact, finding, link_fact, standing};
 use crate::model::Timestamp;
-use crate::model::evidence::{Answer, Connect, Evidence, LinkView, LogKind, PeerRole, Probe};
+use crate::model::evidence::{Answer, Connect, Evidence, LinkView, LogKind, PeerRole, Probe, SentinelSays};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
 /// How long a sign that may pass by itself has to last while the link is up.
@@ -123,12 +123,16 @@ pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
     let well =
         (probe.auth.is_ok() || probe.ping.is_ok()) && matches!(probe.role.seen(), Some(PeerRole::Primary { .. }));
     let answering = e.answering().count();
-    let cut_off = e
+    let cut_off: Vec<&SentinelSays> = e
         .answering()
-        .filter(|(_, says)| {
+        .map(|(_, says)| says)
+        .filter(|says| {
             says.primary == probe.target && ["s_down", "disconnected"].iter().all(|f| says.flags.contains(*f))
         })
-        .count();
+        .filter(|says| says.only_errors() != Some(false))
+        .collect();
+    let told = cut_off.iter().all(|says| says.only_errors().is_some());
+    let cut_off = cut_off.len();
     // `errorstat_*` counts refused logins since the primary started: without one, no Sentinel was refused.
     let refused = e.primary.seen().is_none_or(|primary| {
         ["WRONGPASS", "NOAUTH", "NOPERM", "ERR"].iter().any(|word| primary.errors.get(*word).is_some_and(|n| *n > 0))
@@ -139,8 +143,15 @@ pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
     let first = fact(
         Viewpoint::Sentinel,
         e.ended,
-        format!("{cut_off} of {answering} Sentinels hold {} down and have no connection to it", probe.target),
-        "they reach its port as we do, so it is their login that fails: auth-pass or auth-user is stale",
+        if told {
+            format!(
+                "{cut_off} of {answering} Sentinels hold {} down, which answers their PINGs with errors",
+                probe.target
+            )
+        } else {
+            format!("{cut_off} of {answering} Sentinels hold {} down and have no connection to it", probe.target)
+        },
+        "they reach it as we do, so it is their login that fails: auth-pass or auth-user is stale",
     );
     let second = fact(
         Viewpoint::Probe,
@@ -148,8 +159,10 @@ pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
         format!("{} takes our login and says that it is a primary", probe.target),
         "it is healthy; a failover now would split the group",
     );
-    // A Sentinel that has just lost its way to the primary for another reason looks the same for some seconds.
-    Some(finding(Cause::SentinelAuthRejected, standing(e) < SETTLED, vec![first, second, link_fact(e)]))
+    // A Sentinel that does not tell of its PINGs and has just lost its way to the primary looks the same for some
+    // seconds.
+    let suspected = standing(e) < if told { Duration::from_secs(1) } else { SETTLED };
+    Some(finding(Cause::SentinelAuthRejected, suspected, vec![first, second, link_fact(e)]))
 }
 
 /// The replica has followed its primary into emptiness.

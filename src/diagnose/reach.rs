@@ -20,6 +20,8 @@ enum Witness {
     Down(Fact),
     /// A majority see it alive, and have had time to notice if it were not.
     Alive(Fact),
+    /// Too few hold it down yet, and a majority have had no answer from it for longer than a PING period.
+    Unanswered(Fact),
     /// They see it alive and may not have noticed yet.
     NotYet(Fact),
     /// Too few answer from here to say anything.
@@ -50,6 +52,9 @@ fn witness(e: &Evidence) -> Witness {
             "too few witnesses to tell a dead primary from a cut network",
         ));
     }
+    if let Some(told) = by_their_pings(e, need) {
+        return told;
+    }
     // down-after-milliseconds, a PING period of a second, and a little for the answer to reach us.
     let patience = e
         .answering()
@@ -78,6 +83,50 @@ fn witness(e: &Evidence) -> Witness {
     ))
 }
 
+/// A Sentinel pings every second, or every down-after if that is less, and waits half of that at least for an answer
+/// before it tries again (Redis 7.0.15, sentinelSendPeriodicCommands). Nothing for this long is an unanswered PING.
+const UNANSWERED: Duration = Duration::from_millis(2_500);
+
+/// What the Sentinels' own PINGs say, long before down-after-milliseconds (30 s by default) has passed. An answer that
+/// came after the primary was found silent from here proves that it lives, be it an error; TILT does not change that.
+fn by_their_pings(e: &Evidence, need: usize) -> Option<Witness> {
+    let silent_from = e.trend.unreached_seen?;
+    let target = &e.upstream.seen()?.target;
+    let known = e.sentinels_known();
+    let answers: Vec<Timestamp> = e
+        .answering()
+        .filter(|(_, says)| super::same_place(e, target, &says.primary))
+        .filter_map(|(_, says)| says.answered_at())
+        .collect();
+    let alive = answers.iter().filter(|at| **at > silent_from).count();
+    if alive >= need {
+        return Some(Witness::Alive(fact(
+            Viewpoint::Sentinel,
+            e.ended,
+            format!("the primary has answered PINGs of {alive} of {known} Sentinels since it is silent here"),
+            "the primary runs; the way from this host to it does not work",
+        )));
+    }
+    let without = answers.iter().filter(|at| e.ended.since(**at) >= UNANSWERED).count();
+    (without >= need).then(|| {
+        let longest = answers.iter().map(|at| e.ended.since(*at)).max().unwrap_or_default();
+        Witness::Unanswered(fact(
+            Viewpoint::Sentinel,
+            e.ended,
+            format!(
+                "{without} of {known} Sentinels have had no answer to their PINGs for up to {} s",
+                longest.as_secs()
+            ),
+            "it is not only us who cannot reach it; they will hold it down when down-after-milliseconds has passed",
+        ))
+    })
+}
+
+/// A majority of the Sentinels have an unanswered PING, though few of them may hold the primary down yet.
+pub fn unanswered_by_pings(e: &Evidence) -> bool {
+    matches!(by_their_pings(e, e.sentinels_known() / 2 + 1), Some(Witness::Unanswered(_)))
+}
+
 /// How long the primary has not answered from here: so long the Sentinels have had to notice. The link may have been
 /// down for something else, long before.
 fn unreached_for(e: &Evidence) -> Duration {
@@ -94,7 +143,9 @@ pub fn unanswered(probe: &Probe) -> bool {
 pub(super) fn excluded_by_witnesses(e: &Evidence) -> Option<(String, &'static [Cause])> {
     broken_link(e)?;
     match witness(e) {
-        Witness::Down(told) => Some((told.saw, &[Cause::NetworkCut, Cause::NetworkRejected])),
+        Witness::Down(told) | Witness::Unanswered(told) => {
+            Some((told.saw, &[Cause::NetworkCut, Cause::NetworkRejected]))
+        }
         Witness::Alive(told) => Some((told.saw, &[Cause::PrimaryDown, Cause::PrimaryUnreachable])),
         Witness::NotYet(_) | Witness::Unheard(_) | Witness::None => None,
     }
@@ -129,7 +180,7 @@ pub fn refused(e: &Evidence) -> Option<Finding> {
     };
     let first = probe_fact(probe, saw, "a host answers there, and takes no connection on that port");
     let (cause, suspected, told) = match witness(e) {
-        Witness::Down(told) => (Cause::PrimaryDown, false, Some(told)),
+        Witness::Down(told) | Witness::Unanswered(told) => (Cause::PrimaryDown, false, Some(told)),
         Witness::Alive(told) => (Cause::NetworkRejected, false, Some(told)),
         Witness::NotYet(told) | Witness::Unheard(told) => (Cause::PrimaryDown, true, Some(told)),
         Witness::None => (Cause::PrimaryDown, unreached_for(e) < RESTART, None),
@@ -153,7 +204,7 @@ pub fn silent(e: &Evidence) -> Option<Finding> {
     };
     let first = probe_fact(probe, &saw, "nothing comes back from that address");
     let (cause, suspected, told) = match witness(e) {
-        Witness::Down(told) => (Cause::PrimaryUnreachable, false, Some(told)),
+        Witness::Down(told) | Witness::Unanswered(told) => (Cause::PrimaryUnreachable, false, Some(told)),
         Witness::Alive(told) => (Cause::NetworkCut, false, Some(told)),
         // The replica's host hears neither the primary nor most Sentinels: more likely its own network.
         Witness::Unheard(told) => (Cause::NetworkCut, true, Some(told)),
@@ -176,11 +227,12 @@ pub fn hung(e: &Evidence) -> Option<Finding> {
         "the process is there and does not work: stopped, swapping, or in one long command",
     );
     // Alone among those who see it alive, or before they have noticed, it may be a pause of a second.
+    let pause = unreached_for(e) < Duration::from_secs(5);
     let (suspected, told) = match witness(e) {
         Witness::Down(told) => (false, Some(told)),
-        Witness::Alive(told) => (false, Some(told)),
+        Witness::Alive(told) | Witness::Unanswered(told) => (pause, Some(told)),
         Witness::NotYet(told) | Witness::Unheard(told) => (true, Some(told)),
-        Witness::None => (unreached_for(e) < Duration::from_secs(5), None),
+        Witness::None => (pause, None),
     };
     Some(finding(
         Cause::PrimaryHung,

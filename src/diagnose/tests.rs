@@ -80,6 +80,38 @@ fn a_refused_connection_is_a_dead_primary_or_a_rejecting_network_by_what_the_sen
     );
 }
 
+#[test]
+fn the_sentinels_own_pings_decide_long_before_down_after() {
+    let pinged = |ages_ms: [u64; 3]| {
+        move |e: &mut Evidence| {
+            e.each_sentinel(|says| says.down_after_ms = 30_000);
+            for (index, age_ms) in ages_ms.into_iter().enumerate() {
+                e.sentinel(index).last_reply_ms = Some(age_ms);
+            }
+            e.trend.unreached_seen = Some(e.ended.before(Duration::from_secs(1)));
+            e.trend.unreached_since = e.trend.unreached_seen;
+        }
+    };
+    let refused = |ages_ms| verdict(|e| pinged(ages_ms)(e.refuse()));
+    assert_eq!(refused([400, 300, 9_000]), (Cause::NetworkRejected, false));
+    assert_eq!(refused([400, 1_100, 1_200]), (Cause::PrimaryDown, true), "one is no majority");
+    assert_eq!(refused([2_700, 2_600, 400]), (Cause::PrimaryDown, false));
+    assert_eq!(refused([2_700, 1_500, 400]), (Cause::PrimaryDown, true), "they may not have asked yet");
+    let silent = |ages_ms| verdict(|e| pinged(ages_ms)(cut(e)));
+    assert_eq!(silent([400, 300, 200]), (Cause::NetworkCut, false));
+    assert_eq!(silent([2_700, 2_600, 2_500]), (Cause::PrimaryUnreachable, false));
+    let just_began_to_watch = |e: &mut Evidence| {
+        pinged([400, 400, 400])(e.refuse());
+        e.each_sentinel(|says| says.role_reported_ms = 450);
+    };
+    assert_eq!(verdict(just_began_to_watch), (Cause::PrimaryDown, true), "its ages begin when it begins");
+    let of_another = |e: &mut Evidence| {
+        pinged([400, 400, 400])(e.refuse());
+        e.trend.unreached_seen = None;
+    };
+    assert_eq!(verdict(of_another), (Cause::PrimaryDown, true), "silent since when?");
+}
+
 fn cut(e: &mut Evidence) -> &mut Evidence {
     e.refuse();
     e.probe().connect = Connect::TimedOut;

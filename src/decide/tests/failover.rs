@@ -83,6 +83,10 @@ fn holds_a_failover_while_a_majority_of_all_known_sentinels_does_not_hold_the_pr
         e.sentinel(0).flags = flags(&["master"]);
         e.sentinel(1).flags = flags(&["master"]);
     });
+    moved(RefusalCode::SentinelActing, |e| {
+        e.each_sentinel(|says| (says.flags, says.last_reply_ms) = (flags(&["master"]), Some(9_000)));
+        e.trend.unreached_seen = Some(e.ended.before(Duration::from_secs(8)));
+    });
     moved(RefusalCode::QuorumUnclear, |e| _ = e.silence(0).silence(1));
     moved(RefusalCode::QuorumUnclear, |e| _ = e.silence(0).each_sentinel(|says| says.others = 4));
 }

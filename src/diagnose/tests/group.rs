@@ -91,6 +91,18 @@ fn sentinels_without_a_login_are_told_from_a_dead_primary_by_our_own() {
         }),
         None
     );
+    let answered = |reply_ms, good_ms| {
+        move |e: &mut Evidence| {
+            e.each_sentinel(|says| {
+                says.flags = flags(&["master", "s_down", "disconnected"]);
+                (says.last_reply_ms, says.last_ok_ping_ms) = (Some(reply_ms), Some(good_ms));
+            });
+            seen(&mut e.primary).errors.insert("WRONGPASS".into(), 3);
+            e.stood(Duration::from_secs(2));
+        }
+    };
+    assert_eq!(verdict(answered(900, 4_000)), (Cause::SentinelAuthRejected, false), "answered, with errors only");
+    assert_eq!(cause(answered(4_000, 4_000)), None, "their network is cut; the count of errors is of another day");
     assert_ne!(
         cause(|e| {
             cut_off(e);

@@ -194,6 +194,8 @@ fn says(name: &str) -> SentinelSays {
         id: format!("id-{name}"),
         primary: at(PRIMARY),
         flags: flags(&["master"]),
+        last_ok_ping_ms: None,
+        last_reply_ms: None,
         s_down_ms: None,
         o_down_ms: None,
         config_epoch: 1,

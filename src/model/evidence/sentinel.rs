@@ -1,6 +1,7 @@
 //! What a Sentinel says of its group when it is asked: its own view, and what it keeps of each node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,13 @@ pub struct SentinelSays {
     pub primary: Endpoint,
     /// Flags of the primary: `master`, `s_down`, `o_down`, `disconnected`, `failover_in_progress` and so on.
     pub flags: BTreeSet<String>,
+    /// Milliseconds since the primary last answered its PING well (`last-ok-ping-reply`), and since it last answered at
+    /// all, be it with an error (`last-ping-reply`): a Sentinel that cannot log in has answers, and no good one
+    /// (Redis 7.0.15, sentinelPingReplyCallback). It pings every second, or every `down-after` if that is less.
+    #[serde(default)]
+    pub last_ok_ping_ms: Option<u64>,
+    #[serde(default)]
+    pub last_reply_ms: Option<u64>,
     /// How long it has been held subjectively and objectively down, milliseconds.
     pub s_down_ms: Option<u64>,
     pub o_down_ms: Option<u64>,
@@ -93,6 +101,21 @@ impl SentinelSays {
     /// Whether this Sentinel is in the middle of a failover of the group.
     pub fn fails_over(&self) -> bool {
         self.flags.contains("failover_in_progress") || self.failover_state.is_some()
+    }
+
+    /// When the primary last answered this Sentinel's PING, well or not; not later than in truth. None: not known, or
+    /// never since it watches this primary, whose ages all begin together (Redis 7.0.15, createInstanceLink and
+    /// sentinelResetMaster).
+    pub fn answered_at(&self) -> Option<Timestamp> {
+        let age_ms = self.last_reply_ms.filter(|age| age.saturating_add(100) < self.role_reported_ms)?;
+        Some(self.at.before(Duration::from_millis(age_ms).saturating_add(Duration::from_micros(self.took_us))))
+    }
+
+    /// Whether the primary answers this Sentinel's PINGs, and with nothing but errors: so it is where the login fails
+    /// (NOAUTH: seen every second on Redis 7.0.15 and Valkey 9.1.2), and not where the network is cut. None: not told.
+    pub fn only_errors(&self) -> Option<bool> {
+        let (reply, good) = (self.last_reply_ms?, self.last_ok_ping_ms?);
+        Some(reply < 2_500 && reply.saturating_add(500) < good)
     }
 
     /// What this Sentinel holds of a node of the group; none where it does not list it.

@@ -30,6 +30,10 @@ pub struct Trend {
     /// Since when the primary has not answered from here. Later than `down_seen` where something else broke the link.
     #[serde(default)]
     pub unreached_since: Option<Timestamp>,
+    /// The first look at which it was found not to answer. Later than `unreached_since` where the replica told of an
+    /// older break.
+    #[serde(default)]
+    pub unreached_seen: Option<Timestamp>,
     /// Since when the whole handshake has worked from here.
     #[serde(default)]
     pub answered_since: Option<Timestamp>,

@@ -35,6 +35,8 @@ pub fn says(answers: &Answers<'_>, at: Timestamp, took_us: u64) -> Result<Sentin
         took_us,
         id: answers.myid.text().unwrap_or_default().to_owned(),
         flags: fields.flags(),
+        last_ok_ping_ms: fields.number("last-ok-ping-reply"),
+        last_reply_ms: fields.number("last-ping-reply"),
         s_down_ms: fields.number("s-down-time"),
         o_down_ms: fields.number("o-down-time"),
         config_epoch: fields.number("config-epoch").unwrap_or(0),
