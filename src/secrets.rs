@@ -12,6 +12,9 @@ mod exec;
 mod file;
 mod salt;
 mod value;
+mod vault;
+
+pub use vault::{Vault, VaultLogin, VaultPlace, VaultRef, VaultSettings};
 
 use std::ffi::OsString;
 use std::fmt;
@@ -20,6 +23,8 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+use crate::model::Timestamp;
 
 /// A password, token, or URL that grants access.
 #[derive(Clone, PartialEq, Eq)]
@@ -79,6 +84,8 @@ pub enum SecretRef {
     Env(String),
     /// A program and its arguments, run without a shell; it prints JSON or the value as its first line.
     Exec(Vec<String>),
+    /// A field of a secret in HashiCorp Vault or OpenBao.
+    Vault(VaultRef),
 }
 
 impl SecretRef {
@@ -95,6 +102,7 @@ impl fmt::Display for SecretRef {
             SecretRef::Credential(name) => write!(f, "credential:{name}"),
             SecretRef::Env(name) => write!(f, "env:{name}"),
             SecretRef::Exec(argv) => write!(f, "exec:{}", argv.first().map_or("", String::as_str)),
+            SecretRef::Vault(place) => place.fmt(f),
         }
     }
 }
@@ -122,29 +130,58 @@ pub struct Offer {
     /// The ACL user that the value belongs to, where the store says so. None: the user that the replica already has.
     pub user: Option<String>,
     pub secret: Secret,
+    /// When this value came into the store, where the store says so.
+    pub changed: Option<Timestamp>,
 }
 
 /// Why a place gave no secret. Each holds the whole sentence for the reader, and never a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretError {
     NotFound(String),
+    /// It was there, and was taken away.
+    Deleted(String),
     Denied(String),
     Empty(String),
     Malformed(String),
     TooLarge(String),
     TimedOut(String),
+    /// The store answers nobody until it is unsealed.
+    Sealed(String),
+    /// The store cannot be reached, or cannot answer now.
+    Unreachable(String),
     Failed(String),
+}
+
+impl SecretError {
+    /// The same error under other words.
+    fn reworded(self, say: impl FnOnce(String) -> String) -> SecretError {
+        match self {
+            SecretError::NotFound(text) => SecretError::NotFound(say(text)),
+            SecretError::Deleted(text) => SecretError::Deleted(say(text)),
+            SecretError::Denied(text) => SecretError::Denied(say(text)),
+            SecretError::Empty(text) => SecretError::Empty(say(text)),
+            SecretError::Malformed(text) => SecretError::Malformed(say(text)),
+            SecretError::TooLarge(text) => SecretError::TooLarge(say(text)),
+            SecretError::TimedOut(text) => SecretError::TimedOut(say(text)),
+            SecretError::Sealed(text) => SecretError::Sealed(say(text)),
+            SecretError::Unreachable(text) => SecretError::Unreachable(say(text)),
+            SecretError::Failed(text) => SecretError::Failed(say(text)),
+        }
+    }
 }
 
 impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SecretError::NotFound(text)
+            | SecretError::Deleted(text)
             | SecretError::Denied(text)
             | SecretError::Empty(text)
             | SecretError::Malformed(text)
             | SecretError::TooLarge(text)
             | SecretError::TimedOut(text)
+            | SecretError::Sealed(text)
+            | SecretError::Unreachable(text)
             | SecretError::Failed(text) => f.write_str(text),
         }
     }
@@ -169,18 +206,20 @@ async fn fetch_in(reference: &SecretRef, lookup: Lookup<'_>) -> Result<Vec<Offer
         SecretRef::Credential(name) => credential::fetch(&source, name, lookup),
         SecretRef::Env(name) => env::fetch(&source, name, lookup),
         SecretRef::Exec(argv) => exec::fetch(&source, argv, lookup).await,
+        SecretRef::Vault(place) => vault::fetch(&source, place).await,
     }
 }
 
 /// What a careful reader would object to about the place itself. Says nothing when the place cannot be read:
 /// [`fetch`] says that.
-pub fn audit(reference: &SecretRef) -> Vec<String> {
+pub async fn audit(reference: &SecretRef) -> Vec<String> {
     let source = reference.source();
     match reference {
         SecretRef::File(path) => file::audit(&source, path),
         SecretRef::Credential(name) => credential::audit(&source, name, &|name| std::env::var_os(name)),
-        SecretRef::Env(_) => Vec::new(),
+        SecretRef::Env(_) => env::audit(&source),
         SecretRef::Exec(argv) => exec::audit(&source, argv),
+        SecretRef::Vault(place) => vault::audit(&source, place).await,
     }
 }
 

@@ -66,7 +66,7 @@ fn primary(program: &str) -> Server {
 }
 
 fn offer(password: &str) -> Offer {
-    Offer { source: "file:/x".into(), version: "1".into(), user: None, secret: Secret::new(password) }
+    Offer { source: "file:/x".into(), version: "1".into(), user: None, secret: Secret::new(password), changed: None }
 }
 
 #[tokio::test]

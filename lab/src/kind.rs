@@ -111,13 +111,13 @@ pub fn require_namespaces() -> Option<()> {
     None
 }
 
-fn skip(reason: &str) {
+pub(crate) fn skip(reason: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{reason} (in CI nothing may be skipped)");
     announce(&format!("SKIPPED: {reason}"));
 }
 
 /// Past libtest's capture, which hides what `eprintln!` says in a test that passes.
-fn announce(line: &str) {
+pub(crate) fn announce(line: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("lab");
     let _ = writeln!(std::io::stderr(), "{test}: {line}");
@@ -128,7 +128,7 @@ fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
-fn in_cache(program: &str) -> Option<PathBuf> {
+pub(crate) fn in_cache(program: &str) -> Option<PathBuf> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/servers").join(program);
     file.canonicalize().ok()
 }

@@ -11,6 +11,7 @@ use super::keys;
 use super::problem::{Place, Report};
 use super::raw::{Node, Table, Value};
 use super::section::Section;
+use super::store;
 use super::{AgentSettings, GroupSettings, LogFormat, LogLevel, Observer, ReplicaSettings, Settings};
 use crate::decide::{Mode, Persist, Policy, RemedyPolicy};
 use crate::model::remedy::Remedy;
@@ -43,6 +44,7 @@ const MODES: &[(&str, Mode)] = &[("observe", Mode::Observe), ("propose", Mode::P
 pub(super) fn check(table: &Table, report: &mut Report) -> Settings {
     let root = Section::root(table);
     root.refuse_unknown("section", keys::SECTIONS, report);
+    report.vault = store::vault(&root, report);
     let groups = named(&root, "group", group, report);
     let replicas = named(&root, "replica", |section, report| replica(section, &root, report), report);
     refuse_same_addresses(&root, &replicas, report);

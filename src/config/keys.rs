@@ -1,7 +1,7 @@
 //! Every key that this version knows, table by table. A key that stands here is read by `check`, and stands in
 //! `config.example.toml`; tests hold both.
 
-pub(super) const SECTIONS: &[&str] = &["agent", "group", "replica", "policy", "notify"];
+pub(super) const SECTIONS: &[&str] = &["agent", "group", "replica", "policy", "store", "notify"];
 
 pub(super) const AGENT: &[&str] =
     &["host", "state_dir", "run_dir", "listen", "log_format", "log_level", "ledger_retain", "ledger_max_size"];
@@ -28,7 +28,22 @@ pub(super) const WEBHOOK: &[&str] = &["kind", "url", "secret", "timeout"];
 pub(super) const SLACK: &[&str] = &["kind", "url", "timeout"];
 
 /// The stores, each the only key of a secret reference.
-pub(super) const STORES: &[&str] = &["file", "credential", "env", "exec"];
+pub(super) const STORES: &[&str] = &["file", "credential", "env", "exec", "vault"];
+
+/// `[store]`: the stores that have to be told where they are.
+pub(super) const REMOTE_STORES: &[&str] = &["vault"];
+
+/// The last four are the ways to log in, of which one has to be there.
+pub(super) const VAULT: &[&str] =
+    &["address", "namespace", "ca", "timeout", "poll", "token", "approle", "kubernetes", "certificate"];
+
+pub(super) const VAULT_LOGINS: &[&str] = &["token", "approle", "kubernetes", "certificate"];
+
+pub(super) const VAULT_APPROLE: &[&str] = &["role_id", "secret_id", "mount"];
+
+pub(super) const VAULT_KUBERNETES: &[&str] = &["role", "jwt", "mount"];
+
+pub(super) const VAULT_CERTIFICATE: &[&str] = &["cert", "key", "role", "mount"];
 
 /// Each table by an example of its path, with its keys.
 pub const TABLES: &[(&str, &[&str])] = &[
@@ -46,6 +61,11 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("policy.request-failover", REQUEST_FAILOVER),
     ("notify.NAME (kind webhook)", WEBHOOK),
     ("notify.NAME (kind slack)", SLACK),
+    ("store", REMOTE_STORES),
+    ("store.vault", VAULT),
+    ("store.vault.approle", VAULT_APPROLE),
+    ("store.vault.kubernetes", VAULT_KUBERNETES),
+    ("store.vault.certificate", VAULT_CERTIFICATE),
     ("secret reference", STORES),
 ];
 

@@ -3,8 +3,11 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
+
+use crate::secrets::Vault;
 
 /// One thing to correct.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -67,6 +70,19 @@ pub(super) struct Report {
     found: Vec<(Place, Problem)>,
     /// Some file could not be read or does not parse: what looks absent may stand there.
     pub incomplete: bool,
+    /// What a reference to Vault would find: read before any reference is.
+    pub vault: VaultHere,
+}
+
+/// `[store.vault]`, while the rest is read.
+#[derive(Default)]
+pub(super) enum VaultHere {
+    #[default]
+    Unread,
+    Absent,
+    /// It stands there with mistakes.
+    Wrong,
+    Known(Arc<Vault>),
 }
 
 impl Report {

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::{STORES, nearest};
-use super::problem::{Place, Report};
+use super::problem::{Place, Report, VaultHere};
 use super::raw::{Node, Table, Value};
 use super::values;
-use crate::secrets::SecretRef;
+use crate::secrets::{SecretRef, VaultPlace, VaultRef};
 
 pub(super) struct Section<'a> {
     /// As in `replica.cache`; empty for the root.
@@ -231,6 +231,9 @@ impl<'a> Section<'a> {
         if let Some(name) = self.parsed("env", VARIABLE, &variable, report) {
             return Some(SecretRef::Env(name));
         }
+        if self.has("vault") {
+            return self.vault(report);
+        }
         let given = self.node("exec")?;
         let argv = self.list("exec", "strings", &|text| Ok(text.to_owned()), report);
         let whole = matches!(&given.value, Value::List(items) if !items.is_empty() && items.len() == argv.len());
@@ -248,6 +251,26 @@ impl<'a> Section<'a> {
         }
     }
 }
+
+impl Section<'_> {
+    fn vault(&self, report: &mut Report) -> Option<SecretRef> {
+        let parse = |text: &str| VaultPlace::parse(text).ok_or(VAULT.to_owned());
+        let place = self.parsed("vault", VAULT, &parse, report)?;
+        let missing = match &report.vault {
+            VaultHere::Known(store) => {
+                return Some(SecretRef::Vault(VaultRef::new(place, std::sync::Arc::clone(store))));
+            }
+            // What is wrong with it has been told.
+            VaultHere::Wrong => return None,
+            VaultHere::Unread => "cannot be the way in to Vault itself; name a store on this host",
+            VaultHere::Absent => "needs a Vault; add a section [store.vault] with its address and a login",
+        };
+        report.add_absent(self.place, Some(&self.path_of("vault")), missing);
+        None
+    }
+}
+
+const VAULT: &str = "\"MOUNT/PATH#FIELD\", as in \"secret/redis/cache#password\"";
 
 const ABSOLUTE_PATH: &str = "an absolute path in quotes";
 

@@ -185,6 +185,7 @@ mod tests {
                 version: String::new(),
                 user: None,
                 secret: crate::secrets::Secret::new(text),
+                changed: None,
             };
             let said = url(&offer).unwrap_err().why().unwrap().to_owned();
             assert!(said.contains("file:/etc/relinkd/hook") && !said.contains("canary"), "{said}");

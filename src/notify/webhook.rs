@@ -94,7 +94,13 @@ mod tests {
     use crate::secrets::Secret;
 
     fn offer(text: &str) -> Offer {
-        Offer { source: "file:/key".to_owned(), version: String::new(), user: None, secret: Secret::new(text) }
+        Offer {
+            source: "file:/key".to_owned(),
+            version: String::new(),
+            user: None,
+            secret: Secret::new(text),
+            changed: None,
+        }
     }
 
     /// The test vector of the reference libraries of Standard Webhooks.

@@ -16,6 +16,14 @@ pub(super) fn fetch(source: &str, name: &str, lookup: Lookup<'_>) -> Result<Vec<
     stored(source, UNVERSIONED, &Zeroizing::new(value.into_vec()))
 }
 
+/// A variable is the weakest of the stores, and the only one that cannot follow a rotation.
+pub(super) fn audit(source: &str) -> Vec<String> {
+    vec![format!(
+        "{source}: root and relinkd's own user can read it in /proc, and it changes only with a restart, so it cannot follow a \
+         rotation; a file is better"
+    )]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

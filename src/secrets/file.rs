@@ -14,7 +14,9 @@ use crate::model::Timestamp;
 
 pub(super) fn fetch(source: &str, path: &Path) -> Result<Vec<Offer>, SecretError> {
     let (bytes, changed) = read(source, path)?;
-    stored(source, &changed.to_string(), &bytes)
+    let mut offers = stored(source, &changed.to_string(), &bytes)?;
+    offers.iter_mut().for_each(|offer| offer.changed = Some(changed));
+    Ok(offers)
 }
 
 /// Who else can read or change the file, and whether its JSON is one.
@@ -23,6 +25,13 @@ pub(super) fn audit(source: &str, path: &Path) -> Vec<String> {
     if let Ok(meta) = std::fs::metadata(path) {
         let mode = meta.mode();
         let path = path.display();
+        let (owner, ours) = (meta.uid(), rustix::process::geteuid().as_raw());
+        if owner != 0 && owner != ours {
+            out.push(format!(
+                "{source}: it belongs to uid {owner}, who can change it, and is neither root nor relinkd (uid {ours}); \
+                 run: chown root {path}"
+            ));
+        }
         if mode & 0o007 != 0 {
             out.push(format!(
                 "{source}: every user of this host can reach it (mode {:04o}); run: chmod o= {path}",

@@ -42,7 +42,13 @@ pub(super) fn stored(source: &str, version: &str, bytes: &[u8]) -> Result<Vec<Of
         Some(Stored { user, password, previous }) => offers(source, version, user, password, previous),
         None => {
             let secret = checked(source, "the value", text.strip_suffix('\n').unwrap_or(text).to_owned())?;
-            Ok(vec![Offer { source: source.to_owned(), version: version.to_owned(), user: None, secret }])
+            Ok(vec![Offer {
+                source: source.to_owned(),
+                version: version.to_owned(),
+                user: None,
+                secret,
+                changed: None,
+            }])
         }
     }
 }
@@ -76,10 +82,10 @@ pub(super) fn printed(source: &str, bytes: &[u8]) -> Result<Vec<Offer>, SecretEr
     }
     let line = text.split('\n').next().unwrap_or_default();
     let secret = checked(source, "the first line", line.to_owned())?;
-    Ok(vec![Offer { source: source.to_owned(), version: UNVERSIONED.to_owned(), user: None, secret }])
+    Ok(vec![Offer { source: source.to_owned(), version: UNVERSIONED.to_owned(), user: None, secret, changed: None }])
 }
 
-fn offers(
+pub(super) fn offers(
     source: &str,
     version: &str,
     user: Option<String>,
@@ -92,7 +98,13 @@ fn offers(
             "{source}: its \"user\" has a space or a control character in it, which no ACL user name may have"
         )));
     }
-    let offer = |version: String, secret| Offer { source: source.to_owned(), version, user: user.clone(), secret };
+    let offer = |version: String, secret| Offer {
+        source: source.to_owned(),
+        version,
+        user: user.clone(),
+        secret,
+        changed: None,
+    };
     let mut out = vec![offer(version.to_owned(), checked(source, "its \"password\"", password)?)];
     // Templates write "previous": "" where there is none.
     if let Some(previous) = previous.filter(|previous| !previous.trim().is_empty()) {

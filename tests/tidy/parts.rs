@@ -60,12 +60,13 @@ fn unexplained(tables: &[(&str, &[&str])], example: &str) -> Vec<String> {
         };
         for key in *keys {
             let shown = match head {
-                "" => text.lines().any(|line| line.starts_with(&format!("[{key}"))),
+                "" => text.lines().any(|line| uncommented(line).starts_with(&format!("[{key}"))),
                 "secret reference" => text.contains(&format!("{{ {key} = ")),
                 _ => {
                     text.contains(&format!("#{key} = "))
                         || text.contains(&format!(" {key} = "))
                         || text.contains(&format!("\n{key} = "))
+                        || text.contains(&format!("[{head}.{key}]"))
                 }
             };
             if !shown {
@@ -81,6 +82,7 @@ fn section(example: &str, head: &str) -> String {
     let mut words = head.split('.');
     let first = words.next().unwrap_or_default();
     let opening = match (first, words.next()) {
+        ("store", None) => "[store.".to_owned(),
         ("policy", Some(remedy)) => format!("[policy.{remedy}]"),
         (first, None) => format!("[{first}]"),
         (first, Some(_)) => format!("[{first}."),
@@ -88,8 +90,8 @@ fn section(example: &str, head: &str) -> String {
     let mut text = String::from("\n");
     let mut within = false;
     for line in example.lines() {
-        if line.starts_with('[') {
-            within = line.starts_with(&opening);
+        if uncommented(line).starts_with('[') {
+            within = uncommented(line).starts_with(&opening);
         }
         if within {
             text.push_str(line);
@@ -97,6 +99,11 @@ fn section(example: &str, head: &str) -> String {
         }
     }
     text
+}
+
+/// The head of a section may itself be an example.
+fn uncommented(line: &str) -> &str {
+    line.strip_prefix("# ").filter(|rest| rest.starts_with('[')).unwrap_or(line)
 }
 
 #[test]

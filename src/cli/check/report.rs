@@ -95,6 +95,7 @@ pub fn exit_of(why: &Missing) -> Exit {
 pub fn exit_of_secret(why: &SecretError) -> Exit {
     match why {
         SecretError::Denied(_) => Exit::Permission,
+        SecretError::Sealed(_) | SecretError::Unreachable(_) => Exit::Unreachable,
         _ => Exit::Fault,
     }
 }

@@ -1,7 +1,5 @@
 //! Each secret resolved, and never shown: where it is, its version, how many values, and who else could read it.
 
-use std::collections::BTreeMap;
-
 use super::report::{Section, exit_of_secret};
 use crate::config::Settings;
 use crate::notify::ChannelKind;
@@ -11,11 +9,15 @@ use crate::wire::all;
 pub async fn check(settings: &Settings) -> Section {
     let mut section = Section::new("secrets");
     // A place that several keys name is asked once.
-    let mut places: BTreeMap<&SecretRef, Vec<String>> = BTreeMap::new();
+    let mut places: Vec<(&SecretRef, Vec<String>)> = Vec::new();
     for (key, reference) in named(settings) {
-        places.entry(reference).or_default().push(key);
+        match places.iter_mut().find(|(known, _)| *known == reference) {
+            Some((_, keys)) => keys.push(key),
+            None => places.push((reference, vec![key])),
+        }
     }
-    let answers = all(places.keys().map(|reference| secrets::fetch(reference))).await;
+    places.sort();
+    let answers = all(places.iter().map(|(reference, _)| secrets::fetch(reference))).await;
     for ((reference, keys), answer) in places.into_iter().zip(answers) {
         let what = keys.join(", ");
         match answer {
@@ -26,7 +28,7 @@ pub async fn check(settings: &Settings) -> Section {
             }
             Err(error) => section.problem(exit_of_secret(&error), &what, error.to_string(), []),
         }
-        for objection in secrets::audit(reference) {
+        for objection in secrets::audit(reference).await {
             section.warn(&what, objection, []);
         }
     }
