@@ -16,6 +16,8 @@ const SHORTEST: usize = 4;
 const BEGINNING: usize = 6;
 /// A status is short; INFO is not.
 const LONGEST_STATUS: usize = 512;
+/// INFO, which is taken apart and never shown as it is, begins with the head of a section.
+const INFO: &str = "# ";
 
 #[derive(Default)]
 pub struct Quoted(Vec<Secret>);
@@ -31,7 +33,10 @@ impl Quoted {
         match reply {
             _ if self.0.is_empty() => reply,
             Reply::Error { text, .. } => Reply::error(self.hidden(text)),
-            Reply::Text(text) if text.len() <= LONGEST_STATUS => Reply::Text(self.hidden(text)),
+            // A Sentinel's INFO is short too, and a password may begin as its fields do.
+            Reply::Text(text) if text.len() <= LONGEST_STATUS && !text.starts_with(INFO) => {
+                Reply::Text(self.hidden(text))
+            }
             // Each element of EXEC's answer may be an error.
             Reply::List(items) => Reply::List(
                 items
@@ -73,6 +78,16 @@ impl Quoted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_that_begins_as_a_field_of_info_hides_none() {
+        let mut quoted = Quoted::default();
+        quoted.remember(&Secret::new("sentinel-and-more"));
+        let info = Reply::Text("# Sentinel\r\nsentinel_masters:1\r\nsentinel_tilt:0\r\n".to_owned());
+        assert_eq!(quoted.hide(info.clone()), info);
+        let echo = quoted.hide(Reply::Text("AUTH sentinel-and-more".to_owned()));
+        assert_eq!(echo, Reply::Text(format!("AUTH {HIDDEN}")));
+    }
 
     fn hidden(text: &str) -> Reply {
         let mut quoted = Quoted::default();
