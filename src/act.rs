@@ -1,7 +1,8 @@
 //! The hands: one step at a time, its precondition read again just before. They decide nothing.
 //!
 //! Everything that relinkd can change in a server or a Sentinel stands in this module, so this is what to audit:
-//! CONFIG SET of `masteruser` and `masterauth`, REPLICAOF, CONFIG REWRITE, SENTINEL FAILOVER, and nothing else.
+//! CONFIG SET of `masteruser` and `masterauth`, REPLICAOF, CONFIG REWRITE, SENTINEL FAILOVER, and, for a rotation
+//! ([`rotation`]), the passwords of one user. Nothing else.
 //! A command whose answer did not come has an unknown outcome: it is read back before anything is said of it.
 //! The former password is kept in memory only, for the undo of the same run; after a crash it is gone.
 
@@ -15,6 +16,7 @@ use crate::wire::Dial;
 pub mod config_file;
 mod local;
 mod precondition;
+pub mod rotation;
 mod sentinel;
 
 /// How long one command of ours may take, unless the step gives it less.

@@ -15,6 +15,7 @@ mod heal;
 mod history;
 mod once;
 mod paint;
+mod rotate;
 mod run;
 mod status;
 
@@ -41,6 +42,8 @@ pub enum Verb {
     Heal(HealArgs),
     /// Would the group survive a failover today? Reads every node and Sentinel, and changes nothing.
     Audit(AuditArgs),
+    /// A group's password from old to new, with no link, Sentinel or client refused on the way.
+    Rotate(RotateArgs),
     /// How the watched instances stand, from the running daemon.
     Status(Output),
     /// The incidents of the record, newest first, whether the daemon runs or not.
@@ -131,6 +134,66 @@ pub struct AuditArgs {
     pub sample: std::time::Duration,
     #[command(flatten)]
     pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    #[command(subcommand)]
+    pub verb: RotateVerb,
+    /// Exit 0 when nothing had to be done, 2 when something was or would be changed, 1 on an error.
+    #[arg(long, global = true)]
+    pub detailed_exitcode: bool,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RotateVerb {
+    /// The steps, and what would stop them. Changes nothing.
+    Plan(RotateRunArgs),
+    /// Makes them, one by one, each recorded before it is made.
+    Run(RotateRunArgs),
+    /// Goes on with a rotation that was stopped or killed, from what the group shows now.
+    Resume(RotateResumeArgs),
+    /// Back to the old password everywhere, from wherever it stands.
+    Abort(RotateGroupArgs),
+    /// The last rotation of the record, with its steps.
+    Status(RotateGroupArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RotateRunArgs {
+    /// Which group of the configuration; may be left out where there is only one.
+    pub group: Option<String>,
+    /// Whose password: the user of masterauth unless another is named. The new one comes from the secret that the
+    /// configuration has for this user.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Stop when both passwords are valid everywhere and all but the clients use the new one; `resume` removes the old.
+    #[arg(long)]
+    pub keep_old: bool,
+    /// Nodes that accept both passwords already are what another host left: go on from there.
+    #[arg(long)]
+    pub take_over: bool,
+    /// For servers that know one password only: change everything at once, and print how long that took.
+    #[arg(long)]
+    pub short_window: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RotateResumeArgs {
+    /// Which group of the configuration; may be left out where there is only one.
+    pub group: Option<String>,
+    /// Stop again before the old password is removed.
+    #[arg(long)]
+    pub keep_old: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RotateGroupArgs {
+    /// Which group of the configuration; may be left out where there is only one.
+    pub group: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -228,6 +291,7 @@ fn dispatch(cli: &Cli) -> Ended {
         Verb::Diagnose(args) => diagnose::diagnose(&cli.config, args),
         Verb::Heal(args) => heal::heal(&cli.config, args),
         Verb::Audit(args) => audit::audit(&cli.config, args),
+        Verb::Rotate(args) => rotate::rotate(&cli.config, args),
         Verb::Status(output) => status::status(&cli.config, output),
         Verb::Incidents(args) => history::incidents(&cli.config, args),
         Verb::Show(args) => history::show(&cli.config, args),

@@ -28,6 +28,7 @@ use crate::wire::reply::settings::{Credentials, ReplicaTls};
 use crate::wire::{Dial, TlsSettings, all};
 
 pub mod group;
+pub mod rotation;
 mod host;
 mod local;
 mod primary;

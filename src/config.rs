@@ -112,7 +112,11 @@ pub struct GroupSettings {
     pub masterauth: Option<SecretRef>,
     /// Towards the Sentinels and the nodes of the group.
     pub tls: Option<TlsSettings>,
-    pub observer: Option<Observer>,
+    pub observer: Option<Login>,
+    /// A login that may change passwords on every node of the group; `rotate` alone uses it.
+    pub admin: Option<Login>,
+    /// What the Sentinels log in to the nodes with (`auth-user`, `auth-pass`): a rotation of it takes it from here.
+    pub sentinel_auth: Option<Login>,
 }
 
 impl GroupSettings {
@@ -126,13 +130,15 @@ impl GroupSettings {
             masterauth: None,
             tls: None,
             observer: None,
+            admin: None,
+            sentinel_auth: None,
         }
     }
 }
 
-/// A login that may read `INFO` and `ACL LOG` on every node of the group.
+/// A login at every node of a group. The observer's may read `INFO` and `ACL LOG`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Observer {
+pub struct Login {
     pub user: Option<String>,
     pub password: SecretRef,
 }

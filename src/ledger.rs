@@ -22,6 +22,7 @@ mod error;
 mod outbox;
 mod read;
 mod retention;
+mod rotations;
 mod schema;
 
 pub use error::LedgerError;

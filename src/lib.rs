@@ -12,6 +12,7 @@
 //! | `diagnose` | `model` | pure |
 //! | `decide` | `model`, `diagnose` (what a look says, read in one place) | pure |
 //! | `audit` | `model` | pure |
+//! | `rotate` | `model` | pure |
 //! | `agent` | `model`, `diagnose`, `decide` | pure |
 //! | `secrets` | `model` | IO |
 //! | `wire` | `model`, `secrets` | IO (`wire::reply` pure) |
@@ -30,6 +31,7 @@ pub mod model;
 pub mod diagnose;
 pub mod decide;
 pub mod audit;
+pub mod rotate;
 pub mod agent;
 pub mod secrets;
 pub mod wire;

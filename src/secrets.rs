@@ -44,6 +44,11 @@ impl Secret {
         self.0.is_empty()
     }
 
+    /// Its SHA-256 in hex, as ACL GETUSER shows passwords and ACL SETUSER takes them. Unsalted, so a secret too.
+    pub fn acl_hash(&self) -> Secret {
+        Secret::new(Sha256::digest(self.0.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    }
+
     /// A short salted fingerprint: tells two secrets apart, and cannot be looked up in a table of hashes.
     pub fn print(&self, salt: &Salt) -> String {
         let mut hash = Sha256::new();

@@ -8,7 +8,8 @@ use std::time::Duration;
 use relinkd::ledger::{Ledger, LedgerError, Lookup, Retention};
 use relinkd::model::finding::{Cause, Fact, Finding, Viewpoint};
 use relinkd::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, Phase, ResolvedBy, What};
-use relinkd::model::remedy::{Action, Change, Outcome, Plan, Precondition, Refusal, RefusalCode, Remedy, Step};
+use relinkd::model::remedy::{self, Action, Change, Outcome, Plan, Precondition, Refusal, RefusalCode, Remedy};
+use relinkd::model::rotation::{self, Rotation, RotationEntry, RotationWhat, Subject, Way};
 use relinkd::model::{Endpoint, LinkId, Timestamp};
 
 const KEEP_ALL: Retention = Retention { max_age: Duration::from_secs(365 * 86_400), max_bytes: 1 << 40 };
@@ -51,7 +52,8 @@ fn plan(ms: i64) -> Plan {
     let change = Change::BounceLink { to: Endpoint::new("10.0.0.20", 6379) };
     let expected =
         Fact { from: Viewpoint::Replica, saw: "link up".to_owned(), at: at(ms), means: "it worked".to_owned() };
-    let step = Step { expect: Precondition { link_down: true, ..Precondition::default() }, change, within_ms: 500 };
+    let step =
+        remedy::Step { expect: Precondition { link_down: true, ..Precondition::default() }, change, within_ms: 500 };
     Plan { remedy: Remedy::BounceLink, steps: vec![step], undo: vec![], expected }
 }
 
@@ -366,13 +368,51 @@ fn damage_inside_a_ledger_is_an_error_that_says_what_to_do() {
     assert!(matches!(error, LedgerError::Corrupt { .. }), "{error:?}");
 }
 
+/// A file of the first version has no tables for rotations. Opened, it has, and what it held is still there.
+#[test]
+fn a_ledger_of_the_first_version_takes_rotations_and_one_of_a_group_is_open_at_a_time() {
+    let (_dir, path, mut ledger) = fresh(KEEP_ALL);
+    ledger.record(&one_of_each("01", 1), None, &[]).unwrap();
+    let entries = ledger.entries(None, None).unwrap().len();
+    drop(ledger);
+    let plain = rusqlite::Connection::open(&path).unwrap();
+    plain.execute_batch("DROP TABLE rotation_entry; DROP TABLE rotation; PRAGMA user_version = 1;").unwrap();
+    drop(plain);
+
+    let mut ledger = Ledger::open(&path, KEEP_ALL).unwrap();
+    assert_eq!(ledger.entries(None, None).unwrap().len(), entries);
+    let subject = Subject { user: "default".to_owned(), replicates: true, watches: true, single: false };
+    let rotation = |id: &str| Rotation {
+        id: id.to_owned(),
+        group: "mymaster".to_owned(),
+        subject: subject.clone(),
+        old: "0a".to_owned(),
+        new: "0b".to_owned(),
+        begun_at: Timestamp(1),
+        ended_at: None,
+    };
+    ledger.begin_rotation(&rotation("a")).unwrap();
+    assert!(ledger.begin_rotation(&rotation("b")).is_err(), "one is open");
+    let line = |what| RotationEntry { at: Timestamp(2), what };
+    let step = rotation::Step::Login;
+    ledger.record_rotation("a", &line(RotationWhat::Intended { way: Way::Back, step: step.clone() })).unwrap();
+    let open = ledger.open_rotation("mymaster").unwrap().unwrap();
+    assert_eq!((open.way(), open.unfinished()), (Way::Back, Some(&step)));
+    assert_eq!(ledger.open_rotation("another").unwrap(), None);
+    ledger.record_rotation("a", &line(RotationWhat::Ended { way: Way::Back, detail: String::new() })).unwrap();
+    assert_eq!(ledger.open_rotation("mymaster").unwrap(), None);
+    let last = ledger.last_rotation("mymaster").unwrap().unwrap();
+    assert_eq!((last.rotation.ended_at, last.entries.len()), (Some(Timestamp(2)), 2));
+    ledger.begin_rotation(&rotation("b")).unwrap();
+}
+
 #[test]
 fn files_of_others_and_of_newer_versions_are_refused_untouched() {
     let (_dir, path, ledger) = fresh(KEEP_ALL);
     drop(ledger);
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     for error in [Ledger::open(&path, KEEP_ALL).unwrap_err(), Ledger::open_read_only(&path).unwrap_err()] {
-        assert!(matches!(error, LedgerError::NewerSchema { found: 99, known: 1, .. }), "{error:?}");
+        assert!(matches!(error, LedgerError::NewerSchema { found: 99, known: 2, .. }), "{error:?}");
     }
 
     let dir = tempfile::tempdir().unwrap();

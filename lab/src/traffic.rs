@@ -40,6 +40,7 @@ struct Counters {
     write_errors: AtomicU64,
     down_us: AtomicU64,
     falls: AtomicU64,
+    longest_us: AtomicU64,
     stop: AtomicBool,
     old_is_retired: AtomicBool,
     texts: Mutex<Vec<String>>,
@@ -48,6 +49,12 @@ struct Counters {
 impl Counters {
     fn add(counter: &AtomicU64, more: u64) {
         counter.fetch_add(more, Ordering::Relaxed);
+    }
+
+    fn fell(&self, since: Instant) {
+        let us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Counters::add(&self.down_us, us);
+        self.longest_us.fetch_max(us, Ordering::Relaxed);
     }
 
     fn goes_on(&self) -> bool {
@@ -72,10 +79,11 @@ pub struct Met {
     /// Summed over all replicas.
     pub link_down: Duration,
     pub link_falls: u64,
+    pub longest_fall: Duration,
     /// Events of the Sentinels.
     pub sdown: u64,
     pub full_resyncs: u64,
-    /// Acknowledged writes that the primary does not have at the end.
+    /// Acknowledged writes that the primary of the Sentinels does not have at the end.
     pub lost: u64,
     /// The first refusals, for a person.
     pub texts: Vec<String>,
@@ -130,7 +138,8 @@ impl Traffic {
         let all = &self.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let acked = read(&all.acked);
-        let primary = group.nodes().iter().find(|node| node.is_primary()).unwrap_or_else(|| group.primary());
+        // An old primary that Sentinel cannot reach goes on as one; what it takes is lost to the group.
+        let primary = group.current_primary().unwrap_or_else(|| group.primary());
         let stands: Option<u64> = primary.query(&["GET", key]).unwrap_or_default();
         Met {
             logins: read(&all.logins),
@@ -139,6 +148,7 @@ impl Traffic {
             write_errors: read(&all.write_errors),
             link_down: Duration::from_micros(read(&all.down_us)),
             link_falls: read(&all.falls),
+            longest_fall: Duration::from_micros(read(&all.longest_us)),
             sdown: sdown(group).saturating_sub(self.sdown),
             full_resyncs: full(group).saturating_sub(self.full),
             lost: (self.written + acked).saturating_sub(stands.unwrap_or(0)),
@@ -218,8 +228,7 @@ fn look(connection: &mut Connection, counters: &Counters) {
                 }
                 (true, Some(since)) => {
                     down_since = None;
-                    let us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    Counters::add(&counters.down_us, us);
+                    counters.fell(since);
                 }
                 _ => {}
             }
@@ -227,6 +236,6 @@ fn look(connection: &mut Connection, counters: &Counters) {
         std::thread::sleep(LOOK);
     }
     if let Some(since) = down_since {
-        Counters::add(&counters.down_us, u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX));
+        counters.fell(since);
     }
 }

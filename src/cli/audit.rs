@@ -53,12 +53,12 @@ pub fn audit(config: &Path, args: &AuditArgs) -> Ended {
     })
 }
 
-fn chosen(settings: &Settings, name: Option<&str>) -> Result<String, Failure> {
+pub fn chosen(settings: &Settings, name: Option<&str>) -> Result<String, Failure> {
     let known = || settings.groups.keys().cloned().collect::<Vec<_>>().join(", ");
     match (name, settings.groups.len()) {
         (_, 0) => Err(Failure::new(
             Exit::Config,
-            "an audit needs a group: add [group.NAME] with sentinels = [\"HOST:26379\", …], and group = \"NAME\" to [replica.*]",
+            "this needs a group: add [group.NAME] with sentinels = [\"HOST:26379\", …], and group = \"NAME\" to [replica.*]",
         )),
         (Some(name), _) if settings.groups.contains_key(name) => Ok(name.to_owned()),
         (Some(name), _) => Err(Failure::new(

@@ -164,7 +164,7 @@ impl Login {
 }
 
 /// Every node that a Sentinel lists, with its run id where one knows it.
-fn listed(sentinels: &[GroupSentinel]) -> BTreeMap<Endpoint, String> {
+pub(super) fn listed(sentinels: &[GroupSentinel]) -> BTreeMap<Endpoint, String> {
     let mut nodes: BTreeMap<Endpoint, String> = BTreeMap::new();
     for says in sentinels.iter().filter_map(|sentinel| sentinel.says.seen()) {
         nodes.entry(says.primary.clone()).or_default();
@@ -197,7 +197,7 @@ fn placed(locals: Vec<Node>, dials: &[(String, Dial)], sentinels: &[GroupSentine
 }
 
 /// The configured Sentinels, then those that they know beside.
-async fn sentinels(look: &Look<'_>, configured: &[Dial]) -> Vec<GroupSentinel> {
+pub(super) async fn sentinels(look: &Look<'_>, configured: &[Dial]) -> Vec<GroupSentinel> {
     let mut accounts = all(configured.iter().map(|dial| sentinel_account(look, dial, true))).await;
     let mut views: Vec<SentinelView> = accounts
         .iter()

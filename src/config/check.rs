@@ -12,7 +12,7 @@ use super::problem::{Place, Report};
 use super::raw::{Node, Table, Value};
 use super::section::Section;
 use super::store;
-use super::{AgentSettings, GroupSettings, LogFormat, LogLevel, Observer, ReplicaSettings, Settings};
+use super::{AgentSettings, GroupSettings, LogFormat, LogLevel, Login, ReplicaSettings, Settings};
 use crate::decide::{Mode, Persist, Policy, RemedyPolicy};
 use crate::model::remedy::Remedy;
 use crate::model::{Address, Endpoint};
@@ -145,15 +145,19 @@ fn group(section: &Section<'_>, report: &mut Report) -> Option<GroupSettings> {
     out.masteruser = section.word("masteruser", report);
     out.masterauth = section.secret("masterauth", report);
     out.tls = tls(section, report);
-    out.observer = section.node("observer").and_then(|node| observer(section.path_of("observer"), node, report));
+    let login =
+        |key: &str, report: &mut Report| section.node(key).and_then(|node| login(section.path_of(key), node, report));
+    out.observer = login("observer", report);
+    out.admin = login("admin", report);
+    out.sentinel_auth = login("sentinel_auth", report);
     Some(out)
 }
 
-fn observer(path: String, node: &Node, report: &mut Report) -> Option<Observer> {
-    let section = Section::open(path, node, keys::OBSERVER, report)?;
+fn login(path: String, node: &Node, report: &mut Report) -> Option<Login> {
+    let section = Section::open(path, node, keys::LOGIN, report)?;
     section.require("password", "{ file = \"/etc/relinkd/observer\" }", report);
     let user = section.word("user", report);
-    Some(Observer { user, password: section.secret("password", report)? })
+    Some(Login { user, password: section.secret("password", report)? })
 }
 
 fn tls(section: &Section<'_>, report: &mut Report) -> Option<TlsSettings> {

@@ -6,10 +6,19 @@ pub(super) const SECTIONS: &[&str] = &["agent", "group", "replica", "policy", "s
 pub(super) const AGENT: &[&str] =
     &["host", "state_dir", "run_dir", "listen", "log_format", "log_level", "ledger_retain", "ledger_max_size"];
 
-pub(super) const GROUP: &[&str] =
-    &["sentinels", "sentinel_user", "sentinel_password", "masteruser", "masterauth", "tls", "observer"];
+pub(super) const GROUP: &[&str] = &[
+    "sentinels",
+    "sentinel_user",
+    "sentinel_password",
+    "masteruser",
+    "masterauth",
+    "tls",
+    "observer",
+    "admin",
+    "sentinel_auth",
+];
 
-pub(super) const OBSERVER: &[&str] = &["user", "password"];
+pub(super) const LOGIN: &[&str] = &["user", "password"];
 
 pub(super) const TLS: &[&str] = &["ca", "cert", "key", "server_name"];
 
@@ -50,7 +59,9 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("", SECTIONS),
     ("agent", AGENT),
     ("group.NAME", GROUP),
-    ("group.NAME.observer", OBSERVER),
+    ("group.NAME.observer", LOGIN),
+    ("group.NAME.admin", LOGIN),
+    ("group.NAME.sentinel_auth", LOGIN),
     ("group.NAME.tls", TLS),
     ("replica.NAME", REPLICA),
     ("replica.NAME.tls", TLS),

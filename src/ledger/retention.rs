@@ -37,6 +37,9 @@ impl Ledger {
     pub fn prune(&mut self, now: Timestamp) -> Result<Pruned, LedgerError> {
         let before = self.used_bytes()?;
         let limit = now.before(self.retention.max_age);
+        self.write(|transaction| {
+            transaction.execute("DELETE FROM rotation WHERE ended_at < ?1", params![limit.0]).map(|_| ())
+        })?;
         let mut incidents = 0;
         loop {
             let gone = self.remove(&format!("AND i.touched_at < {}", limit.0))?;

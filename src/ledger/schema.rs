@@ -20,7 +20,8 @@ const APPLICATION_ID: i64 = 0x726c_6e6b;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Step N leads from schema N to N+1. A step that has been released is never changed.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE entry (
         id       INTEGER PRIMARY KEY,
         at       INTEGER NOT NULL,  -- microseconds since the Unix epoch, as all times here
@@ -71,7 +72,27 @@ const MIGRATIONS: &[&str] = &["
 
     CREATE TABLE write_check (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL) STRICT;
     INSERT INTO write_check VALUES (1, 0);
-"];
+",
+    "
+    CREATE TABLE rotation (
+        id       TEXT PRIMARY KEY,
+        grp      TEXT NOT NULL,
+        begun_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        body     TEXT NOT NULL      -- JSON of model::rotation::Rotation; passwords by fingerprint
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX rotation_open ON rotation (grp) WHERE ended_at IS NULL;
+
+    CREATE TABLE rotation_entry (
+        id       INTEGER PRIMARY KEY,
+        rotation TEXT NOT NULL REFERENCES rotation (id) ON DELETE CASCADE,
+        at       INTEGER NOT NULL,
+        kind     TEXT NOT NULL,
+        body     TEXT NOT NULL      -- JSON of model::rotation::RotationWhat
+    ) STRICT;
+    CREATE INDEX rotation_entry_by_rotation ON rotation_entry (rotation, id);
+",
+];
 
 /// The schema that this version writes.
 const KNOWN: i64 = MIGRATIONS.len() as i64;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -58,6 +58,11 @@ fn create(state_dir: &Path, path: &Path) -> io::Result<()> {
     let draft = Draft(state_dir.join(format!("salt.{:016x}", u64::from_ne_bytes(mark))));
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft.0)?;
     file.write_all(&salt)?;
+    // Where root is first (`relinkd rotate` before the daemon's first start), the daemon's user has to read it too.
+    if rustix::process::geteuid().is_root() {
+        let owner = fs::metadata(state_dir)?;
+        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
     file.sync_all()?;
     match fs::hard_link(&draft.0, path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
@@ -82,8 +87,6 @@ fn fill(buffer: &mut [u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     #[test]

@@ -9,6 +9,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("diagnose", &["model"]),
     ("decide", &["model", "diagnose"]),
     ("audit", &["model"]),
+    ("rotate", &["model"]),
     ("agent", &["model", "diagnose", "decide"]),
     ("secrets", &["model"]),
     ("wire", &["model", "secrets"]),
@@ -30,8 +31,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "audit", "model", "diagnose", "decide", "agent", "secrets", "wire", "watch", "collect", "act", "ledger",
-            "notify", "control", "config", "daemon",
+            "audit", "rotate", "model", "diagnose", "decide", "agent", "secrets", "wire", "watch", "collect", "act",
+            "ledger", "notify", "control", "config", "daemon",
         ],
     ),
 ];
@@ -42,6 +43,7 @@ const PURE: &[&str] = &[
     "src/diagnose.rs",
     "src/decide.rs",
     "src/audit.rs",
+    "src/rotate.rs",
     "src/agent.rs",
     "src/wire/reply.rs",
     "src/wire/resp.rs",

@@ -45,7 +45,9 @@ fn named(settings: &Settings) -> Vec<(String, &SecretRef)> {
         let key = |key: &str| format!("group.{name}.{key}");
         all.extend(group.sentinel_password.as_ref().map(|secret| (key("sentinel_password"), secret)));
         all.extend(group.masterauth.as_ref().map(|secret| (key("masterauth"), secret)));
-        all.extend(group.observer.as_ref().map(|observer| (key("observer.password"), &observer.password)));
+        let logins = [("observer", &group.observer), ("admin", &group.admin), ("sentinel_auth", &group.sentinel_auth)];
+        let logins = logins.into_iter().filter_map(|(name, login)| Some((name, login.as_ref()?)));
+        all.extend(logins.map(|(name, login)| (key(&format!("{name}.password")), &login.password)));
     }
     for (name, channel) in &settings.channels {
         let (url, secret) = match &channel.kind {
