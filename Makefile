@@ -54,6 +54,10 @@ demo-shell: setup lab ## The same group, left running to play with
 bench: setup lab ## Time from break to healed link, memory and processor time
 	target/release/lab bench
 
+.PHONY: rotations
+rotations: setup lab ## 50 rotations of a password under load, with and without kills, beside the usual order
+	target/release/lab rotations
+
 .PHONY: lab
 lab:
 	$(CARGO) build --release --locked --workspace

@@ -34,6 +34,7 @@ mod scene;
 mod sentinel;
 mod server;
 mod tls;
+pub mod rotations;
 pub mod traffic;
 pub mod bench;
 pub mod demo;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lab::bench::{self, Bench};
 use lab::demo::{self, Play};
+use lab::rotations::{self, Rotations};
 use lab::{Group, Kind, Receiver, Server};
 
 const USAGE: &str = "\
@@ -18,6 +19,8 @@ usage: lab up [--kind KIND] [--replicas N] [--sentinels N] [--auth] [--namespace
            break a group in front of you and let relinkd heal it; with --shell leave both running to play with
        lab bench [--relinkd PATH] [--kind KIND] [--trials N]
            time from break to healed link, memory and processor time, beside a floor taken in the same run
+       lab rotations [--relinkd PATH] [--kinds KIND,KIND] [--runs N] [--seed N]
+           rotate a group's password under load, by relinkd, with kills, and in the usual order; a table in Markdown
        lab receiver ADDRESS
            print each JSON message that is posted to ADDRESS, such as 127.0.0.1:9000, one a line
        lab sweep
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         ["up", options @ ..] => up(options),
         ["demo", options @ ..] => play(options),
         ["bench", options @ ..] => measure(options),
+        ["rotations", options @ ..] => rotate(options),
         ["receiver", address] => receive(address),
         ["sweep"] => sweep(),
         ["help" | "--help" | "-h"] => print(USAGE),
@@ -116,6 +120,27 @@ fn measure(options: &[&str]) -> Result<(), String> {
     }
     let bench = Bench { relinkd: &present(relinkd)?, kind, trials };
     bench::run(&bench, &mut io::stdout()).map_err(|error| error.to_string())
+}
+
+fn rotate(options: &[&str]) -> Result<(), String> {
+    let mut relinkd = beside_me()?;
+    let (mut kinds, mut runs, mut seed) = (vec![Kind::Redis70, Kind::Valkey80], 50, 1);
+    let mut words = options.iter();
+    while let Some(option) = words.next() {
+        let mut value = || words.next().copied().ok_or(USAGE);
+        match *option {
+            "--relinkd" => relinkd = PathBuf::from(value()?),
+            "--kinds" => kinds = value()?.split(',').map(Kind::from_code).collect::<Option<_>>().ok_or(USAGE)?,
+            "--runs" => runs = value()?.parse().map_err(|_| USAGE)?,
+            "--seed" => seed = value()?.parse().map_err(|_| USAGE)?,
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    let rotations = Rotations { relinkd: &present(relinkd)?, kinds: &kinds, runs, seed };
+    match rotations::run(&rotations, &mut io::stdout()).map_err(|error| error.to_string())? {
+        true => Ok(()),
+        false => Err("an aim was missed; see above".to_owned()),
+    }
 }
 
 /// The relinkd that was built with this lab.

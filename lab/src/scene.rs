@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -81,8 +81,14 @@ impl Scene {
 
     /// A verb with this scene's configuration, in the replica's network.
     pub fn verb(&self, words: &[&str]) -> Result<Output> {
+        self.command(words).output()
+    }
+
+    /// The same, not started yet.
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = self.replica().command_beside(&self.relinkd);
-        command.arg("--config").arg(self.agent.config_path()).args(words).output()
+        command.arg("--config").arg(self.agent.config_path()).args(words);
+        command
     }
 
     pub fn verb_json(&self, words: &[&str]) -> Result<Value> {
