@@ -146,6 +146,9 @@ impl Agent {
         for entry in entries.iter().filter(|entry| entry.link.replica == self.identity.link.replica) {
             self.incidents.take(entry);
         }
+        if let Some(open) = self.incidents.open().filter(|open| open.finding.cause == Cause::PrimaryEmptied) {
+            self.memory.emptied_before(open.opened_at);
+        }
         if let Some(attempt) = self.incidents.open().and_then(|incident| incident.in_flight) {
             self.record(What::Interrupted { attempt }, now);
             self.flush(None);
@@ -293,6 +296,10 @@ impl Agent {
         let doubt = if finding.suspected { " (suspected)" } else { "" };
         self.last.fault = Some((cause, finding.suspected));
         self.last.sentence = format!("{}{doubt}: {}", finding.cause, finding.cause.title());
+        // How far it is, is what there is to know of a sync.
+        if let Some(progress) = finding.because.first().filter(|_| cause == Cause::SyncRunning) {
+            self.last.sentence += &format!(": {}", progress.saw);
+        }
         if !self.in_incident(&finding, e, now) {
             self.wait(now);
             return;

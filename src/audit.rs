@@ -151,6 +151,12 @@ fn cli(flavour: Option<Flavour>, address: &Endpoint) -> String {
     }
 }
 
+/// A command whose last argument is the password that PWFILE holds, and that so stands on no command line: `-x` reads it
+/// from standard input, and printf is the shell's own.
+fn from_file(format: &str, cli: &str) -> String {
+    format!("printf '{format}' \"$(cat PWFILE)\" | {cli} -x")
+}
+
 impl<'a> Known<'a> {
     fn build(&self) -> (Flavour, &'a str) {
         match self {
@@ -233,17 +239,6 @@ impl<'a> Known<'a> {
             Known::Own(_) => String::new(),
             Known::Told(cached) => format!(" (a Sentinel's reading, {} s old)", cached.age_ms / 1000),
         }
-    }
-}
-
-/// Bytes as people write them: `512 B`, `16 MiB`, `1.5 GiB`.
-fn size(bytes: u64) -> String {
-    let unit = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)].into_iter().find(|(_, bits)| bytes >> bits > 0);
-    let Some((unit, bits)) = unit else { return format!("{bytes} B") };
-    let tenths = (bytes >> (bits - 10)).saturating_mul(10) >> 10;
-    match tenths % 10 {
-        0 => format!("{} {unit}", tenths / 10),
-        rest => format!("{}.{rest} {unit}", tenths / 10),
     }
 }
 

@@ -304,11 +304,15 @@ fn settings(path: &std::path::Path) -> Result<Settings, Failure> {
 }
 
 /// A runtime of one thread: the daemon is small, and a verb is smaller.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
+/// Runs one piece of work to its end. Its threads are given a second: a name whose resolver is dead holds one for ten.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Fault, format!("the runtime does not start: {error}")))
+        .map_err(|error| Failure::new(Exit::Fault, format!("the runtime does not start: {error}")))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    Ok(done)
 }
 
 fn parse_since(text: &str) -> Result<std::time::Duration, String> {

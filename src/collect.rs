@@ -31,6 +31,7 @@ pub mod group;
 pub mod rotation;
 mod host;
 mod local;
+mod lookup;
 mod primary;
 mod probe;
 mod sentinel;
@@ -74,6 +75,8 @@ pub struct Ask<'a> {
     pub probe_upstream: bool,
     pub log: Reading<LogView>,
     pub store: Reading<StoreView>,
+    /// The primary that the replica was last seen to follow.
+    pub followed: Option<Endpoint>,
     pub clock: &'a (dyn Fn() -> Timestamp + Send + Sync),
     pub deadline: Duration,
 }
@@ -90,6 +93,7 @@ pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
         look.far(following, counted),
     );
     count_each_once(&mut sentinels);
+    let lookup = lookup::of_a_silent_server(&look, &near.local, ask.followed, &sentinels).await;
     Evidence {
         format: EVIDENCE_FORMAT,
         link: target.link.clone(),
@@ -99,6 +103,7 @@ pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
         local: near.local.server,
         settings: near.local.settings,
         upstream: near.upstream,
+        lookup,
         named: far.named,
         primary: near.account.server,
         primary_limits: near.account.limits,

@@ -31,6 +31,7 @@ type Rule = fn(&Evidence) -> Option<Finding>;
 /// Every rule, in order of precedence.
 const RULES: &[Rule] = &[
     local::replica_denied,
+    local::held_up_by_a_lookup,
     local::replica_hung,
     local::replica_down,
     local::replica_loading,

@@ -165,6 +165,17 @@ pub fn human(span: Duration) -> String {
     }
 }
 
+/// Bytes as people write them: `512 B`, `16 MiB`, `1.5 GiB`.
+pub fn size(bytes: u64) -> String {
+    let unit = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)].into_iter().find(|(_, bits)| bytes >> bits > 0);
+    let Some((unit, bits)) = unit else { return format!("{bytes} B") };
+    let tenths = (bytes >> (bits - 10)).saturating_mul(10) >> 10;
+    match tenths % 10 {
+        0 => format!("{} {unit}", tenths / 10),
+        rest => format!("{}.{rest} {unit}", tenths / 10),
+    }
+}
+
 /// Text that came from a server, made safe to show: control characters replaced, cut at `limit` characters.
 pub fn tame(text: &str, limit: usize) -> String {
     let mut out: String = text.chars().take(limit).map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -34,6 +34,7 @@ mod subscription;
 mod writer;
 
 pub use all::all;
+pub use connection::lookup;
 pub use reader::Reader;
 pub use subscription::Subscription;
 pub use writer::{Arg, Writer};

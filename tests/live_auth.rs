@@ -6,32 +6,11 @@ use std::time::Instant;
 
 use lab::{Group, Kind, Server, fault};
 use live::checks::{QUICK, actions, rules_out, text};
-use live::{PATIENCE, Scene, Setup};
+use live::{PATIENCE, Scene, Setup, on_each_server};
 
 const OLD: &str = "old-CANARY-1";
 const NEW: &str = "new-CANARY-2";
 const WRONG: &str = "wrong-CANARY-3";
-
-/// One test a kind of server, named after it.
-macro_rules! on_each_server {
-    ($($test:ident => $redis:ident, $valkey:ident;)+) => {
-        $(
-            #[test]
-            fn $redis() {
-                if let Some(kind) = lab::require(Kind::Redis70) {
-                    $test(kind);
-                }
-            }
-
-            #[test]
-            fn $valkey() {
-                if let Some(kind) = lab::require(Kind::Valkey80) {
-                    $test(kind);
-                }
-            }
-        )+
-    };
-}
 
 on_each_server! {
     rotated_on_the_primary_only =>

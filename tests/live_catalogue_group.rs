@@ -7,23 +7,24 @@ mod live;
 
 use std::time::{Duration, Instant};
 
-use catalogue::{QUICK, by_hand, held, list, on_each_server, one_incident, over, undo};
+use catalogue::{QUICK, by_hand, held, list, one_incident, over, undo};
 use lab::{Builder, Fault, Group, Host, Kind, Node, ailment, fault};
-use live::{PATIENCE, Scene, Setup};
+use live::{PATIENCE, Scene, Setup, on_each_server};
 use serde_json::{Value, json};
 
 on_each_server! {
-    latent_healed: a_stale_password_is_set_before_the_link_breaks_redis_70, a_stale_password_is_set_before_the_link_breaks_valkey_80;
-    latent_held: a_stale_password_without_a_better_one_is_told_redis_70, a_stale_password_without_a_better_one_is_told_valkey_80;
-    sentinels_everywhere: sentinels_that_cannot_log_in_anywhere_are_named_redis_70, sentinels_that_cannot_log_in_anywhere_are_named_valkey_80;
-    sentinels_at_the_primary: sentinels_that_fail_over_a_healthy_primary_get_no_help_redis_70, sentinels_that_fail_over_a_healthy_primary_get_no_help_valkey_80;
-    sentinels_cut_off: sentinels_whose_network_is_cut_are_not_called_unable_to_log_in_redis_70, sentinels_whose_network_is_cut_are_not_called_unable_to_log_in_valkey_80;
-    quorum_before: a_lost_quorum_is_told_before_it_is_needed_redis_70, a_lost_quorum_is_told_before_it_is_needed_valkey_80;
-    quorum_when_needed: a_lost_quorum_is_named_when_the_primary_dies_redis_70, a_lost_quorum_is_named_when_the_primary_dies_valkey_80;
-    nobody_to_promote: a_group_without_a_promotable_replica_is_named_redis_70, a_group_without_a_promotable_replica_is_named_valkey_80;
-    protected_and_missing: protected_mode_over_a_missing_password_is_one_story_redis_70, protected_mode_over_a_missing_password_is_one_story_valkey_80;
-    name: a_name_that_nobody_resolves_is_named_redis_70, a_name_that_nobody_resolves_is_named_valkey_80;
-    cut_in_failover: a_cut_during_a_failover_is_one_story_redis_70, a_cut_during_a_failover_is_one_story_valkey_80;
+    latent_healed => a_stale_password_is_set_before_the_link_breaks_redis_70, a_stale_password_is_set_before_the_link_breaks_valkey_80;
+    latent_held => a_stale_password_without_a_better_one_is_told_redis_70, a_stale_password_without_a_better_one_is_told_valkey_80;
+    sentinels_everywhere => sentinels_that_cannot_log_in_anywhere_are_named_redis_70, sentinels_that_cannot_log_in_anywhere_are_named_valkey_80;
+    sentinels_at_the_primary => sentinels_that_fail_over_a_healthy_primary_get_no_help_redis_70, sentinels_that_fail_over_a_healthy_primary_get_no_help_valkey_80;
+    sentinels_cut_off => sentinels_whose_network_is_cut_are_not_called_unable_to_log_in_redis_70, sentinels_whose_network_is_cut_are_not_called_unable_to_log_in_valkey_80;
+    quorum_before => a_lost_quorum_is_told_before_it_is_needed_redis_70, a_lost_quorum_is_told_before_it_is_needed_valkey_80;
+    quorum_when_needed => a_lost_quorum_is_named_when_the_primary_dies_redis_70, a_lost_quorum_is_named_when_the_primary_dies_valkey_80;
+    nobody_to_promote => a_group_without_a_promotable_replica_is_named_redis_70, a_group_without_a_promotable_replica_is_named_valkey_80;
+    protected_and_missing => protected_mode_over_a_missing_password_is_one_story_redis_70, protected_mode_over_a_missing_password_is_one_story_valkey_80;
+    name => a_name_that_nobody_resolves_is_named_redis_70, a_name_that_nobody_resolves_is_named_valkey_80;
+    dead_resolver => a_replica_that_waits_for_a_dead_resolver_is_not_called_hung_redis_70, a_replica_that_waits_for_a_dead_resolver_is_not_called_hung_valkey_80;
+    cut_in_failover => a_cut_during_a_failover_is_one_story_redis_70, a_cut_during_a_failover_is_one_story_valkey_80;
 }
 
 const OLD: &str = "CANARY-old";
@@ -229,6 +230,34 @@ fn name(kind: Kind) {
     let opened = held(&scene, "name-unresolved", &[]);
     by_hand(&scene, "name-unresolved", kind);
     undo(nameless);
+    over(&scene, &opened);
+}
+
+/// The server stands still for 10 s of every 11 s while it waits for its resolver, and says so to nobody.
+fn dead_resolver(kind: Kind) {
+    let Some(()) = lab::require_namespaces() else { return };
+    let built = group(kind).replicas(1).sentinels(1).namespaces(true);
+    let scene = Scene::start(built.start().expect("a group"), &quick(None));
+    let (server, (host, port)) = (scene.replica().clone(), scene.group.primary().endpoint());
+    // Without a way to a resolver the lookup fails at once.
+    server.run(&["REPLICAOF", "primary.relinkd.test", &port.to_string()]).expect("a name");
+    let opened = held(&scene, "name-unresolved", &[]);
+    let dead = server.host().expect("a host").dead_resolver().expect("a dead resolver");
+    let silent =
+        |status: &Value| status["sentence"].as_str().is_some_and(|sentence| sentence.contains("name-unresolved"));
+    // Over more than one of its attempts, whether it answers at the moment or not.
+    let (mut stood_still, end) = (false, Instant::now() + Duration::from_secs(14));
+    while Instant::now() < end {
+        let status = scene.status();
+        assert!(silent(&status), "{status:#}\n{}", scene.agent.log());
+        stood_still |= server.run(&["PING"]).is_err();
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(stood_still, "the server never stood still");
+    assert!(!scene.agent.log().contains("replica-hung"), "{}", scene.agent.log());
+    dead.undo().expect("the resolver answers");
+    let back = |server: &lab::Server| server.run(&["REPLICAOF", &host, &port.to_string()]).is_ok();
+    assert!(server.wait_until(back, PATIENCE).is_some());
     over(&scene, &opened);
 }
 

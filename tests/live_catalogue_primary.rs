@@ -4,21 +4,19 @@
 mod catalogue;
 mod live;
 
-use catalogue::{
-    QUICK, by_hand, filled, held, on_each_server, opened, over, reconnect, restart_empty, rules_out, silence, undo,
-};
+use catalogue::{QUICK, by_hand, filled, held, opened, over, reconnect, restart_empty, rules_out, silence, undo};
 use lab::{Group, Kind, Node, Server, ailment};
-use live::{Scene, Setup};
+use live::{Scene, Setup, on_each_server};
 
 on_each_server! {
-    busy: a_primary_in_an_endless_script_is_busy_redis_70, a_primary_in_an_endless_script_is_busy_valkey_80;
-    loading: a_primary_that_loads_for_long_is_told_redis_70, a_primary_that_loads_for_long_is_told_valkey_80;
-    loading_quietly: a_primary_that_loads_is_no_news_redis_70, a_primary_that_loads_is_no_news_valkey_80;
-    exhausted: a_primary_without_a_free_connection_is_named_redis_70, a_primary_without_a_free_connection_is_named_valkey_80;
-    save_failing: a_primary_that_cannot_save_is_named_redis_70, a_primary_that_cannot_save_is_named_valkey_80;
-    fork_failed: a_primary_that_cannot_fork_is_named_redis_70, a_primary_that_cannot_fork_is_named_valkey_80;
-    empty_and_barred: an_empty_primary_is_named_before_the_replica_follows_redis_70, an_empty_primary_is_named_before_the_replica_follows_valkey_80;
-    emptied: a_primary_that_comes_back_empty_is_named_redis_70, a_primary_that_comes_back_empty_is_named_valkey_80;
+    busy => a_primary_in_an_endless_script_is_busy_redis_70, a_primary_in_an_endless_script_is_busy_valkey_80;
+    loading => a_primary_that_loads_for_long_is_told_redis_70, a_primary_that_loads_for_long_is_told_valkey_80;
+    loading_quietly => a_primary_that_loads_is_no_news_redis_70, a_primary_that_loads_is_no_news_valkey_80;
+    exhausted => a_primary_without_a_free_connection_is_named_redis_70, a_primary_without_a_free_connection_is_named_valkey_80;
+    save_failing => a_primary_that_cannot_save_is_named_redis_70, a_primary_that_cannot_save_is_named_valkey_80;
+    fork_failed => a_primary_that_cannot_fork_is_named_redis_70, a_primary_that_cannot_fork_is_named_valkey_80;
+    empty_and_barred => an_empty_primary_is_named_before_the_replica_follows_redis_70, an_empty_primary_is_named_before_the_replica_follows_valkey_80;
+    emptied => a_primary_that_comes_back_empty_is_named_redis_70, a_primary_that_comes_back_empty_is_named_valkey_80;
 }
 
 /// No Sentinel would leave these faults alone for long.
@@ -146,11 +144,15 @@ fn empty_and_barred(kind: Kind) {
 fn emptied(kind: Kind) {
     let group = Group::builder(kind).replicas(1).start().expect("a group");
     filled(&group);
-    let scene = Scene::start(group, &alone());
+    let mut scene = Scene::start(group, &alone());
     scene.group.primary().restart().expect("a restart without its data");
     let opened = opened(&scene, "primary-emptied", &[]);
     assert_eq!(opened["actions"], serde_json::json!([]));
     rules_out(&opened, &["network-cut"]);
+    // A restart of relinkd forgets what the replica held, and the record does not.
+    scene.reconfigure(&alone());
+    let status = scene.wait_status("it has looked again", |status| !status["cause"].is_null());
+    assert_eq!((&status["cause"], &status["incident"]), (&"primary-emptied".into(), &opened["id"]), "{status:#}");
     scene.group.primary().write(50, 16).expect("the data is put back");
     over(&scene, &opened);
 }

@@ -7,9 +7,9 @@ mod live;
 
 use std::time::{Duration, Instant};
 
-use catalogue::{filled, on_each_server, silence, told};
+use catalogue::{filled, silence, told};
 use lab::{Builder, Group, Kind, Node};
-use live::{PATIENCE, Scene, Setup};
+use live::{PATIENCE, Scene, Setup, on_each_server};
 
 /// Causes that a look through a standing link could see wrongly.
 const LATENT: &[&str] = &[
@@ -28,8 +28,8 @@ const LATENT: &[&str] = &[
 ];
 
 on_each_server! {
-    planned_failover: a_planned_failover_shows_no_latent_trouble_redis_70, a_planned_failover_shows_no_latent_trouble_valkey_80;
-    rolling_restart: a_rolling_restart_shows_no_latent_trouble_redis_70, a_rolling_restart_shows_no_latent_trouble_valkey_80;
+    planned_failover => a_planned_failover_shows_no_latent_trouble_redis_70, a_planned_failover_shows_no_latent_trouble_valkey_80;
+    rolling_restart => a_rolling_restart_shows_no_latent_trouble_redis_70, a_rolling_restart_shows_no_latent_trouble_valkey_80;
 }
 
 fn group(kind: Kind) -> Builder {

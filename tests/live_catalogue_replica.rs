@@ -5,23 +5,22 @@ mod catalogue;
 mod live;
 
 use catalogue::{
-    QUICK, by_hand, by_hand_named, filled, held, list, on_each_server, one_incident, over, restart_empty, rules_out,
-    silence, undo,
+    QUICK, by_hand, by_hand_named, filled, held, list, one_incident, over, restart_empty, rules_out, silence, undo,
 };
 use lab::{Group, Kind, Node, ailment, fault};
-use live::{PATIENCE, Scene, Setup};
+use live::{PATIENCE, Scene, Setup, on_each_server};
 use serde_json::json;
 
 on_each_server! {
-    hung: a_frozen_replica_is_named_redis_70, a_frozen_replica_is_named_valkey_80;
-    down: a_replica_that_does_not_run_is_named_redis_70, a_replica_that_does_not_run_is_named_valkey_80;
-    loading: a_replica_that_loads_is_no_news_redis_70, a_replica_that_loads_is_no_news_valkey_80;
-    denied: a_replica_that_does_not_let_us_look_is_named_redis_70, a_replica_that_does_not_let_us_look_is_named_valkey_80;
-    save_failing: a_replica_that_cannot_save_is_named_redis_70, a_replica_that_cannot_save_is_named_valkey_80;
-    stalled: a_sync_that_stalls_is_named_redis_70, a_sync_that_stalls_is_named_valkey_80;
-    renamed: a_primary_without_psync_is_named_redis_70, a_primary_without_psync_is_named_valkey_80;
-    both_renamed: a_primary_without_psync_and_sync_is_named_redis_70, a_primary_without_psync_and_sync_is_named_valkey_80;
-    replconf: a_refused_replconf_is_one_incident_redis_70, a_refused_replconf_is_one_incident_valkey_80;
+    hung => a_frozen_replica_is_named_redis_70, a_frozen_replica_is_named_valkey_80;
+    down => a_replica_that_does_not_run_is_named_redis_70, a_replica_that_does_not_run_is_named_valkey_80;
+    loading => a_replica_that_loads_is_no_news_redis_70, a_replica_that_loads_is_no_news_valkey_80;
+    denied => a_replica_that_does_not_let_us_look_is_named_redis_70, a_replica_that_does_not_let_us_look_is_named_valkey_80;
+    save_failing => a_replica_that_cannot_save_is_named_redis_70, a_replica_that_cannot_save_is_named_valkey_80;
+    stalled => a_sync_that_stalls_is_named_redis_70, a_sync_that_stalls_is_named_valkey_80;
+    renamed => a_primary_without_psync_is_named_redis_70, a_primary_without_psync_is_named_valkey_80;
+    both_renamed => a_primary_without_psync_and_sync_is_named_redis_70, a_primary_without_psync_and_sync_is_named_valkey_80;
+    replconf => a_refused_replconf_is_one_incident_redis_70, a_refused_replconf_is_one_incident_valkey_80;
 }
 
 fn alone() -> Setup {

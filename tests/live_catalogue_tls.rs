@@ -5,16 +5,16 @@
 mod catalogue;
 mod live;
 
-use catalogue::{QUICK, by_hand_named, held, on_each_server, over, reconnect, silence, undo};
+use catalogue::{QUICK, by_hand_named, held, over, reconnect, silence, undo};
 use lab::{Certificates, Fault, Group, Kind, Server, fault};
-use live::{PATIENCE, Scene, Setup};
+use live::{PATIENCE, Scene, Setup, on_each_server};
 
 on_each_server! {
-    plain_into_tls: a_replica_without_tls_at_a_tls_port_is_named_redis_70, a_replica_without_tls_at_a_tls_port_is_named_valkey_80;
-    tls_into_plain: a_replica_with_tls_at_a_plain_port_is_named_redis_70, a_replica_with_tls_at_a_plain_port_is_named_valkey_80;
-    expired: an_expired_certificate_is_named_redis_70, an_expired_certificate_is_named_valkey_80;
-    untrusted: a_certificate_of_a_stranger_is_named_redis_70, a_certificate_of_a_stranger_is_named_valkey_80;
-    another_name: a_certificate_for_another_name_is_no_fault_redis_70, a_certificate_for_another_name_is_no_fault_valkey_80;
+    plain_into_tls => a_replica_without_tls_at_a_tls_port_is_named_redis_70, a_replica_without_tls_at_a_tls_port_is_named_valkey_80;
+    tls_into_plain => a_replica_with_tls_at_a_plain_port_is_named_redis_70, a_replica_with_tls_at_a_plain_port_is_named_valkey_80;
+    expired => an_expired_certificate_is_named_redis_70, an_expired_certificate_is_named_valkey_80;
+    untrusted => a_certificate_of_a_stranger_is_named_redis_70, a_certificate_of_a_stranger_is_named_valkey_80;
+    another_name => a_certificate_for_another_name_is_no_fault_redis_70, a_certificate_for_another_name_is_no_fault_valkey_80;
 }
 
 fn scene(kind: Kind) -> Scene {

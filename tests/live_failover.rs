@@ -6,7 +6,7 @@ mod live;
 use std::time::{Duration, Instant};
 
 use lab::{Group, Kind, Server, fault};
-use live::{PATIENCE, Scene, Setup};
+use live::{PATIENCE, Scene, Setup, on_each_server};
 use serde_json::Value;
 
 /// Far longer than a test: whatever moves the group before is not Sentinel's retry.
@@ -96,7 +96,6 @@ fn sentinels_own_retry(group: &Group) -> Option<u64> {
 }
 
 fn asked_when_sentinel_has_given_up(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let scene = given_up(kind, EAGER, |_| ());
     held(&scene, "no-promotable-replica");
     let opened = scene.told_event("opened");
@@ -137,7 +136,6 @@ fn sentinels_tell(group: &Group) -> String {
 }
 
 fn proposed_by_default(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let policy = "[policy.request-failover]\nafter = \"2s\"\ncooldown = \"1s\"";
     let scene = given_up(kind, policy, |_| ());
     priorities(&scene.group, 100);
@@ -153,7 +151,6 @@ fn proposed_by_default(kind: Kind) {
 }
 
 fn held_while_a_candidate_is_empty(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let scene = given_up(kind, EAGER, |_| ());
     // It comes back without its data, and has never linked since: Sentinel takes that for fresh.
     let other = scene.group.replica(1);
@@ -169,7 +166,6 @@ fn held_while_a_candidate_is_empty(kind: Kind) {
 }
 
 fn held_after_login_trouble(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let scene = given_up(kind, EAGER, |scene| {
         let rotated = fault::rotate_password(scene.group.primary(), "other").expect("rotated");
         let told = scene.told_event("opened");
@@ -183,7 +179,6 @@ fn held_after_login_trouble(kind: Kind) {
 }
 
 fn held_in_tilt(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     // TILT lasts for 30 s. It begins before the primary dies, so that it catches no Sentinel in a failover of its own.
     let scene = given_up(kind, EAGER, |scene| {
         let frozen = fault::freeze(scene.group.sentinel(2)).expect("frozen");
@@ -200,7 +195,6 @@ fn held_in_tilt(kind: Kind) {
 }
 
 fn held_without_a_majority(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let group = group(kind, FAILOVER_TIMEOUT_MS);
     let scene = Scene::start(group, &Setup { policy: EAGER.to_owned(), ..Setup::default() });
     scene.group.sentinel(0).kill9();
@@ -216,7 +210,6 @@ fn held_without_a_majority(kind: Kind) {
 }
 
 fn held_after_another_failover(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let group = group(kind, FAILOVER_TIMEOUT_MS);
     only_the_other_one(&group);
     let policy = EAGER.replace("cooldown = \"1s\"", "cooldown = \"10m\"");
@@ -231,7 +224,7 @@ fn held_after_another_failover(kind: Kind) {
 }
 
 fn held_while_sentinels_see_the_primary(kind: Kind) {
-    let (Some(kind), Some(())) = (lab::require(kind), lab::require_namespaces()) else { return };
+    let Some(()) = lab::require_namespaces() else { return };
     let builder = Group::builder(kind)
         .replicas(2)
         .sentinels(3)
@@ -250,7 +243,6 @@ fn held_while_sentinels_see_the_primary(kind: Kind) {
 }
 
 fn sentinels_own_failover_is_left_alone(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let group = group(kind, 6000);
     only_the_other_one(&group);
     // A failover passes within this: nobody has to hear of it.
@@ -278,21 +270,7 @@ fn name(kind: Kind) -> &'static str {
     }
 }
 
-macro_rules! on_both {
-    ($($test:ident => $redis:ident, $valkey:ident;)+) => {$(
-        #[test]
-        fn $redis() {
-            $test(Kind::Redis70);
-        }
-
-        #[test]
-        fn $valkey() {
-            $test(Kind::Valkey80);
-        }
-    )+};
-}
-
-on_both! {
+on_each_server! {
     asked_when_sentinel_has_given_up => asked_when_sentinel_has_given_up_redis_70, asked_when_sentinel_has_given_up_valkey_80;
     proposed_by_default => proposed_by_default_redis_70, proposed_by_default_valkey_80;
     held_while_a_candidate_is_empty => held_while_a_candidate_is_empty_redis_70, held_while_a_candidate_is_empty_valkey_80;

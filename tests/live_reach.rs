@@ -6,29 +6,8 @@ use std::time::{Duration, Instant};
 
 use lab::{Builder, Fault, Group, Host, Kind, Node, Server, fault};
 use live::checks::{QUICK, actions, rules_out, text};
-use live::{PATIENCE, Scene, Setup};
+use live::{PATIENCE, Scene, Setup, on_each_server};
 use serde_json::Value;
-
-/// One test a kind of server, named after it.
-macro_rules! on_each_server {
-    ($($test:ident => $redis:ident, $valkey:ident;)+) => {
-        $(
-            #[test]
-            fn $redis() {
-                if let Some(kind) = lab::require(Kind::Redis70) {
-                    $test(kind);
-                }
-            }
-
-            #[test]
-            fn $valkey() {
-                if let Some(kind) = lab::require(Kind::Valkey80) {
-                    $test(kind);
-                }
-            }
-        )+
-    };
-}
 
 on_each_server! {
     a_dead_primary_and_sentinels_at_work =>

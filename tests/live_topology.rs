@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use lab::{Group, Kind, Server, fault};
-use live::{PATIENCE, Scene, Setup};
+use live::{PATIENCE, Scene, Setup, on_each_server};
 use serde_json::Value;
 
 /// So long that Sentinel's own repair (`+fix-slave-config`) does not come in between.
@@ -80,7 +80,6 @@ fn resolved(scene: &Scene, count: usize) -> Value {
 }
 
 fn each_wrong_address_is_left_for_the_right_one(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let scene = scene(kind, EAGER);
     let (primary, replica) = (scene.group.primary(), scene.replica());
     let full = primary.sync_full();
@@ -109,7 +108,6 @@ fn each_wrong_address_is_left_for_the_right_one(kind: Kind) {
 
 /// The faults that end in a hold: relinkd only looks, so each stays until the test ends it.
 fn nothing_moves_a_replica_unless_all_agree(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let scene = scene(kind, EAGER);
     let replica = scene.replica();
 
@@ -143,7 +141,6 @@ fn stays_at(scene: &Scene, address: &(String, u16)) {
 }
 
 fn a_primary_that_lost_its_data_is_not_followed(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let scene = scene(kind, EAGER);
     let (primary, replica) = (scene.group.primary(), scene.replica());
     // Quicker than down-after: no Sentinel ever sees it down, and for ten seconds they still tell of its old data.
@@ -164,7 +161,6 @@ fn a_primary_that_lost_its_data_is_not_followed(kind: Kind) {
 }
 
 fn a_target_that_is_no_primary_is_not_followed(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let scene = scene(kind, EAGER);
     let (primary, other) = (scene.group.primary(), scene.group.replica(1));
     for sentinel in scene.group.sentinels() {
@@ -224,7 +220,6 @@ fn join(address: &(String, u16)) -> String {
 
 /// relinkd's own user may not read the settings: what the replica would send is unknown, and nothing is guessed.
 fn what_was_not_seen_is_unknown(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let group = Group::builder(kind).replicas(1).password("secret").start().expect("a group");
     let user = ["ACL", "SETUSER", "watcher", "on", ">secret", "+info", "+role", "+ping", "+client|setname"];
     group.replica(0).run(&user).expect("a user");
@@ -241,7 +236,6 @@ fn what_was_not_seen_is_unknown(kind: Kind) {
 }
 
 fn a_wrong_address_by_hand(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let scene = scene(kind, "mode = \"observe\"");
     follow(scene.replica(), &scene.group.replica(1).endpoint());
     let told = scene.told_event("opened");
@@ -261,21 +255,7 @@ fn name(kind: Kind) -> &'static str {
     }
 }
 
-macro_rules! on_both {
-    ($($test:ident => $redis:ident, $valkey:ident;)+) => {$(
-        #[test]
-        fn $redis() {
-            $test(Kind::Redis70);
-        }
-
-        #[test]
-        fn $valkey() {
-            $test(Kind::Valkey80);
-        }
-    )+};
-}
-
-on_both! {
+on_each_server! {
     each_wrong_address_is_left_for_the_right_one =>
         each_wrong_address_is_left_for_the_right_one_redis_70, each_wrong_address_is_left_for_the_right_one_valkey_80;
     nothing_moves_a_replica_unless_all_agree =>

@@ -135,6 +135,17 @@ impl Host {
         }))
     }
 
+    /// The resolver of resolv.conf(5) is reached, and answers nothing: each lookup takes as long as libc has patience,
+    /// 10 s by default.
+    pub fn dead_resolver(&self) -> Result<Fault> {
+        let conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let named = conf.lines().filter_map(|line| line.strip_prefix("nameserver")?.split_whitespace().next());
+        for address in named.filter(|address| address.contains('.') && !address.starts_with("127.")) {
+            ip(&["-n", &self.netns, "addr", "replace", &format!("{address}/32"), "dev", "lo"])?;
+        }
+        self.filter("udp dport 53 drop")
+    }
+
     /// Any rule for packets that come in at this host, in nft's words. A table of its own each, so that undoing one
     /// never touches another.
     pub fn filter(&self, rule: &str) -> Result<Fault> {

@@ -139,6 +139,11 @@ impl Memory {
         }
     }
 
+    /// The record tells of it: a link that is whole again, to a primary without data, is no health.
+    pub fn emptied_before(&mut self, at: Timestamp) {
+        self.trend.emptied.get_or_insert((at, 0));
+    }
+
     /// Another history, and not a key left of those that were there: the primary came back without its data. FLUSHALL
     /// keeps the history, and so does a failover, whose new primary knows the old one as its second.
     fn note_emptied(&mut self, local: &ServerView, at: Timestamp) {

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::{Check, Ground, Verdict, size};
+use super::{Check, Ground, Verdict};
 use crate::model::evidence::Reading;
 use crate::model::group::{GroupNode, NodeSettings};
-use crate::model::human;
+use crate::model::{human, size};
 
 /// A network of 1 Gbit/s, and a processor that loads an RDB of small keys.
 const TRANSFER_BYTES_PER_S: u64 = 100 << 20;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Check, Ground, Verdict, list};
+use super::{Check, Ground, Verdict, from_file, list};
 use crate::model::Endpoint;
 use crate::model::evidence::{Answer, Connect, Probe};
 use crate::model::group::{GroupNode, LoginProof, NodeSettings};
@@ -101,9 +101,12 @@ fn refusal(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, refused: &
     let cli = g.cli(&node.address);
     Check::new(NAME, Verdict::Fail, refused.join("; "), means)
         .at(&node.address)
-        .mend(format!("{cli} CONFIG SET masterauth PASSWORD   # what the other nodes take; on this node"))
+        .mend(format!("{} CONFIG SET masterauth   # what the other nodes take; on this node", from_file("%s", &cli)))
         .mend(format!("{cli} CONFIG REWRITE"))
-        .mend("or, where the nodes themselves differ, give them one password: ACL SETUSER USER '>PASSWORD' on each")
+        .mend(format!(
+            "{} ACL SETUSER USER   # or, where the nodes themselves differ, on each: it takes one more password",
+            from_file(">%s", &cli)
+        ))
 }
 
 /// The right to replicate is the target's to give, so it is told by target.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Check, Ground, Known, Verdict, list};
+use super::{Check, Ground, Known, Verdict, from_file, list};
 use crate::model::Endpoint;
 use crate::model::evidence::{Missing, SentinelSays};
 use crate::model::group::GroupNode;
@@ -67,8 +67,9 @@ fn readable(g: &Ground<'_>, node: &GroupNode) -> Check {
 /// How the observer is set up, without a password in it.
 fn observer(g: &Ground<'_>) -> String {
     format!(
-        "on every node: ACL SETUSER observer on '>PASSWORD' resetkeys resetchannels -@all +ping +info +role '+config|get' \
+        "on every node: {} ACL SETUSER observer on resetkeys resetchannels -@all +ping +info +role '+config|get' \
          '+client|setname'; then [group.{}] observer = {{ user = \"observer\", password = {{ file = PATH }} }}",
+        from_file(">%s", "redis-cli -h HOST -p PORT"),
         g.view.name
     )
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Check, Ground, Verdict, list};
+use super::{Check, Ground, Verdict, from_file, list};
 use crate::model::Endpoint;
 use crate::model::evidence::{Connect, Reading, SentinelSays};
 use crate::model::group::GroupNode;
@@ -293,8 +293,8 @@ fn logins(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
     let check = check.mend(format!("{} ACL LOG   # which login is refused", g.cli(&node.address)));
     Some(cut.into_iter().fold(check, |check, sentinel| {
         check.mend(format!(
-            "{} SENTINEL SET {} auth-pass PASSWORD   # once every data node takes it",
-            g.sentinel_cli(sentinel),
+            "{} SENTINEL SET {} auth-pass   # once every data node takes it",
+            from_file("%s", &g.sentinel_cli(sentinel)),
             g.view.name
         ))
     }))

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::model::Timestamp;
 use crate::model::evidence::{
     Answer, Connect, Disk, LinkState, LinkView, Memory, Missing, Probe, Quorum, Reading, ReplicaInSentinel, Role,
     SentinelSays,
 };
 use crate::model::group::{GroupSentinel, Growth, LoginProof, NodeAccount, NodeSettings, SentinelPeer};
+use crate::model::{Timestamp, size};
 
 const NOW: Timestamp = Timestamp(1);
 const OUTAGE: Duration = Duration::from_secs(60);
@@ -603,4 +603,25 @@ fn a_backlog_is_recommended_that_covers_the_outage() {
 fn sizes_read_like_speech() {
     let said: Vec<String> = [0, 1023, 1024, 1536, 1 << 20, (3 << 30) / 2, u64::MAX].into_iter().map(size).collect();
     assert_eq!(said, ["0 B", "1023 B", "1 KiB", "1.5 KiB", "1 MiB", "1.5 GiB", "16777215.9 TiB"]);
+}
+
+/// What stands on a command line shows in the process list.
+#[test]
+fn advice_puts_no_password_on_a_command_line() {
+    let mut view = sound();
+    for number in 1..=3 {
+        says_of(&mut view, number).flags.insert("s_down".into());
+    }
+    for proof in &mut view.logins {
+        proof.probe.auth = Answer::Error { code: "WRONGPASS".into(), text: "WRONGPASS no".into() };
+    }
+    view.nodes[2].account = Reading::Missing(Missing::Denied("NOPERM".into()));
+    let advice: Vec<String> = judge(&view, OUTAGE).into_iter().flat_map(|check| check.mend).collect();
+    let secret = ["SENTINEL SET mymaster auth-pass", "CONFIG SET masterauth", "ACL SETUSER observer"];
+    for command in secret {
+        let lines: Vec<&String> = advice.iter().filter(|line| line.contains(command)).collect();
+        assert!(!lines.is_empty(), "{command}: {advice:#?}");
+        assert!(lines.iter().all(|line| line.contains("PWFILE") && line.contains(" -x ")), "{lines:#?}");
+    }
+    assert!(!advice.iter().any(|line| line.contains("PASSWORD")), "{advice:#?}");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{AuditArgs, Ended, Exit, Failure, once, paint, runtime, say, say_json, settings};
+use super::{AuditArgs, Ended, Exit, Failure, block_on, once, paint, say, say_json, settings};
 use crate::audit::{Check, Verdict, judge, survives};
 use crate::collect::group::{GroupTarget, group};
 use crate::config::Settings;
@@ -26,10 +26,10 @@ pub fn audit(config: &Path, args: &AuditArgs) -> Ended {
     let settings = settings(config)?;
     let name = chosen(&settings, args.group.as_deref())?;
     let clock = Clock::start();
-    let view = runtime()?.block_on(async {
+    let view = block_on(async {
         let target = target(&settings, &name).await?;
         group(&target, args.sample, &move || clock.now()).await
-    });
+    })?;
     let Some(view) = view.filter(GroupView::was_reached) else {
         let text = format!(
             "group {name}: no Sentinel and no node can be reached from here; check the addresses, the network, and \

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{CheckArgs, Ended, Exit, Failure, once, paint, runtime, say, say_json};
+use super::{CheckArgs, Ended, Exit, Failure, block_on, once, paint, say, say_json};
 use crate::config::{self, Problems, Settings};
 use crate::daemon::Watched;
 use crate::wire::all;
@@ -36,7 +36,7 @@ pub fn check(config: &Path, args: &CheckArgs) -> Ended {
     };
     let sections = match args.offline {
         true => vec![files(config, &settings)],
-        false => runtime()?.block_on(ask(config, &settings, args.notify)),
+        false => block_on(ask(config, &settings, args.notify))?,
     };
     tell(&sections, args);
     Ok(sections.iter().map(Section::exit).fold(Exit::Fine, Exit::and))

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{DiagnoseArgs, Ended, Exit, Failure, once, paint, runtime, say, say_json, settings};
+use super::{DiagnoseArgs, Ended, Exit, Failure, block_on, once, paint, say, say_json, settings};
 use crate::config::{GroupSettings, ReplicaSettings};
 use crate::daemon::Watched;
 use crate::daemon::clock::Clock;
@@ -53,13 +53,12 @@ pub fn diagnose(config: &Path, args: &DiagnoseArgs) -> Ended {
         return Err(Failure::new(Exit::Usage, "--save keeps the evidence of one replica: name it"));
     }
     let clock = Clock::start();
-    let runtime = runtime()?;
     let mut exit = Exit::Fine;
     for (place, one) in watched.iter().enumerate() {
         if place > 0 && !args.output.json {
             say("");
         }
-        let (evidence, diagnosis) = runtime.block_on(once::look(one, clock));
+        let (evidence, diagnosis) = block_on(once::look(one, clock))?;
         if let Some(path) = &args.save {
             save(path, &evidence)?;
         }

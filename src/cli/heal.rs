@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use super::{Ended, Exit, Failure, HealArgs, once, paint, runtime, say, say_json, settings};
+use super::{Ended, Exit, Failure, HealArgs, block_on, once, paint, say, say_json, settings};
 use crate::agent::{Agent, Input, Status};
 use crate::config::Settings;
 use crate::control::{self, ControlError, Request};
@@ -39,11 +39,10 @@ pub fn heal(config: &Path, args: &HealArgs) -> Ended {
             return Err(Failure::new(Exit::Usage, format!("name one of the replicas: {}", names.join(", "))));
         }
     };
-    let runtime = runtime()?;
     if args.check {
-        return runtime.block_on(would(&watched, &settings, args));
+        return block_on(would(&watched, &settings, args))?;
     }
-    let round = runtime.block_on(async {
+    let round = block_on(async {
         match control::ask(&settings.agent.run_dir, &Request::Look { replica: watched.name.clone() }).await {
             Ok(_) => through_daemon(&settings, &watched.name).await,
             Err(ControlError::NotRunning(_)) => alone(&settings, watched).await,
@@ -52,7 +51,7 @@ pub fn heal(config: &Path, args: &HealArgs) -> Ended {
                 Err(Failure::new(exit, error))
             }
         }
-    })?;
+    })??;
     Ok(tell(&round, args))
 }
 

@@ -106,7 +106,15 @@ async fn look_with(watched: &Watched, clock: Clock, log: Reading<LogView>, candi
     let dials = watched.dials().await;
     let (offers, store) =
         if candidates { watched.candidates(now()).await } else { (Vec::new(), Reading::Missing(Missing::NotAsked)) };
-    let ask = Ask { candidates: &offers, store, log, clock: &now, deadline: collect::DEADLINE, probe_upstream: true };
+    let ask = Ask {
+        candidates: &offers,
+        store,
+        log,
+        followed: None,
+        clock: &now,
+        deadline: collect::DEADLINE,
+        probe_upstream: true,
+    };
     collect::look(&watched.target(&dials), ask).await
 }
 

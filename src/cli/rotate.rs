@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::{Ended, Exit, Failure, RotateArgs, RotateVerb, runtime, say_json, settings};
+use super::{Ended, Exit, Failure, RotateArgs, RotateVerb, block_on, say_json, settings};
 use crate::daemon::LEDGER;
 use crate::ledger::Ledger;
 use crate::model::remedy::RefusalCode;
@@ -23,23 +23,22 @@ use session::Session;
 
 pub fn rotate(config: &Path, args: &RotateArgs) -> Ended {
     let settings = settings(config)?;
-    let runtime = runtime()?;
     match &args.verb {
         RotateVerb::Plan(options) => {
             let session = Session::new(&settings, options.group.as_deref(), options.user.as_deref())?;
-            runtime.block_on(plan(session, args, options))
+            block_on(plan(session, args, options))?
         }
         RotateVerb::Run(options) => {
             let session = Session::new(&settings, options.group.as_deref(), options.user.as_deref())?;
-            runtime.block_on(run(session, args, options))
+            block_on(run(session, args, options))?
         }
         RotateVerb::Resume(options) => {
             let session = Session::new(&settings, options.group.as_deref(), None)?;
-            runtime.block_on(go_on(session, args, Way::Forward, options.keep_old))
+            block_on(go_on(session, args, Way::Forward, options.keep_old))?
         }
         RotateVerb::Abort(options) => {
             let session = Session::new(&settings, options.group.as_deref(), None)?;
-            runtime.block_on(go_on(session, args, Way::Back, false))
+            block_on(go_on(session, args, Way::Back, false))?
         }
         RotateVerb::Status(options) => status(&Session::new(&settings, options.group.as_deref(), None)?, args),
     }

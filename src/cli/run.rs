@@ -9,7 +9,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::{Ended, Exit, Failure, runtime, settings};
+use super::{Ended, Exit, Failure, block_on, settings};
 use crate::config::{AgentSettings, LogFormat, LogLevel};
 use crate::daemon::{self, DaemonError};
 
@@ -27,7 +27,7 @@ pub fn run(config: &Path) -> Ended {
         settings.groups.len(),
         config.display()
     );
-    runtime()?.block_on(daemon::run(config, settings)).map_err(|error| {
+    block_on(daemon::run(config, settings))?.map_err(|error| {
         let exit = match &error {
             DaemonError::StateDir(_, cause) | DaemonError::Socket(_, cause)
                 if cause.kind() == std::io::ErrorKind::PermissionDenied =>

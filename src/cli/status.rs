@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Ended, Exit, Failure, Output, paint, runtime, say, say_json, settings};
+use super::{Ended, Exit, Failure, Output, block_on, paint, say, say_json, settings};
 use crate::agent::Status;
 use crate::control::{self, ControlError, Request};
 use crate::model::finding::Cause;
@@ -28,7 +28,7 @@ pub fn status(config: &Path, output: &Output) -> Ended {
 
 /// Asks the daemon, and says why when it does not answer.
 pub fn ask(run_dir: &Path, request: &Request) -> Result<Value, Failure> {
-    runtime()?.block_on(control::ask(run_dir, request)).map_err(|error| {
+    block_on(control::ask(run_dir, request))?.map_err(|error| {
         let exit = match &error {
             ControlError::NotRunning(_) => Exit::Unreachable,
             ControlError::Denied(_) => Exit::Permission,

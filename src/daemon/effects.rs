@@ -135,8 +135,16 @@ impl Runner {
             (Vec::new(), Reading::Missing(Missing::NotAsked))
         };
         let log = self.hand.book.lock().unwrap_or_else(PoisonError::into_inner).reading(now());
-        let ask =
-            Ask { candidates: &offers, store, log, clock: &now, deadline: collect::DEADLINE, probe_upstream: deep };
+        let followed = self.hand.pulse.lock().unwrap_or_else(PoisonError::into_inner).followed.clone();
+        let ask = Ask {
+            candidates: &offers,
+            store,
+            log,
+            followed,
+            clock: &now,
+            deadline: collect::DEADLINE,
+            probe_upstream: deep,
+        };
         let mut evidence = collect::look(&self.watched.target(&dials), ask).await;
         evidence.trend.last_up = self.hand.pulse.lock().unwrap_or_else(PoisonError::into_inner).last_up;
         self.note_log(&evidence);

@@ -71,7 +71,10 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
                 "nft list ruleset   # on both hosts".to_owned(),
             ]
         }),
-        Cause::NameUnresolved => target.map_or_else(Vec::new, |p| vec![format!("getent hosts {}", p.host)]),
+        Cause::NameUnresolved => {
+            let name = target.or_else(|| e.lookup.as_ref().map(|lookup| lookup.name.clone()));
+            name.map_or_else(Vec::new, |p| vec![format!("getent hosts {}", p.host)])
+        }
         Cause::WrongPrimary | Cause::SelfReplication | Cause::NotAServer | Cause::UpstreamBroken => {
             let named = e.named_primary().map(|(named, _)| named.clone());
             let mut steps = vec![format!("{sentinel} SENTINEL GET-MASTER-ADDR-BY-NAME {group}")];
@@ -193,7 +196,7 @@ fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> V
         }
         Cause::ReplicaHung => vec![format!("timeout 15 {local} PING"), format!("top -H -p $(pidof {server})")],
         Cause::ReplicaDenied => vec![format!(
-            "{local} ACL SETUSER relinkd on '>PASSWORD' resetkeys resetchannels -@all +ping +info +role '+config|get' '+client|setname'"
+            "printf '>%s' \"$(cat PWFILE)\" | {local} -x ACL SETUSER relinkd on resetkeys resetchannels -@all +ping +info +role '+config|get' '+client|setname'"
         )],
         _ => vec![format!("{local} INFO replication"), format!("{local} ROLE")],
     }

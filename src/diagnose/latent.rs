@@ -173,7 +173,13 @@ pub fn primary_emptied(e: &Evidence) -> Option<Finding> {
         let first = fact(
             Viewpoint::Memory,
             at,
-            format!("this replica held {keys} keys, and holds none since it resynced with {}", link.primary),
+            match keys {
+                // After a restart only the record tells of it.
+                0 => format!("this replica held keys, and holds none since it resynced with {}", link.primary),
+                keys => {
+                    format!("this replica held {keys} keys, and holds none since it resynced with {}", link.primary)
+                }
+            },
             "the primary restarted without its data, and every replica took that over",
         );
         return Some(finding(Cause::PrimaryEmptied, false, vec![first, link_fact(e)]));

@@ -18,6 +18,31 @@ pub fn replica_denied(e: &Evidence) -> Option<Finding> {
     ))
 }
 
+/// It waits for its resolver, which gives us nothing either.
+pub fn held_up_by_a_lookup(e: &Evidence) -> Option<Finding> {
+    let Reading::Missing(Missing::TimedOut) = &e.local else { return None };
+    let lookup = e.lookup.as_ref()?;
+    let failed = lookup.failed.as_ref()?;
+    Some(finding(
+        Cause::NameUnresolved,
+        false,
+        vec![
+            fact(
+                Viewpoint::Probe,
+                lookup.at,
+                failed.clone(),
+                format!("this host cannot turn the primary's name into an address ({})", lookup.told_by),
+            ),
+            fact(
+                Viewpoint::Replica,
+                e.ended,
+                format!("{} accepts the connection and does not answer", e.address),
+                "a server waits for its resolver in its event loop, up to 10 s at each attempt",
+            ),
+        ],
+    ))
+}
+
 pub fn replica_hung(e: &Evidence) -> Option<Finding> {
     let Reading::Missing(Missing::TimedOut) = &e.local else { return None };
     Some(finding(

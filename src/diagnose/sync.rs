@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::reach::handshake_works;
 use super::{broken_link, fact, finding, link_fact};
-use crate::model::Address;
-use crate::model::evidence::{Evidence, LinkState, LogFact, LogKind};
+use crate::model::evidence::{Evidence, LinkState, LinkView, LogFact, LogKind};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
+use crate::model::{Address, human, size};
 
 /// A log line counts for the present attempt when it is at most this old: a failing sync repeats at least once a
 /// second, and a diskless one after `repl-diskless-sync-delay` (5 s by default).
@@ -295,23 +295,47 @@ pub fn sync_running(e: &Evidence) -> Option<Finding> {
         return None;
     }
     let inferred = waiting && !promised;
-    let progress = match (link.sync_read, link.sync_total) {
-        (0, _) => "waiting for the data set".to_owned(),
-        (read, 0) => format!("{read} bytes received, the size is not told"),
-        (read, total) => format!("{read} of {total} bytes received"),
-    };
-    let rate = e.trend.sync_read.and_then(|(then, before)| {
-        let span = e.ended.since(then).as_secs_f64();
-        let got = link.sync_read.checked_sub(before)?;
-        (span > 0.2).then(|| format!(", {:.0} bytes/s", got as f64 / span))
-    });
     let first = fact(
         Viewpoint::Replica,
         e.ended,
-        format!("{progress}{}", rate.unwrap_or_default()),
+        progress(e, link),
         "the data set is on its way; nothing helps but to let it come",
     );
     Some(named(e, Cause::SyncRunning, inferred, [Some(first)]))
+}
+
+/// How far, how fast, and how long still. A diskless transfer has no size (`master_sync_total_bytes` is -1); then the
+/// primary's memory is a guess at it, and mostly too much: an RDB has none of the overhead that keys have in memory.
+fn progress(e: &Evidence, link: &LinkView) -> String {
+    let read = link.sync_read;
+    if read == 0 {
+        return "waiting for the data set".to_owned();
+    }
+    let rate = e.trend.sync_read.and_then(|(then, before)| {
+        let ms = u64::try_from(e.ended.since(then).as_millis()).ok().filter(|ms| *ms > 200)?;
+        Some(read.checked_sub(before)?.saturating_mul(1000) / ms)
+    });
+    let left = |total: u64| {
+        let rest = rate.filter(|rate| *rate > 0).map(|rate| total.saturating_sub(read) / rate)?;
+        Some(human(Duration::from_secs(rest)))
+    };
+    let speed = rate.map_or_else(String::new, |rate| format!(", {}/s", size(rate)));
+    let memory = e.primary.seen().map(|primary| primary.used_memory).filter(|memory| *memory > read);
+    match (link.sync_total, memory) {
+        (0, Some(memory)) => {
+            let guess = left(memory).map_or_else(String::new, |left| format!(", so {left} left, probably less"));
+            format!(
+                "{} received{speed}; the size is not told (diskless), the primary has {} in memory{guess}",
+                size(read),
+                size(memory)
+            )
+        }
+        (0, None) => format!("{} received{speed}; the size is not told (diskless)", size(read)),
+        (total, _) => {
+            let left = left(total).map_or_else(String::new, |left| format!(", about {left} left"));
+            format!("{} of {} received{speed}{left}", size(read), size(total))
+        }
+    }
 }
 
 /// While the primary gathers replicas for a diskless transfer (`repl-diskless-sync-delay`, 5 s by default) or waits

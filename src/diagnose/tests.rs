@@ -56,6 +56,15 @@ fn the_local_server_is_judged_by_how_it_does_not_answer() {
     assert_eq!(local(Missing::Unsupported("HTTP/1.1".into())), Some(Cause::Unknown));
     assert_eq!(local(Missing::NotAsked), Some(Cause::Unknown));
     assert_eq!(cause(|e| e.server().loading = true), Some(Cause::ReplicaLoading));
+    let looked_up = |failed: Option<&str>| {
+        cause(|e| {
+            e.local = Reading::Missing(Missing::TimedOut);
+            let (name, told_by) = (at("primary.example:6379"), "relinkd saw it".into());
+            e.lookup = Some(Lookup { at: T0, name, told_by, failed: failed.map(str::to_owned) });
+        })
+    };
+    assert_eq!(looked_up(Some("the resolver gives no answer in time")), Some(Cause::NameUnresolved));
+    assert_eq!(looked_up(None), Some(Cause::ReplicaHung), "the name is not what holds it up");
 }
 
 #[test]

@@ -83,6 +83,10 @@ pub struct Evidence {
     pub settings: Reading<SettingsView>,
     /// What a replica's handshake with its own primary meets: same address, same credentials.
     pub upstream: Reading<Probe>,
+    /// Tried when the local server does not answer and its primary has a name: a server that waits for its resolver
+    /// answers nobody meanwhile.
+    #[serde(default)]
+    pub lookup: Option<Lookup>,
     /// The same towards the primary that the Sentinels name, when that is another address.
     pub named: Reading<Probe>,
     /// The primary's own account of itself (INFO), where our credentials allow it.
@@ -303,6 +307,17 @@ pub struct Probe {
     pub psync: Answer,
     /// The role that the peer claims on this connection, where it may be asked.
     pub role: Reading<PeerRole>,
+}
+
+/// The primary's name, looked up from this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    pub at: Timestamp,
+    pub name: Endpoint,
+    /// Who told that the replica follows this name.
+    pub told_by: String,
+    /// Why there is no address; none: there is one.
+    pub failed: Option<String>,
 }
 
 /// How far the connection itself came.

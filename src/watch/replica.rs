@@ -22,7 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::model::event::{Pulse, Wake, Why};
 use crate::model::evidence::{LinkState, PeerRole};
-use crate::model::{Timestamp, tame};
+use crate::model::{Endpoint, Timestamp, tame};
 use crate::wire::reply::info::Info;
 use crate::wire::reply::{Reply, peer_role};
 use crate::wire::{Dial, Reader, WireError};
@@ -49,6 +49,8 @@ pub struct PulseBoard {
     pub last: Option<(Timestamp, Pulse)>,
     /// When the link was last seen up.
     pub last_up: Option<Timestamp>,
+    /// Whom it was last seen to follow.
+    pub followed: Option<Endpoint>,
     /// Why there is no answer, while there is none.
     pub trouble: Option<String>,
 }
@@ -90,8 +92,9 @@ impl PulseBoard {
     /// Keeps a pulse; whether it is news.
     fn post(&mut self, now: Timestamp, pulse: &Pulse, trouble: Option<String>) -> bool {
         let news = self.last.as_ref().is_none_or(|(_, before)| is_news(before, pulse));
-        if matches!(pulse, Pulse::Replica { up: true, .. }) {
-            self.last_up = Some(now);
+        if let Pulse::Replica { of, up, .. } = pulse {
+            self.last_up = if *up { Some(now) } else { self.last_up };
+            self.followed = Some(of.clone());
         }
         self.trouble = trouble;
         match &mut self.last {

@@ -1,12 +1,13 @@
 //! One connection: sockets opened, bytes sent, replies awaited, each under a deadline.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::quoted::Quoted;
 use super::reply::Reply;
@@ -35,7 +36,7 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(dial: &Dial, deadline: Instant) -> Result<Connection, WireError> {
-        let (stream, peer) = timeout_at(deadline, connect(dial)).await.map_err(|_| WireError::TimedOut)??;
+        let (stream, peer) = timeout_at(deadline, connect(dial, deadline)).await.map_err(|_| WireError::TimedOut)??;
         Ok(Connection {
             stream,
             incoming: Buffer::default(),
@@ -129,12 +130,12 @@ fn cut(error: &io::Error) -> WireError {
 /// The stream, and the address at its other end.
 type Connected = (Box<dyn Stream>, Option<String>);
 
-async fn connect(dial: &Dial) -> Result<Connected, WireError> {
+async fn connect(dial: &Dial, deadline: Instant) -> Result<Connected, WireError> {
     match (&dial.address, &dial.tls) {
         (Address::Unix(path), None) => Ok((unix(path).await?, None)),
         (Address::Unix(_), Some(_)) => Err(WireError::Tls("a Unix socket carries no TLS; leave it out".into())),
         (Address::Tcp(endpoint), settings) => {
-            let stream = tcp(endpoint).await?;
+            let stream = tcp(endpoint, deadline).await?;
             let peer = stream.peer_addr().ok().map(|address| address.to_string());
             Ok(match settings {
                 None => (Box::new(stream), peer),
@@ -151,10 +152,16 @@ async fn unix(path: &Path) -> Result<Box<dyn Stream>, WireError> {
     }
 }
 
-async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, WireError> {
-    let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
-        .await
-        .map_err(|e| WireError::NameUnresolved(format!("{}: {e}", endpoint.host)))?;
+/// The addresses of a name. A resolver that does not answer is told from a peer that does not.
+pub async fn lookup(endpoint: &Endpoint, within: Duration) -> Result<Vec<SocketAddr>, WireError> {
+    let unresolved = |why: String| WireError::NameUnresolved(format!("{}: {why}", endpoint.host));
+    let found = timeout(within, tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))).await;
+    let found = found.map_err(|_| unresolved("the resolver gives no answer in time".to_owned()))?;
+    Ok(found.map_err(|error| unresolved(error.to_string()))?.collect())
+}
+
+async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, WireError> {
+    let found = lookup(endpoint, deadline.saturating_duration_since(Instant::now())).await?;
     let mut last = WireError::NameUnresolved(format!("{}: no address", endpoint.host));
     for address in found {
         match TcpStream::connect(address).await {

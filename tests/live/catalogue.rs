@@ -11,28 +11,6 @@ use super::live::{PATIENCE, Scene};
 /// Quick to settle, and quick to look at what is still well.
 pub const QUICK: &str = "settle = \"300ms\"\nbackground = \"1s\"\n";
 
-/// Runs a scene on the kinds of server that are at hand.
-macro_rules! on_each_server {
-    ($($scene:ident: $redis:ident, $valkey:ident;)+) => {
-        $(
-            #[test]
-            fn $redis() {
-                if let Some(kind) = lab::require(lab::Kind::Redis70) {
-                    $scene(kind);
-                }
-            }
-
-            #[test]
-            fn $valkey() {
-                if let Some(kind) = lab::require(lab::Kind::Valkey80) {
-                    $scene(kind);
-                }
-            }
-        )+
-    };
-}
-pub(crate) use on_each_server;
-
 /// The first message of the scene: it names the cause, holds or acts, and rules out what looks alike.
 pub fn opened(scene: &Scene, code: &str, not: &[&str]) -> Value {
     let opened = scene.told_event("opened");

@@ -13,6 +13,30 @@ use serde_json::Value;
 pub mod desk;
 pub mod impostor;
 
+/// One test a kind of server, named after it.
+#[allow(unused_macros)] // not every binary has scenes of this kind
+macro_rules! on_each_server {
+    ($($scene:ident => $redis:ident, $valkey:ident;)+) => {
+        $(
+            #[test]
+            fn $redis() {
+                if let Some(kind) = lab::require(lab::Kind::Redis70) {
+                    $scene(kind);
+                }
+            }
+
+            #[test]
+            fn $valkey() {
+                if let Some(kind) = lab::require(lab::Kind::Valkey80) {
+                    $scene(kind);
+                }
+            }
+        )+
+    };
+}
+#[allow(unused_imports)]
+pub(crate) use on_each_server;
+
 pub const RELINKD: &str = env!("CARGO_BIN_EXE_relinkd");
 
 /// Long enough for a slow machine, short enough to fail a test.

@@ -139,3 +139,25 @@ fn exhausted_attempts_stay_exhausted_over_a_restart() {
     assert_eq!(world.recorded("intended"), 5);
     assert_eq!(world.said(), ["escalated"], "and nobody is called again");
 }
+
+#[test]
+fn an_emptied_group_stays_an_incident_over_a_restart() {
+    let mut world = World::healthy();
+    world.set(|e| {
+        let local = e.server();
+        (local.keys, local.replid) = (0, "another".into());
+        e.source().replid = "another".into();
+        e.source().keys = 0;
+    });
+    world.wake(Why::Timer);
+    world.advance(s(5));
+    assert_eq!(world.agent.status().cause, Some(Cause::PrimaryEmptied));
+    world.crash();
+    world.restart();
+    world.wake(Why::Start);
+    world.advance(s(60));
+    assert_eq!(world.agent.status().cause, Some(Cause::PrimaryEmptied), "{:?}", world.agent.status());
+    world.set(|e| e.server().keys = 10);
+    world.advance(s(60));
+    assert_eq!((world.incidents_opened(), world.recorded("resolved Others")), (1, 1));
+}

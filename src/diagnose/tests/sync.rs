@@ -164,12 +164,29 @@ fn a_backlog_that_begins_after_the_break_is_too_small() {
 }
 
 #[test]
-fn a_transfer_is_named_with_its_progress() {
-    let finding = found(|e| {
-        broken(e);
-        (e.link().syncing, e.link().sync_read, e.link().sync_total) = (true, 3_000, 10_000);
-        e.trend.sync_read = Some((e.ended.before(Duration::from_secs(1)), 1_000));
-    });
-    assert_eq!((finding.cause, finding.suspected), (Cause::SyncRunning, false));
-    assert_eq!(finding.because[0].saw, "3000 of 10000 bytes received, 2000 bytes/s");
+fn a_sync_tells_its_rate_and_the_time_left_where_the_size_is_known() {
+    let told = |total: u64, bend: &dyn Fn(&mut Evidence)| {
+        let finding = found(|e| {
+            broken(e);
+            let link = e.link();
+            (link.syncing, link.sync_read, link.sync_total, link.sync_last_io_s) = (true, 30 << 20, total, 0);
+            e.source().used_memory = 90 << 20;
+            e.trend.sync_read = Some((e.ended.before(Duration::from_secs(2)), 10 << 20));
+            bend(e);
+        });
+        assert_eq!((finding.cause, finding.suspected), (Cause::SyncRunning, false));
+        finding.because[0].saw.clone()
+    };
+    assert_eq!(told(100 << 20, &|_| {}), "30 MiB of 100 MiB received, 10 MiB/s, about 7.0 s left");
+    assert_eq!(
+        told(0, &|_| {}),
+        "30 MiB received, 10 MiB/s; the size is not told (diskless), the primary has 90 MiB in memory, so 6.0 s left, \
+         probably less"
+    );
+    let unseen = |e: &mut Evidence| e.primary = Reading::Missing(Missing::NotAsked);
+    assert_eq!(told(0, &unseen), "30 MiB received, 10 MiB/s; the size is not told (diskless)");
+    let first_look = |e: &mut Evidence| e.trend.sync_read = None;
+    assert_eq!(told(100 << 20, &first_look), "30 MiB of 100 MiB received");
+    let stands = |e: &mut Evidence| e.trend.sync_read = Some((e.ended.before(Duration::from_secs(2)), 30 << 20));
+    assert_eq!(told(100 << 20, &stands), "30 MiB of 100 MiB received, 0 B/s", "no time is left at no rate");
 }

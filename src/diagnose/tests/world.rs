@@ -47,6 +47,7 @@ pub fn healthy() -> Evidence {
             ignores_disk_errors: false,
         }),
         upstream: Reading::Seen(green(PRIMARY)),
+        lookup: None,
         named: Reading::Missing(Missing::NotAsked),
         primary: Reading::Seen(ServerView {
             run_id: "run-primary".into(),

@@ -42,7 +42,8 @@ pub struct Trend {
     /// Keys that the replica held when the link was last seen up.
     #[serde(default)]
     pub keys: Option<u64>,
-    /// When the replica was seen to have lost all keys to a primary of another history, and how many it had held.
+    /// When the replica was seen to have lost all keys to a primary of another history, and how many it had held; 0 where
+    /// only the record tells of it.
     #[serde(default)]
     pub emptied: Option<(Timestamp, u64)>,
 }
