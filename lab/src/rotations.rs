@@ -30,6 +30,8 @@ const HAND: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_secs(3);
 /// A forced reconnect is over within this; what is longer is a link that was down.
 const RECONNECT: Duration = Duration::from_millis(250);
+/// After a verb that failed, so that the rotations behind it can be made at all.
+const ATTEMPTS: usize = 3;
 const WATCHFUL: &str = "background = \"1s\"\n";
 
 pub struct Rotations<'a> {
@@ -65,6 +67,24 @@ impl Sum {
         self.met.full_resyncs += met.full_resyncs;
         self.met.lost += met.lost;
         self.met.texts.extend(met.texts.iter().take(2).cloned());
+    }
+
+    /// One verb, which has to go well the first time to count. What comes after it needs it to go well at last.
+    fn go_on(&mut self, scene: &Scene, words: &[&str]) -> Result<()> {
+        let mut told = scene.verb_json(words)?;
+        if told["failed"] != false {
+            self.unfinished += 1;
+            self.met.texts.push(format!("{}: {}", words.join(" "), told["msg"]));
+        }
+        for _ in 0..ATTEMPTS {
+            if told["failed"] == false {
+                return Ok(());
+            }
+            thread::sleep(AFTER);
+            let again: Vec<&str> = words.iter().map(|word| if *word == "run" { "resume" } else { *word }).collect();
+            told = scene.verb_json(&again)?;
+        }
+        Err(Error::other(format!("relinkd {}: {told:#}", words.join(" "))))
     }
 
     /// Link-down time beside the reconnects that the plan itself forces.
@@ -172,32 +192,23 @@ fn by_relinkd(rotations: &Rotations<'_>, kind: Kind, kills: bool, dice: &mut Dic
         let kill_at = kills.then(|| 1 + dice.below(STEPS.0 + STEPS.1));
         let traffic = Traffic::start(&scene.group, &Login::of(&old), &Login::of(&new), KEY).map_err(failed)?;
         let began = Instant::now();
-        let half = match kill_at.filter(|step| *step <= STEPS.0) {
-            Some(step) => {
-                kill_at_step(&scene, &["rotate", "run", "--keep-old"], step)?;
-                scene.verb_json(&["rotate", "resume", "--keep-old"])?
-            }
-            None => scene.verb_json(&["rotate", "run", "--keep-old"])?,
-        };
+        if let Some(step) = kill_at.filter(|step| *step <= STEPS.0) {
+            kill_at_step(&scene, &["rotate", "run", "--keep-old"], step)?;
+            sum.go_on(&scene, &["rotate", "resume", "--keep-old"])?;
+        } else {
+            sum.go_on(&scene, &["rotate", "run", "--keep-old"])?;
+        }
         scene.group.nodes().iter().for_each(|node| node.set_admin_password(Some(&new)));
         traffic.retire_old();
         scene.login_with(&new)?;
-        let whole = match kill_at.filter(|step| *step > STEPS.0) {
-            Some(step) => {
-                kill_at_step(&scene, &["rotate", "resume"], step - STEPS.0)?;
-                match scene.verb_json(&["rotate", "status"])?["rotation"]["ended_at"].is_null() {
-                    true => scene.verb_json(&["rotate", "resume"])?,
-                    // It had said its last word already.
-                    false => json!({ "finished": true }),
-                }
-            }
-            None => scene.verb_json(&["rotate", "resume"])?,
-        };
-        sum.took += began.elapsed();
-        if half["failed"] == true || whole["finished"] != true {
-            sum.unfinished += 1;
-            sum.met.texts.push(format!("{} / {}", half["msg"], whole["msg"]));
+        if let Some(step) = kill_at.filter(|step| *step > STEPS.0) {
+            kill_at_step(&scene, &["rotate", "resume"], step - STEPS.0)?;
         }
+        // Killed behind its last word, it had ended already.
+        if scene.verb_json(&["rotate", "status"])?["rotation"]["ended_at"].is_null() {
+            sum.go_on(&scene, &["rotate", "resume"])?;
+        }
+        sum.took += began.elapsed();
         sum.reconnects += forced_reconnects(&scene.verb_json(&["rotate", "status"])?);
         sum.add(&traffic.end(&scene.group, KEY));
         old = new;

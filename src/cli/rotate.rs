@@ -151,6 +151,9 @@ async fn go_on(mut session: Session<'_>, args: &RotateArgs, way: Way, keep_old: 
         unseen_accept: way == Way::Back && !record.removal_begun(),
         ..Progress::default()
     };
+    if !args.json {
+        report::goes_on(&session, way, session.warning_of_abort(way));
+    }
     let told = Drive::new(&mut session, ledger, record.rotation.id, way, progress, args.json)?.drive().await;
     Ok(report::end(&told, args))
 }

@@ -225,6 +225,8 @@ impl Group {
             link_up: link.is_some_and(|link| link.up),
             busy_syncing: link.is_some_and(|link| link.syncing),
             loading: node.server.loading,
+            failing_over: !matches!(node.server.failover_state.as_str(), "" | "no-failover"),
+            serves: node.server.replicas.iter().map(|replica| replica.endpoint.clone()).collect(),
             knows_two: node.knows_two,
             user: UserState {
                 exists: node.exists,

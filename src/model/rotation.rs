@@ -119,6 +119,10 @@ pub struct NodeSays {
     pub link_up: bool,
     pub busy_syncing: bool,
     pub loading: bool,
+    /// FAILOVER, the server's own, runs on it.
+    pub failing_over: bool,
+    /// The replicas that it serves, as it lists them.
+    pub serves: Vec<Endpoint>,
     /// It has ACLs, so a user may hold two passwords (Redis 6 and later, every Valkey).
     pub knows_two: bool,
     pub user: UserState,

@@ -42,12 +42,35 @@ pub fn obstacles(subject: &Subject, view: &RotationView, stage: Stage) -> Vec<Ob
     }
     for node in &view.nodes {
         match &node.says {
-            Reading::Seen(says) => one_node(subject, &node.address, says, named, stage, &mut all),
+            Reading::Seen(says) => {
+                one_node(subject, &node.address, says, named, stage, &mut all);
+                if subject.replicates && !stage.is_abort() {
+                    unlisted(&node.address, says, view, &mut all);
+                }
+            }
             Reading::Missing(_) if stage.is_abort() => {}
             Reading::Missing(why) => unseen(why, &node.address, "the node", &mut all),
         }
     }
     all
+}
+
+/// Replicas that no Sentinel lists: `replica-announced no`, or behind another replica. Their `masterauth` would be left
+/// behind. Where Sentinels go by host names, which a primary does not list, the port has to do.
+fn unlisted(at: &Endpoint, says: &NodeSays, view: &RotationView, all: &mut Found) {
+    let is_listed = |served: &Endpoint| {
+        view.nodes.iter().any(|node| {
+            let by_name = node.address.host.parse::<std::net::IpAddr>().is_err();
+            node.address == *served || (by_name && node.address.port == served.port)
+        })
+    };
+    for served in says.serves.iter().filter(|served| !is_listed(served)) {
+        let detail = format!(
+            "the node serves replica {served}, which no Sentinel lists (replica-announced no, or a replica of a replica): \
+             its masterauth would stay the old password; announce it, or detach it for the time being"
+        );
+        found(all, RefusalCode::EvidenceMissing, Some(at), detail);
+    }
 }
 
 fn unseen(why: &Missing, at: &Endpoint, what: &str, all: &mut Found) {
@@ -157,6 +180,9 @@ fn one_node(
 }
 
 fn link(at: &Endpoint, says: &NodeSays, named: Option<&Endpoint>, all: &mut Found) {
+    if says.failing_over {
+        found(all, RefusalCode::FailoverRunning, Some(at), "FAILOVER runs on this node");
+    }
     if says.loading {
         found(all, RefusalCode::SyncRunning, Some(at), "the node is loading its data set");
     }

@@ -60,6 +60,8 @@ impl World {
                     link_up: port != 1,
                     busy_syncing: false,
                     loading: false,
+                    failing_over: false,
+                    serves: if port == 1 { vec![at(2), at(3)] } else { Vec::new() },
                     knows_two: true,
                     user: UserState {
                         exists: true,
@@ -330,6 +332,8 @@ fn every_obstacle_has_its_code() {
         ("no right at a node", |v| node(v).lacks.push("ACL SETUSER".to_owned()), RefusalCode::PermissionDenied),
         ("a link is down", |v| node(v).link_up = false, RefusalCode::EvidenceMissing),
         ("a full resync", |v| node(v).busy_syncing = true, RefusalCode::SyncRunning),
+        ("FAILOVER", |v| node(v).failing_over = true, RefusalCode::FailoverRunning),
+        ("a replica that no Sentinel lists", |v| node(v).serves.push(at(9)), RefusalCode::EvidenceMissing),
         ("a second primary", |v| node(v).follows = None, RefusalCode::RoleChanged),
         ("another masterauth", |v| node(v).masterauth = Held::Other, RefusalCode::LatentAuthMismatch),
         ("no masterauth", |v| node(v).masterauth = Held::Unset, RefusalCode::LatentAuthMismatch),

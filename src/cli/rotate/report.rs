@@ -104,6 +104,15 @@ pub fn begin(session: &Session<'_>, steps: &[Step], warnings: &[String]) {
     warn(warnings);
 }
 
+pub fn goes_on(session: &Session<'_>, way: Way, warning: Option<String>) {
+    let what = match way {
+        Way::Forward => "going on from what the group shows",
+        Way::Back => "back to the old password; the former one below is the new one",
+    };
+    say(format!("{}: {what}", paint::head(&session.group)));
+    warn(warning.as_slice());
+}
+
 pub fn step_begins(step: &Step, number: usize, of: usize) {
     say(format!("[{number}/{of}] {}", step.describe()));
 }

@@ -320,6 +320,18 @@ impl<'a> Session<'a> {
         warnings
     }
 
+    /// The daemons on the hosts follow the store, for as long as the primary accepts what it offers.
+    pub fn warning_of_abort(&self, way: Way) -> Option<String> {
+        let (chosen, pair) = (self.chosen.as_ref()?, self.pair.as_ref()?);
+        let newest = chosen.offers.first()?;
+        (way == Way::Back && newest.secret.acl_hash() == pair.from.hash).then(|| {
+            format!(
+                "{} still offers the new password first: put the old one back there, or the daemons may set it again",
+                newest.source
+            )
+        })
+    }
+
     pub fn rotation(&self) -> Result<Rotation, Failure> {
         let subject = self.known_subject()?.clone();
         let Some(pair) = &self.pair else { return Err(Failure::new(Exit::Fault, "no password is known yet")) };
