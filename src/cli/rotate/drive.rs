@@ -1,6 +1,6 @@
 //! The loop: look, the next step, its record, the step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ pub struct Drive<'s, 'a> {
     progress: Progress,
     made: Vec<Made>,
     repeats: BTreeMap<Step, usize>,
+    /// Steps that failed once.
+    failures: BTreeSet<Step>,
     json: bool,
     stop: Stop,
 }
@@ -94,7 +96,18 @@ impl<'s, 'a> Drive<'s, 'a> {
         json: bool,
     ) -> Result<Self, Failure> {
         let stop = Stop::new().map_err(|error| Failure::new(Exit::Fault, format!("signals: {error}")))?;
-        Ok(Drive { session, ledger, id, way, progress, made: Vec::new(), repeats: BTreeMap::new(), json, stop })
+        Ok(Drive {
+            session,
+            ledger,
+            id,
+            way,
+            progress,
+            made: Vec::new(),
+            repeats: BTreeMap::new(),
+            failures: BTreeSet::new(),
+            json,
+            stop,
+        })
     }
 
     pub async fn drive(mut self) -> Told {
@@ -148,7 +161,16 @@ impl<'s, 'a> Drive<'s, 'a> {
             if self.stop.asked {
                 return Ok(Err(End::Interrupted));
             }
-            let view = self.session.look().await?;
+            let view = match self.session.look().await {
+                Err(failure) if failure.exit != Exit::Unreachable || began.elapsed() >= PATIENCE => {
+                    return Err(failure);
+                }
+                Err(_) => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Ok(view) => view,
+            };
             let found = obstacles(self.session.known_subject()?, &view, Stage::UnderWay(self.way));
             if found.is_empty() {
                 return Ok(Ok(view));
@@ -201,6 +223,11 @@ impl<'s, 'a> Drive<'s, 'a> {
         match outcome {
             Ok(_) => {
                 self.progress.done.insert(step);
+                Ok(None)
+            }
+            // Every step may be made twice, and a busy host may have been slow once.
+            Err(_) if self.failures.insert(step.clone()) => {
+                tokio::time::sleep(PAUSE).await;
                 Ok(None)
             }
             Err(why) if self.way == Way::Forward => Ok(Some(End::Failed(why))),
