@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::decide::{Context, History, LedgerHealth, Policy, decide, next_steps, wants_candidates};
-use crate::diagnose::diagnose;
+use crate::diagnose::{diagnose, role_in_doubt};
 use crate::model::event::{Wake, Why};
 use crate::model::evidence::{Evidence, Missing, Reading};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
@@ -40,6 +40,9 @@ use memory::Memory;
 
 /// What a replica needs at most to try again, with some slack.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How soon a primary is looked at again that may have been replaced.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// For this long a refused login speaks against a failover, however short the cool-down is set: that one link works
 /// again does not prove the passwords of the others.
@@ -247,7 +250,7 @@ impl Agent {
         // A break within the settle time is a new one: what was suspected of the last says nothing about it.
         self.memory.fault_gone();
         let Some(incident) = self.incidents.open() else {
-            self.next_look = now.after(self.policy.background);
+            self.next_look = now.after(if role_in_doubt(e) { DOUBT } else { self.policy.background });
             return;
         };
         let Some(up_at) = incident.up_at.filter(|_| incident.phase == Phase::Verifying) else {

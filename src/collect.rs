@@ -27,6 +27,7 @@ use crate::secrets::{Offer, Salt, Secret};
 use crate::wire::reply::settings::{Credentials, ReplicaTls};
 use crate::wire::{Dial, TlsSettings, all};
 
+mod elsewhere;
 pub mod group;
 pub mod rotation;
 mod host;
@@ -36,6 +37,7 @@ mod primary;
 mod probe;
 mod sentinel;
 
+use elsewhere::Leading;
 use local::Local;
 use probe::{AskPsync, Login, Walk};
 
@@ -94,6 +96,7 @@ pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
     );
     count_each_once(&mut sentinels);
     let lookup = lookup::of_a_silent_server(&look, &near.local, ask.followed, &sentinels).await;
+    let account = far.account.unwrap_or(near.account);
     Evidence {
         format: EVIDENCE_FORMAT,
         link: target.link.clone(),
@@ -105,8 +108,8 @@ pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
         upstream: near.upstream,
         lookup,
         named: far.named,
-        primary: near.account.server,
-        primary_limits: near.account.limits,
+        primary: account.server,
+        primary_limits: account.limits,
         sentinels,
         host: near.host,
         log: ask.log,
@@ -148,6 +151,22 @@ struct Near {
 struct Far {
     named: Reading<Probe>,
     candidates: Vec<CandidateView>,
+    /// Its account of itself, where the local server is a primary too.
+    account: Option<primary::Account>,
+}
+
+impl Far {
+    fn nothing() -> Far {
+        Far { named: Reading::Missing(Missing::NotAsked), candidates: Vec::new(), account: None }
+    }
+}
+
+/// What the local server is.
+#[derive(Clone)]
+enum Stance {
+    Unseen,
+    Follows(Following),
+    Leads(Leading),
 }
 
 /// Whom the local replica follows and how it logs in there. Holds a secret: never part of evidence.
@@ -168,6 +187,8 @@ struct Ballot {
     /// Empty where the Sentinel does not tell it.
     id: String,
     primary: Endpoint,
+    /// The primary's run id as it last read it.
+    run_id: String,
     /// How many other Sentinels it knows.
     others: usize,
 }
@@ -196,10 +217,15 @@ impl Look<'_> {
     }
 
     /// The local instance, and then at once its primary and its disk.
-    async fn near(&self, probe_upstream: bool, known: &watch::Sender<Option<Option<Following>>>) -> Near {
+    async fn near(&self, probe_upstream: bool, known: &watch::Sender<Option<Stance>>) -> Near {
         let local = local::look(self).await;
         let following = self.following(&local);
-        known.send_replace(Some(following.clone()));
+        let stance = match (&following, self.leading(&local)) {
+            (Some(following), _) => Stance::Follows(following.clone()),
+            (None, Some(leading)) => Stance::Leads(leading),
+            (None, None) => Stance::Unseen,
+        };
+        known.send_replace(Some(stance));
         let wanted = probe_upstream || !self.candidates.is_empty() || local.link_is_doubtful(QUIET_S);
         let dir = local.settings.seen().map(|settings| settings.dir.as_str());
         let ((upstream, account), host) =
@@ -209,15 +235,19 @@ impl Look<'_> {
 
     fn following(&self, local: &Local) -> Option<Following> {
         let link = local.server.seen()?.role.link()?;
-        let tls = match local.settings.seen() {
+        let (primary, tls) = (link.primary.clone(), self.tls_as_a_replica(local));
+        Some(Following { primary, credentials: local.credentials.clone(), tls, up: link.up })
+    }
+
+    /// How the local server speaks to a primary.
+    fn tls_as_a_replica(&self, local: &Local) -> Option<TlsSettings> {
+        match local.settings.seen() {
             Some(settings) => settings.tls_replication.then(|| match &self.target.tls_upstream {
                 Some(configured) => configured.clone(),
                 None => local.credentials.as_ref().map(|known| as_the_replica(&known.tls)).unwrap_or_default(),
             }),
             None => self.target.tls_upstream.clone(),
-        };
-        let primary = link.primary.clone();
-        Some(Following { primary, credentials: local.credentials.clone(), tls, up: link.up })
+        }
     }
 
     /// The replica's own primary: the handshake with it, and its account of itself.
@@ -287,6 +317,7 @@ impl Look<'_> {
         let vote = view.says.seen().map(|says| Ballot {
             id: says.id.clone(),
             primary: says.primary.clone(),
+            run_id: says.primary_run_id.clone(),
             others: says.others as usize,
         });
         votes.send_modify(|votes| votes.push(vote));
@@ -298,17 +329,13 @@ impl Look<'_> {
     /// The primary that a majority of the Sentinels names: the handshake with it where it is not the one that the
     /// replica follows, and every candidate. Without Sentinels, candidates are proved against the replica's own
     /// primary; with Sentinels that do not agree, against none.
-    async fn far(
-        &self,
-        mut following: watch::Receiver<Option<Option<Following>>>,
-        mut votes: watch::Receiver<Vec<Vote>>,
-    ) -> Far {
-        let nothing = Far { named: Reading::Missing(Missing::NotAsked), candidates: Vec::new() };
-        let following = match following.wait_for(Option::is_some).await {
-            Ok(known) => known.clone().flatten(),
-            Err(_) => None,
+    async fn far(&self, mut stance: watch::Receiver<Option<Stance>>, mut votes: watch::Receiver<Vec<Vote>>) -> Far {
+        let stance = stance.wait_for(Option::is_some).await.ok().and_then(|known| known.clone());
+        let following = match stance {
+            Some(Stance::Follows(following)) => following,
+            Some(Stance::Leads(leading)) => return self.elsewhere(leading, votes).await,
+            Some(Stance::Unseen) | None => return Far::nothing(),
         };
-        let Some(following) = following else { return nothing };
         let count = self.target.sentinels.len();
         let named = match votes.wait_for(|votes| verdict(votes, count).is_some()).await {
             Ok(votes) => verdict(&votes, count).flatten(),
@@ -318,7 +345,7 @@ impl Look<'_> {
         let prove_at = if count == 0 { Some(&following.primary) } else { named.as_ref() };
         let (named, candidates) =
             tokio::join!(self.named(elsewhere, &following), self.candidates(prove_at, &following));
-        Far { named, candidates }
+        Far { named, candidates, account: None }
     }
 
     async fn named(&self, at: Option<&Endpoint>, following: &Following) -> Reading<Probe> {

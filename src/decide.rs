@@ -170,8 +170,8 @@ pub fn decide(context: &Context<'_>) -> Decision {
     match remedies::plan(remedy, context) {
         Err((code, detail)) => Decision::Hold(Refusal { code, remedy: Some(remedy), detail }),
         Ok(plan) => match context.policy.of(remedy).mode {
-            Mode::Auto => Decision::Apply(plan),
-            Mode::Propose => Decision::Propose(plan),
+            Mode::Auto if plan.discards() == 0 => Decision::Apply(plan),
+            Mode::Auto | Mode::Propose => Decision::Propose(plan),
             Mode::Observe => Decision::Hold(Refusal {
                 code: RefusalCode::ObserveOnly,
                 remedy: Some(remedy),
@@ -184,6 +184,16 @@ pub fn decide(context: &Context<'_>) -> Decision {
 /// Whether a cause is of the kind whose remedy needs passwords from the secret store, proved against the primary.
 pub fn wants_candidates(cause: Cause) -> bool {
     matches!(cause, Cause::AuthMissing | Cause::AuthRejected | Cause::AuthLatent)
+}
+
+/// Why a plan waits for a person.
+pub fn why_ask(plan: &Plan) -> Refusal {
+    let (remedy, would) = (plan.remedy, in_words(plan));
+    let (code, detail) = match plan.discards() {
+        0 => (RefusalCode::ApprovalNeeded, format!("[policy.{remedy}] mode is propose: it would {would}")),
+        _ => (RefusalCode::DataAtRisk, format!("a person has to allow what is lost by it: it would {would}")),
+    };
+    Refusal { code, remedy: Some(remedy), detail }
 }
 
 /// The steps of a plan, in one line.

@@ -14,6 +14,7 @@ use crate::model::evidence::{Evidence, LinkState, LinkView, Missing, Reading, Ro
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding, Viewpoint};
 
 mod auth;
+mod deposed;
 mod latent;
 mod local;
 mod quorum;
@@ -23,8 +24,9 @@ mod sync;
 mod tls;
 mod topology;
 
+pub use deposed::{is_astray, only_here, role_in_doubt, shares_history};
 pub use reach::{handshake_works, unanswered, unanswered_by_pings};
-pub use topology::{LASTING_DISAGREEMENT, disagreement, failover_in_doubt, same_place};
+pub use topology::{LASTING_DISAGREEMENT, disagreement, failover_in_doubt, recent_failover, same_place};
 
 type Rule = fn(&Evidence) -> Option<Finding>;
 
@@ -38,6 +40,7 @@ const RULES: &[Rule] = &[
     topology::self_replication,
     topology::failover_running,
     topology::wrong_primary,
+    deposed::returned_primary,
     latent::sentinel_auth_rejected,
     quorum::lost,
     quorum::no_promotable_replica,

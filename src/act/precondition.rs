@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{COMMAND, Hands, Stop};
-use crate::model::evidence::{LinkState, PeerRole, Reading, SentinelSays, ServerView};
+use crate::model::evidence::{LinkState, PeerRole, Reading, Role, SentinelSays, ServerView};
 use crate::model::remedy::Precondition;
 use crate::model::{Endpoint, Timestamp};
 use crate::wire::reply::sentinel::Answers;
@@ -61,6 +61,9 @@ impl Hands {
         if let Some(run_id) = expect.run_id.as_deref().filter(|run_id| *run_id != view.run_id) {
             return moved(format!("the server was restarted since: run id {} and not {run_id}", view.run_id));
         }
+        if let Some(limit) = expect.leads_up_to {
+            return self.still_leads(view, limit, expect).await;
+        }
         let Some(link) = view.role.link() else {
             return moved("the instance is not a replica any more".to_owned());
         };
@@ -74,6 +77,21 @@ impl Hands {
         let transferring = view.loading || (link.state == LinkState::Sync && link.sync_read > 0);
         if expect.not_syncing && transferring {
             return moved("a data set is being transferred now".to_owned());
+        }
+        if let Some(target) = &expect.is_primary {
+            self.is_primary(target).await?;
+        }
+        Ok(view)
+    }
+
+    /// A primary that is to follow another one: it has not taken more writes than the plan speaks of.
+    async fn still_leads(&self, view: ServerView, limit: i64, expect: &Precondition) -> Result<ServerView, Stop> {
+        if view.role != Role::Primary || view.loading {
+            return Err(Stop::Moved("the instance is not a primary any more".to_owned()));
+        }
+        if view.repl_offset > limit {
+            let more = view.repl_offset - limit;
+            return Err(Stop::Moved(format!("it has taken {more} bytes of writes more than the plan allows")));
         }
         if let Some(target) = &expect.is_primary {
             self.is_primary(target).await?;

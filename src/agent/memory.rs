@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::diagnose::{LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, same_place, unanswered};
+use crate::diagnose::{
+    LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, is_astray, same_place, unanswered,
+};
 use crate::model::evidence::{Evidence, LinkView, LogKind, Missing, Reading, ServerView, Trend};
 use crate::model::finding::{Cause, Diagnosis};
 use crate::model::{Endpoint, Timestamp};
@@ -80,7 +82,10 @@ impl Memory {
             .local_link()
             .zip(e.named_primary())
             .is_some_and(|(link, (named, _))| !same_place(e, &link.primary, named));
-        self.trend.astray_since = astray.then(|| self.trend.astray_since.unwrap_or(e.ended));
+        // What we did not see begin may be as old as the process.
+        let uptime = e.local.seen().filter(|_| !self.looked).map_or(0, |view| view.uptime_s);
+        let first = e.ended.before(Duration::from_secs(uptime));
+        self.trend.astray_since = (astray || is_astray(e)).then(|| self.trend.astray_since.unwrap_or(first));
         self.forget_former_process(e);
         if let Some(probe) = e.upstream.seen() {
             // At the first look of all, only the replica can tell for how long.

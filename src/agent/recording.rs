@@ -26,10 +26,7 @@ impl Agent {
     pub(super) fn propose(&mut self, plan: Plan, now: Timestamp) {
         let known = self.incidents.open().and_then(|incident| incident.proposal.as_ref());
         if known.is_none_or(|known| known.remedy != plan.remedy || known.steps != plan.steps) {
-            let detail =
-                format!("[policy.{}] mode is propose: it would {}", plan.remedy, crate::decide::in_words(&plan));
-            let refusal = Refusal { code: RefusalCode::ApprovalNeeded, remedy: Some(plan.remedy), detail };
-            self.record(What::Held { refusal }, now);
+            self.record(What::Held { refusal: crate::decide::why_ask(&plan) }, now);
             self.record(What::Proposed { plan }, now);
         }
         self.tell_if_due(now);

@@ -80,7 +80,10 @@ fn a_promotion_ends_the_incident_of_the_replica_that_it_was() {
     world.candidates.clear();
     world.set(|e| _ = e.reject_password());
     world.wake(Why::Timer);
-    world.set(|e| e.server().role = Role::Primary);
+    world.set(|e| {
+        e.server().role = Role::Primary;
+        e.each_sentinel(|says| (says.primary, says.primary_run_id) = (at(REPLICA), "run-replica".into()));
+    });
     world.advance(s(10));
     assert_eq!(world.said(), ["opened", "resolved"]);
     assert_eq!(world.agent.status().role, "primary");

@@ -3,12 +3,13 @@
 use super::*;
 
 fn vote(port: u16, others: usize) -> Vote {
-    Some(Ballot { id: String::new(), primary: Endpoint::new("10.0.0.1", port), others })
+    Some(Ballot { id: String::new(), primary: Endpoint::new("10.0.0.1", port), run_id: String::new(), others })
 }
 
 #[test]
 fn a_sentinel_listed_twice_has_one_vote() {
-    let twin = || Some(Ballot { id: "a".into(), primary: Endpoint::new("10.0.0.1", 1), others: 2 });
+    let twin =
+        || Some(Ballot { id: "a".into(), primary: Endpoint::new("10.0.0.1", 1), run_id: String::new(), others: 2 });
     assert_eq!(verdict(&[twin(), twin()], 3), None);
     assert_eq!(verdict(&[twin(), twin(), None], 3), Some(None));
 }

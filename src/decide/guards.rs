@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::remedies::leading;
 use super::{Context, Held, LedgerHealth};
-use crate::diagnose::{failover_in_doubt, handshake_works, same_place};
+use crate::diagnose::{failover_in_doubt, handshake_works, recent_failover, same_place, shares_history};
 use crate::model::evidence::{Answer, LinkState, Missing, PeerRole, Reading};
 use crate::model::remedy::{RefusalCode, Remedy};
 use crate::model::{human, rdb};
@@ -24,8 +25,16 @@ const ALWAYS: &[Guard] = &[
 
 const REALIGN_AUTH: &[Guard] = &[sentinels_name_our_primary, settings_readable];
 const BOUNCE_LINK: &[Guard] = &[sentinels_name_our_primary, sync_running, handshake_is_green];
-const REPOINT: &[Guard] =
-    &[sentinels_agree, no_dissent, of_this_group, sync_running, target_is_primary, target_takes_us, data_survives];
+const REPOINT: &[Guard] = &[
+    sentinels_agree,
+    no_dissent,
+    failover_settled,
+    of_this_group,
+    sync_running,
+    target_is_primary,
+    target_takes_us,
+    data_survives,
+];
 
 /// The first reason to hold, if there is one.
 pub fn check(remedy: Remedy, context: &Context<'_>) -> Result<(), Held> {
@@ -171,9 +180,32 @@ fn no_dissent(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     }
 }
 
+/// A former primary is Sentinel's to demote, as long as a failover has only just ended.
+fn failover_settled(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    if leading(c.evidence).is_none() {
+        return Ok(());
+    }
+    match recent_failover(c.evidence) {
+        Some(saw) => Err((RefusalCode::SentinelActing, saw)),
+        None => Ok(()),
+    }
+}
+
 /// Only a replica that a Sentinel lists is moved: one that follows another replica on purpose (a cascade) is unknown
 /// to the Sentinels. It is known by its run id, since its address may read differently from there.
 fn of_this_group(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    if leading(c.evidence).is_some() {
+        // A Sentinel that cannot log in to a former primary does not know its run id; but the new one has its history.
+        return match shares_history(c.evidence) {
+            true => Ok(()),
+            false => Err((
+                RefusalCode::EvidenceMissing,
+                "that the named primary took over this server's history was not seen: it may be of another group, or \
+                 was started anew without its dump; configure `observer`, or allow +sentinel|info-cache"
+                    .to_owned(),
+            )),
+        };
+    }
     let run_id = c.evidence.local.seen().map(|view| view.run_id.as_str()).unwrap_or_default();
     let listed = c.evidence.answering().any(|(_, says)| says.replicas.iter().any(|one| one.run_id == run_id));
     if run_id.is_empty() || !listed {

@@ -1,7 +1,7 @@
 //! What a person would run now: commands that really work, for the cause at hand. No secret stands in them.
 
 use super::Context;
-use crate::model::evidence::{Evidence, Flavour};
+use crate::model::evidence::{Evidence, Flavour, Role};
 use crate::model::finding::Cause;
 use crate::model::remedy::{Decision, RefusalCode};
 use crate::model::{Address, Endpoint};
@@ -78,6 +78,10 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
         Cause::WrongPrimary | Cause::SelfReplication | Cause::NotAServer | Cause::UpstreamBroken => {
             let named = e.named_primary().map(|(named, _)| named.clone());
             let mut steps = vec![format!("{sentinel} SENTINEL GET-MASTER-ADDR-BY-NAME {group}")];
+            if e.local.seen().is_some_and(|view| view.role == Role::Primary) {
+                steps.push(format!("{local} CONFIG SET min-replicas-to-write 1   # it takes no more writes"));
+                steps.push(format!("{local} --rdb only-here.rdb   # a copy of what only this server has"));
+            }
             if let Some(named) = named {
                 steps.push(format!("{local} REPLICAOF {} {}", named.host, named.port));
             }

@@ -1,9 +1,9 @@
 //! The one table from cause to remedy, and from remedy to plan.
 
 use super::{Context, Held, Persist};
-use crate::diagnose::{handshake_works, same_place};
+use crate::diagnose::{handshake_works, only_here, same_place};
 use crate::model::Endpoint;
-use crate::model::evidence::{Answer, CandidateView, Evidence, Missing, PeerRole, Probe, Reading};
+use crate::model::evidence::{Answer, CandidateView, Evidence, Missing, PeerRole, Probe, Reading, Role, ServerView};
 use crate::model::finding::{Cause, Fact, Viewpoint};
 use crate::model::remedy::{Change, Plan, Precondition, RefusalCode, Remedy, Step};
 
@@ -304,16 +304,43 @@ fn bounce_link(context: &Context<'_>) -> Result<Plan, Held> {
     })
 }
 
+/// The local server, where it calls itself a primary.
+pub(super) fn leading(e: &Evidence) -> Option<&ServerView> {
+    e.local.seen().filter(|view| view.role == Role::Primary)
+}
+
+/// Up to which offset a second primary may have come when it is pointed away, and how many bytes of writes that costs.
+/// What it has that nobody else has is lost in any case when a Sentinel converts it; we ask first. The figure is rounded
+/// up, so that a proposal stands while clients still write a little.
+fn writes_at_stake(e: &Evidence, primary: &ServerView) -> Result<(i64, u64), Held> {
+    const LEAST: u64 = 1024;
+    let Some(bytes) = only_here(e) else {
+        return Err((
+            RefusalCode::DataAtRisk,
+            "how much this server has that the new primary has not cannot be told".to_owned(),
+        ));
+    };
+    let allowed = if bytes == 0 { 0 } else { bytes.checked_next_power_of_two().unwrap_or(u64::MAX).max(LEAST) };
+    let more = i64::try_from(allowed - bytes).unwrap_or(i64::MAX);
+    Ok((primary.repl_offset.saturating_add(more), allowed))
+}
+
 fn repoint(context: &Context<'_>) -> Result<Plan, Held> {
     let e = context.evidence;
-    let followed = own_primary(e)?;
     let (named, _) = e
         .named_primary()
         .ok_or_else(|| (RefusalCode::SentinelsDisagree, "no majority of the Sentinels names one address".to_owned()))?;
+    // The link to the wrong address may well be up: that is the dangerous case.
+    let (expect, discards) = match leading(e) {
+        Some(primary) => {
+            let (limit, discards) = writes_at_stake(e, primary)?;
+            (Precondition { replica_of: None, leads_up_to: Some(limit), ..unmoved(e, named) }, discards)
+        }
+        None => (unmoved(e, &own_primary(e)?), 0),
+    };
     let mut steps = vec![Step {
-        // The link to the wrong address may well be up: that is the dangerous case.
-        expect: Precondition { link_down: false, is_primary: Some(named.clone()), ..unmoved(e, &followed) },
-        change: Change::Repoint { to: named.clone() },
+        expect: Precondition { link_down: false, is_primary: Some(named.clone()), ..expect },
+        change: Change::Repoint { to: named.clone(), discards },
         within_ms: 2_000,
     }];
     prove_and_persist(context, &mut steps);

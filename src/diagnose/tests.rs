@@ -6,6 +6,7 @@ use super::diagnose;
 use crate::model::evidence::*;
 use crate::model::finding::{Cause, Diagnosis, Finding};
 
+mod deposed;
 mod group;
 mod login;
 mod sync;

@@ -90,23 +90,19 @@ pub fn failover_running(e: &Evidence) -> Option<Finding> {
     if same_place(e, &link.primary, named) {
         return None;
     }
+    let means = "Sentinel moves this replica itself; it is given that time";
+    recent_failover(e).map(|saw| {
+        let sign = fact(Viewpoint::Sentinel, e.ended, saw, means);
+        finding(Cause::FailoverRunning, false, vec![sign, link_fact(e)])
+    })
+}
+
+/// That a failover has only just ended.
+pub fn recent_failover(e: &Evidence) -> Option<String> {
+    let (named, _) = e.named_primary()?;
     let recent = e.trend.failover_seen.is_some_and(|seen| e.ended.since(seen) < AFTERMATH)
         || e.answering().any(|(_, says)| Duration::from_millis(says.role_reported_ms) < AFTERMATH);
-    recent.then(|| {
-        finding(
-            Cause::FailoverRunning,
-            false,
-            vec![
-                fact(
-                    Viewpoint::Sentinel,
-                    e.ended,
-                    format!("the Sentinels name {named} since less than {} s", AFTERMATH.as_secs()),
-                    "Sentinel moves this replica itself; it is given that time",
-                ),
-                link_fact(e),
-            ],
-        )
-    })
+    recent.then(|| format!("the Sentinels name {named} since less than {} s", AFTERMATH.as_secs()))
 }
 
 pub fn wrong_primary(e: &Evidence) -> Option<Finding> {

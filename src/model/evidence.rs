@@ -143,6 +143,9 @@ pub struct ServerView {
     pub sync_partial_ok: u64,
     pub sync_partial_err: u64,
     pub rdb_last_save_ok: bool,
+    /// `rdb_changes_since_last_save`: keys written since the last save, or since the start.
+    #[serde(default)]
+    pub unsaved_changes: Option<u64>,
     pub rdb_saving: bool,
     pub aof_last_write_ok: bool,
     /// Replication connections cut for their output buffer, where the server counts them (Redis 7.2+, Valkey).

@@ -49,7 +49,7 @@ causes! {
     AuthForbidden "auth-forbidden" "the replica's user may not replicate",
     AuthLatent "auth-latent" "the link is up, and its password will be rejected at the next reconnect",
     SentinelAuthRejected "sentinel-auth-rejected" "Sentinel cannot log in to a healthy server",
-    WrongPrimary "wrong-primary" "the replica follows an address that is not the primary's",
+    WrongPrimary "wrong-primary" "the instance does not follow the primary that the Sentinels name",
     UpstreamBroken "upstream-broken" "the replica follows a replica whose own link is broken",
     NotAServer "not-a-server" "what answers on the primary's port is no Redis or Valkey data node",
     SelfReplication "self-replication" "the replica follows itself",

@@ -143,6 +143,17 @@ pub struct Plan {
     pub expected: Fact,
 }
 
+impl Plan {
+    /// Bytes of acknowledged writes that it may cost: such a plan is a person's to allow, whatever the mode.
+    pub fn discards(&self) -> u64 {
+        let cost = |step: &Step| match step.change {
+            Change::Repoint { discards, .. } => discards,
+            _ => 0,
+        };
+        self.steps.iter().map(cost).sum()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Re-read just before the change.
@@ -158,6 +169,9 @@ pub struct Precondition {
     pub run_id: Option<String>,
     /// It is still a replica of this address.
     pub replica_of: Option<Endpoint>,
+    /// It is still a primary, and its replication offset is at most this.
+    #[serde(default)]
+    pub leads_up_to: Option<i64>,
     /// Its link is still down.
     pub link_down: bool,
     /// No data set is being transferred or loaded.
@@ -185,8 +199,12 @@ pub enum Change {
     RestoreAuth { bounce_to: Endpoint },
     /// MULTI: REPLICAOF elsewhere, REPLICAOF back; EXEC.
     BounceLink { to: Endpoint },
-    /// REPLICAOF another address.
-    Repoint { to: Endpoint },
+    /// REPLICAOF another address. `discards`: so many bytes of writes at most, which only this server has, are lost by it.
+    Repoint {
+        to: Endpoint,
+        #[serde(default)]
+        discards: u64,
+    },
     /// SENTINEL FAILOVER on the first of these that takes it; the order is fixed over all agents.
     RequestFailover { group: String, sentinels: Vec<Endpoint> },
     /// Wait until the link reads up.
@@ -213,7 +231,11 @@ impl Change {
             }
             Change::RestoreAuth { bounce_to } => format!("put the former masterauth back and reconnect to {bounce_to}"),
             Change::BounceLink { to } => format!("reconnect to {to} at once, keeping the partial resync"),
-            Change::Repoint { to } => format!("REPLICAOF {} {}", to.host, to.port),
+            Change::Repoint { to, discards: 0 } => format!("REPLICAOF {} {}", to.host, to.port),
+            Change::Repoint { to, discards } => format!(
+                "REPLICAOF {} {}, which discards up to {discards} bytes of writes that only this server has",
+                to.host, to.port
+            ),
             Change::RequestFailover { group, sentinels } => {
                 let first = sentinels.first().map(ToString::to_string).unwrap_or_default();
                 format!("SENTINEL FAILOVER {group}, asked of {first} first")

@@ -175,7 +175,7 @@ fn a_replica_is_pointed_where_the_sentinels_say_after_the_target_proves_itself()
     assert_eq!(expect.replica_of, Some(at(PRIMARY)), "the address that it follows now");
     assert!(!expect.link_down, "the link to the wrong address may be up");
     assert!(expect.not_syncing && expect.no_failover);
-    assert_eq!(plan.steps[0].change, Change::Repoint { to: at(OTHER) });
+    assert_eq!(plan.steps[0].change, Change::Repoint { to: at(OTHER), discards: 0 });
     assert!(plan.undo.is_empty(), "never back to an address that no Sentinel names");
 }
 

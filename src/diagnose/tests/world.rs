@@ -120,6 +120,7 @@ fn server() -> ServerView {
         sync_partial_ok: 0,
         sync_partial_err: 0,
         rdb_last_save_ok: true,
+        unsaved_changes: Some(0),
         rdb_saving: false,
         aof_last_write_ok: true,
         output_buffer_cuts: Some(0),
@@ -194,6 +195,7 @@ fn says(name: &str) -> SentinelSays {
         took_us: 500,
         id: format!("id-{name}"),
         primary: at(PRIMARY),
+        primary_run_id: "run-primary".into(),
         flags: flags(&["master"]),
         last_ok_ping_ms: None,
         last_reply_ms: None,
@@ -244,6 +246,8 @@ fn cached(name: &str, is_primary: bool) -> CachedNode {
         is_primary,
         keys: 1000,
         repl_offset: 5000,
+        replid2: "0".repeat(40),
+        second_repl_offset: -1,
         link_up: !is_primary,
         link_down_for_s: None,
         priority: 100,
@@ -389,4 +393,25 @@ pub fn seen<T>(reading: &mut Reading<T>) -> &mut T {
         Reading::Seen(value) => value,
         Reading::Missing(why) => panic!("missing: {why}"),
     }
+}
+
+/// The local server was the primary, OTHER took over at offset 5000, and it came back.
+pub fn second_primary() -> Evidence {
+    let mut e = healthy();
+    e.local = Reading::Seen(ServerView { replid: "former".into(), ..server() });
+    e.upstream = Reading::Missing(Missing::NotAsked);
+    e.named = Reading::Seen(green(OTHER));
+    e.primary = Reading::Seen(ServerView {
+        run_id: "run-other".into(),
+        replid: "new".into(),
+        replid2: "former".into(),
+        second_repl_offset: 5_001,
+        ..server()
+    });
+    e.each_sentinel(|says| {
+        (says.primary, says.primary_run_id) = (at(OTHER), "run-other".into());
+        let taken_over = CachedNode { replid2: "former".into(), second_repl_offset: 5_001, ..cached(OTHER, true) };
+        says.nodes = Reading::Seen([(OTHER.to_owned(), taken_over)].into());
+    });
+    e
 }

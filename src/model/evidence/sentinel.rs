@@ -21,6 +21,9 @@ pub struct SentinelSays {
     pub took_us: u64,
     pub id: String,
     pub primary: Endpoint,
+    /// The primary's run id, as it stood in the INFO that is `info_refresh_ms` old; empty where there was none.
+    #[serde(default)]
+    pub primary_run_id: String,
     /// Flags of the primary: `master`, `s_down`, `o_down`, `disconnected`, `failover_in_progress` and so on.
     pub flags: BTreeSet<String>,
     /// Milliseconds since the primary last answered its PING well (`last-ok-ping-reply`), and since it last answered at
@@ -89,6 +92,11 @@ pub struct CachedNode {
     pub is_primary: bool,
     pub keys: u64,
     pub repl_offset: i64,
+    /// The history that it had before the present one, and the offset that it left it at.
+    #[serde(default)]
+    pub replid2: String,
+    #[serde(default)]
+    pub second_repl_offset: i64,
     pub link_up: bool,
     pub link_down_for_s: Option<i64>,
     pub priority: u32,

@@ -25,7 +25,8 @@ pub struct Trend {
     /// Since when the Sentinels that answer have named more than one address.
     #[serde(default)]
     pub disagree_since: Option<Timestamp>,
-    /// Since when the replica has followed an address that the Sentinels do not name.
+    /// Since when the replica has followed an address that the Sentinels do not name, or has been a primary that they do
+    /// not name.
     pub astray_since: Option<Timestamp>,
     /// Since when the primary has not answered from here. Later than `down_seen` where something else broke the link.
     #[serde(default)]

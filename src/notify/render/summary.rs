@@ -40,6 +40,12 @@ fn apart(incident: &Incident) -> Option<String> {
         Cause::ReplicaHung => Some(format!("{name} hangs: it accepts connections and answers nothing")),
         Cause::ReplicaLoading => Some(format!("{name} is loading its data set")),
         Cause::ReplicaDenied => Some(format!("{name} does not let relinkd look")),
+        // One that follows a wrong address has one.
+        Cause::WrongPrimary if incident.primary.is_none() => {
+            let stake =
+                incident.finding.because.last().map_or_else(String::new, |fact| format!(": {}", piece(&fact.saw)));
+            Some(format!("{name} is a second primary, and what clients write to it will be lost{stake}"))
+        }
         cause if incident.finding.link_up => Some(format!("{name} is at risk: {}", cause.title())),
         _ => None,
     }

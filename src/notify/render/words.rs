@@ -24,7 +24,7 @@ pub(super) const fn past(cause: Cause) -> &'static str {
         Cause::AuthForbidden => "the replica's user was not allowed to replicate",
         Cause::AuthLatent => "its password would have been rejected at the next reconnect",
         Cause::SentinelAuthRejected => "Sentinel could not log in to a healthy server",
-        Cause::WrongPrimary => "it followed an address that was not the primary's",
+        Cause::WrongPrimary => "it did not follow the primary that the Sentinels named",
         Cause::UpstreamBroken => "it followed a replica whose own link was broken",
         Cause::NotAServer => "what answered on the primary's port was no Redis or Valkey data node",
         Cause::SelfReplication => "it followed itself",

@@ -33,6 +33,7 @@ pub fn says(answers: &Answers<'_>, at: Timestamp, took_us: u64) -> Result<Sentin
     Ok(SentinelSays {
         at,
         took_us,
+        primary_run_id: run_id.to_owned(),
         id: answers.myid.text().unwrap_or_default().to_owned(),
         flags: fields.flags(),
         last_ok_ping_ms: fields.number("last-ok-ping-reply"),
