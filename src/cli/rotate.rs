@@ -104,7 +104,10 @@ fn exit_of(obstacles: &[Obstacle]) -> Exit {
         RefusalCode::EvidenceMissing => Exit::Unreachable,
         _ => Exit::Fault,
     };
-    obstacles.iter().map(one).fold(Exit::Fine, Exit::and)
+    // A Sentinel that is away is also one that the others see down.
+    let away = obstacles.iter().any(|obstacle| obstacle.code == RefusalCode::EvidenceMissing);
+    let follows = |code| away && matches!(code, RefusalCode::SentinelActing | RefusalCode::QuorumUnclear);
+    obstacles.iter().filter(|obstacle| !follows(obstacle.code)).map(one).fold(Exit::Fine, Exit::and)
 }
 
 async fn run(mut session: Session<'_>, args: &RotateArgs, options: &super::RotateRunArgs) -> Ended {
