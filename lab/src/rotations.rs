@@ -83,6 +83,10 @@ impl Sum {
             thread::sleep(AFTER);
             let again: Vec<&str> = words.iter().map(|word| if *word == "run" { "resume" } else { *word }).collect();
             told = scene.verb_json(&again)?;
+            self.met.texts.push(format!("again: {}", told["msg"]));
+        }
+        if told["failed"] == false {
+            return Ok(());
         }
         Err(Error::other(format!("relinkd {}: {told:#}", words.join(" "))))
     }
