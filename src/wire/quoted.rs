@@ -19,6 +19,25 @@ const LONGEST_STATUS: usize = 512;
 /// INFO, which is taken apart and never shown as it is, begins with the head of a section.
 const INFO: &str = "# ";
 
+/// Whole errors of servers that repeat nothing of ours. A password may be a word of one of them, such as `password1`,
+/// and a diagnosis stands on the exact text (Redis 5.0 to 8.2, Valkey 7.2 to 9.1: acl.c, server.c, object.c).
+const OWN_WORDS: &[&str] = &[
+    "ERR AUTH <password> called without any password configured for the default user. \
+     Are you sure your configuration is correct?",
+    "ERR Client sent AUTH, but no password is set",
+    "ERR invalid password",
+    "WRONGPASS invalid username-password pair or user is disabled.",
+    "WRONGPASS invalid username-password pair",
+    "NOAUTH Authentication required.",
+    "ERR value is not an integer or out of range",
+    "ERR max number of clients reached",
+];
+
+/// Whether an error is one that says nothing but what the server says to everybody.
+pub fn is_the_servers_own(text: &str) -> bool {
+    OWN_WORDS.contains(&text)
+}
+
 #[derive(Default)]
 pub struct Quoted(Vec<Secret>);
 
@@ -32,6 +51,7 @@ impl Quoted {
     pub fn hide(&self, reply: Reply) -> Reply {
         match reply {
             _ if self.0.is_empty() => reply,
+            Reply::Error { text, .. } if is_the_servers_own(&text) => Reply::error(text),
             Reply::Error { text, .. } => Reply::error(self.hidden(text)),
             // A Sentinel's INFO is short too, and a password may begin as its fields do.
             Reply::Text(text) if text.len() <= LONGEST_STATUS && !text.starts_with(INFO) => {
@@ -106,6 +126,20 @@ mod tests {
             ("NOAUTH Authentication required.", "NOAUTH Authentication required."),
         ] {
             assert_eq!(hidden(came), Reply::error(told.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_password_that_is_a_word_of_the_servers_own_hides_nothing_of_it() {
+        for word in ["word", "password1", "integer", "user", "WRONGPASS"] {
+            let mut quoted = Quoted::default();
+            quoted.remember(&Secret::new(word));
+            for own in OWN_WORDS {
+                let reply = Reply::error((*own).to_owned());
+                assert_eq!(quoted.hide(reply.clone()), reply, "{word}");
+            }
+            let more = Reply::error(format!("ERR invalid password {word}"));
+            assert!(!format!("{:?}", quoted.hide(more)).contains(&format!("d {word}")), "{word}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::quoted::is_the_servers_own;
 use super::reply::Reply;
 use super::resp::{Buffer, CAP, CAP_INFO_CACHE, encode};
 use super::subscription::Subscription;
@@ -111,6 +112,9 @@ fn login<'a>(user: &'a str, secret: &'a Secret) -> Vec<&'a str> {
 /// (Redis 7.0.15, processCommand: `unknown command 'AUTH', with args beginning with: …`).
 fn hide(reply: Reply, secret: Option<&Secret>) -> Reply {
     let (Reply::Error { text, .. }, Some(secret)) = (&reply, secret) else { return reply };
+    if is_the_servers_own(text) {
+        return reply;
+    }
     let kept = text.split(", with args beginning with").next().unwrap_or_default();
     let hidden = match secret.is_empty() {
         true => kept.to_owned(),
