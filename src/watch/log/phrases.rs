@@ -38,9 +38,12 @@ pub(super) const PHRASES: &[Phrase] = &[
     starts("Error reply to PING from {P}: ", LogKind::PingRefused),
     starts("Error condition on socket for SYNC: ", LogKind::SocketError),
     starts("Error condition on socket for dual channel replication: ", LogKind::SocketError), // Valkey 8.0
+    starts("Error condition on socket for rdb channel replication: ", LogKind::SocketError),  // Redis 8.0
     starts("{P} did not respond to command during SYNC handshake", LogKind::HandshakeCut),
-    starts("{P} did not respond to auth command during SYNC handshake", LogKind::HandshakeCut), // Valkey 8.0
-    starts("{P} did not respond to replconf command during SYNC handshake", LogKind::HandshakeCut), // Valkey 8.0
+    starts("{P} did not respond to auth command during rdb channel handshake", LogKind::HandshakeCut), // Redis 8.0
+    starts("{P} did not respond to replconf command during rdb channel handshake", LogKind::HandshakeCut), // Redis 8.0
+    starts("{P} did not respond to auth command during SYNC handshake", LogKind::HandshakeCut),        // Valkey 8.0
+    starts("{P} did not respond to replconf command during SYNC handshake", LogKind::HandshakeCut),    // Valkey 8.0
     starts("Failed to read response from the server: ", LogKind::HandshakeCut), // receiveSynchronousResponse
     starts("Unable to connect to {P}: ", LogKind::ConnectFailed),               // connectWithMaster
     // The answer to PSYNC: slaveTryPartialResynchronization.
@@ -50,11 +53,15 @@ pub(super) const PHRASES: &[Phrase] = &[
     starts("Trying a partial resynchronization (request ", LogKind::PsyncAsked),
     starts("Partial resynchronization not possible (no cached ", LogKind::PsyncAsked),
     starts("Full resync from {P}: ", LogKind::FullResync),
+    // Redis 8.0 with repl-rdb-channel, its default: a full resync over two connections.
+    starts("PSYNC is not possible, initialize RDB channel.", LogKind::FullResync),
     starts("Successful partial resynchronization with {P}.", LogKind::PartialResync),
     // The transfer: readSyncBulkPayload.
     starts("{P} aborted replication with an error: ", LogKind::SyncAborted),
     starts("I/O error reading bulk count from {P}: ", LogKind::BulkCountError),
     starts("I/O error trying to sync with {P}: ", LogKind::TransferError),
+    starts("Main channel error while reading from {P}: ", LogKind::TransferError), // Redis 8.0, rdbChannelReadIntoBuf
+    starts("rdb channel sync failed with error: ", LogKind::TransferError),        // Redis 8.0
     starts("Bad protocol from {P}, the first byte is not '$'", LogKind::TransferError),
     starts("Replication stream EOF marker is broken", LogKind::TransferError),
     starts("Write error or short write writing to the DB dump file", LogKind::DumpWriteError),
