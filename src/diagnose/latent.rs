@@ -76,11 +76,13 @@ pub fn command_missing(e: &Evidence) -> Option<Finding> {
             limits.unknown_commands.as_ref().filter(|unknown| unknown.iter().any(|name| name != "replconf"))?;
         Some(fact(Viewpoint::Primary, limits.at, format!("COMMAND INFO knows no {}", unknown.join(", ")), MEANS))
     });
-    let contradicted = e.upstream.seen().is_some_and(|probe| probe.psync != Answer::NotAsked)
-        || e.primary_limits.seen().is_some_and(|limits| limits.unknown_commands.is_some());
+    // The log alone decides where this look got through to the primary and could not ask it: a line may be of another
+    // address that the replica followed before, a Sentinel's.
+    let asked = e.primary_limits.seen().is_some_and(|limits| limits.unknown_commands.is_some());
+    let unasked = e.upstream.seen().is_some_and(|probe| probe.replconf.is_ok() && probe.psync == Answer::NotAsked);
     let by_log = e
         .logged(LogKind::PsyncUnsupported)
-        .filter(|line| line.sample.contains("unknown command") && !contradicted && !resumed_since(e, line.last))
+        .filter(|line| line.sample.contains("unknown command") && unasked && !asked && !resumed_since(e, line.last))
         .map(|line| fact(Viewpoint::Log, line.last, line.sample.clone(), MEANS));
     let facts: Vec<Fact> = [by_probe, by_primary, by_log].into_iter().flatten().chain([link_fact(e)]).collect();
     (facts.len() > 1).then(|| finding(Cause::CommandMissing, false, facts))

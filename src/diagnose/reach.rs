@@ -340,7 +340,7 @@ pub(super) fn stops_at(probe: &Probe) -> Option<(String, Timestamp)> {
     Some((format!("handshake with {}: {step}", probe.target), probe.at))
 }
 
-fn major(version: &str) -> u32 {
+pub(super) fn major(version: &str) -> u32 {
     version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(u32::MAX)
 }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::reach::handshake_works;
 use super::{broken_link, fact, finding, link_fact};
-use crate::model::evidence::{Evidence, LinkState, LinkView, LogFact, LogKind};
+use crate::model::evidence::{Evidence, Flavour, LinkState, LinkView, LogFact, LogKind};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
+use crate::model::rdb::loads;
 use crate::model::{Address, human, size};
 
 /// A log line counts for the present attempt when it is at most this old: a failing sync repeats at least once a
@@ -47,7 +48,7 @@ fn named(e: &Evidence, cause: Cause, suspected: bool, facts: impl IntoIterator<I
 }
 
 pub fn rdb_incompatible(e: &Evidence) -> Option<Finding> {
-    let line = told(e, LogKind::RdbVersion)?;
+    let Some(line) = told(e, LogKind::RdbVersion) else { return rdb_unwritable(e) };
     let versions = e.primary.seen().zip(e.local.seen()).map(|(primary, local)| {
         fact(
             Viewpoint::Primary,
@@ -58,6 +59,27 @@ pub fn rdb_incompatible(e: &Evidence) -> Option<Finding> {
     });
     let first = log_fact(line, "the replica cannot load what the primary sends, and may have dropped its own data");
     Some(named(e, Cause::RdbIncompatible, false, [Some(first), versions]))
+}
+
+/// Valkey from 9.0 on writes an older format for a replica that could not load its own, and its child ends at the first
+/// key that has no such form (Valkey 9.1.2: `Can't store key (db 0) in RDB version 11`, in its own log alone). From the
+/// replica that looks like a disk that is full, which a diskless sync does not use.
+fn rdb_unwritable(e: &Evidence) -> Option<Finding> {
+    let line = told(e, LogKind::BulkCountError).filter(|line| line.count > 1 && handshake_green(e))?;
+    let (primary, local) = e.primary.seen().zip(e.local.seen())?;
+    let writes_older = primary.flavour == Flavour::Valkey && super::reach::major(&primary.version) >= 9;
+    if !writes_older || loads((local.flavour, &local.version), (primary.flavour, &primary.version)) {
+        return None;
+    }
+    let by_disk = e.primary_limits.seen().is_none_or(|limits| !limits.diskless_sync);
+    let versions = fact(
+        Viewpoint::Primary,
+        primary.at,
+        format!("primary {:?} {}, replica {:?} {}", primary.flavour, primary.version, local.flavour, local.version),
+        "the primary writes an older format for this replica, and stops at a key that only its own format can hold",
+    );
+    let first = log_fact(line, "the primary promised a data set and closed the connection instead");
+    Some(named(e, Cause::RdbIncompatible, by_disk, [Some(first), Some(versions)]))
 }
 
 pub fn replica_disk_full(e: &Evidence) -> Option<Finding> {
@@ -192,6 +214,9 @@ fn timeouts(e: &Evidence) -> Option<Fact> {
 /// The primary accepts the sync and cannot write the data set for it.
 pub fn primary_disk_full(e: &Evidence) -> Option<Finding> {
     let line = told(e, LogKind::BulkCountError).filter(|_| handshake_green(e))?;
+    if e.primary_limits.seen().is_some_and(|limits| limits.diskless_sync) {
+        return None;
+    }
     let save = e.primary.seen().map(|view| (view.at, view.rdb_last_save_ok));
     // "I/O error reading bulk count" alone is also what a primary that died in that moment leaves behind.
     let confirmed = matches!(save, Some((_, false)));

@@ -132,10 +132,15 @@ fn an_old_line_about_psync_does_not_outlive_its_cause() {
     let line = "Master does not support PSYNC or is in error state (reply: -ERR unknown command 'PSYNC')";
     let logged = |e: &mut Evidence| {
         e.log(LogKind::PsyncUnsupported, line, 1);
-        e.upstream = Reading::Missing(Missing::NotAsked);
+        e.probe().psync = Answer::NotAsked;
         e.primary_limits = Reading::Missing(Missing::NotAsked);
     };
     assert_eq!(cause(logged), Some(Cause::CommandMissing));
+    let unprobed = |e: &mut Evidence| {
+        logged(e);
+        e.upstream = Reading::Missing(Missing::NotAsked);
+    };
+    assert_eq!(cause(unprobed), None, "it may be of a Sentinel that the replica followed by mistake");
     assert_eq!(cause(|e| _ = e.log(LogKind::PsyncUnsupported, line, 1)), None, "the primary knows the command again");
     let known = |e: &mut Evidence| seen(&mut e.primary_limits).unknown_commands = Some(vec!["psync".into()]);
     assert_eq!(cause(known), Some(Cause::CommandMissing));

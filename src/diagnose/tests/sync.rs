@@ -120,6 +120,7 @@ fn a_primary_that_cannot_write_its_data_set_is_confirmed_by_its_own_account() {
     let with_save = |ok: bool, count: u32| {
         diagnose(&bent(|e| {
             broken(e).log(LogKind::BulkCountError, line, count);
+            e.limits().diskless_sync = false;
             e.source().rdb_last_save_ok = ok;
         }))
     };
@@ -133,8 +134,32 @@ fn a_primary_that_cannot_write_its_data_set_is_confirmed_by_its_own_account() {
     let unseen = |e: &mut Evidence| {
         broken(e).log(LogKind::BulkCountError, line, 9);
         e.primary = Reading::Missing(Missing::NotAsked);
+        e.primary_limits = Reading::Missing(Missing::NotAsked);
     };
     assert_eq!(verdict(unseen), (Cause::PrimaryDiskFull, true));
+    let diskless = |e: &mut Evidence| {
+        broken(e).log(LogKind::BulkCountError, line, 9);
+        e.source().rdb_last_save_ok = false;
+    };
+    assert_ne!(cause(diskless), Some(Cause::PrimaryDiskFull), "a diskless sync writes to no disk");
+}
+
+#[test]
+fn a_newer_valkey_that_cannot_write_an_older_format_is_incompatible() {
+    let line = "I/O error reading bulk count from MASTER: Success";
+    let of = |flavour: Flavour, version: &'static str| {
+        move |e: &mut Evidence| {
+            broken(e).log(LogKind::BulkCountError, line, 9);
+            (e.source().flavour, e.source().version) = (flavour, version.to_owned());
+        }
+    };
+    assert_eq!(verdict(of(Flavour::Valkey, "9.1.2")), (Cause::RdbIncompatible, false));
+    assert_ne!(cause(of(Flavour::Valkey, "8.1.0")), Some(Cause::RdbIncompatible), "it knows one format only");
+    let by_disk = |e: &mut Evidence| {
+        of(Flavour::Valkey, "9.1.2")(e);
+        e.limits().diskless_sync = false;
+    };
+    assert_eq!(verdict(by_disk), (Cause::RdbIncompatible, true), "or its disk is full");
 }
 
 #[test]
