@@ -109,6 +109,8 @@ pub struct Agent {
     latent: bool,
     next_look: Timestamp,
     last_deep: Option<Timestamp>,
+    /// Something woke us that wants a deep look, too soon after the last one.
+    owes_deep: bool,
     passing_since: Option<Timestamp>,
     ledger: LedgerHealth,
     stopping: bool,
@@ -133,6 +135,7 @@ impl Agent {
             latent: false,
             next_look: now,
             last_deep: None,
+            owes_deep: false,
             passing_since: None,
             ledger: LedgerHealth::Writable,
             stopping: false,
@@ -183,7 +186,7 @@ impl Agent {
             Input::Wake(Wake { why: Why::Log, .. }) if self.troubled() => {}
             // What it tells of may be over at once, and then only a look in depth shows why it comes again. Sentinels
             // that lose a primary while our link to it stands have a trouble of their own, or soon we have.
-            Input::Wake(Wake { why: Why::Log | Why::Sentinel(_), .. }) => self.look(self.deep_is_due(now), now),
+            Input::Wake(Wake { why: Why::Log | Why::Sentinel(_), .. }) => self.look_deep_when_due(now),
             Input::Wake(Wake { why: Why::Asked, .. }) => self.look(true, now),
             Input::Wake(_) => self.look(false, now),
             Input::Looked(evidence) => self.looked(evidence, now),
@@ -250,8 +253,7 @@ impl Agent {
         // A break within the settle time is a new one: what was suspected of the last says nothing about it.
         self.memory.fault_gone();
         let Some(incident) = self.incidents.open() else {
-            self.next_look = now.after(if role_in_doubt(e) { DOUBT } else { self.policy.background });
-            return;
+            return self.rest(if role_in_doubt(e) { DOUBT } else { self.policy.background }, now);
         };
         let Some(up_at) = incident.up_at.filter(|_| incident.phase == Phase::Verifying) else {
             self.record(What::LinkUp { at: e.ended }, now);

@@ -10,6 +10,9 @@ use crate::model::remedy::Decision;
 /// How often at most the log of a healthy instance makes us look at its primary too.
 const DEEP: Duration = Duration::from_secs(1);
 
+/// For so long is a fault that is not decided yet looked at each second.
+const UNDECIDED: Duration = Duration::from_secs(60);
+
 impl Agent {
     pub(super) fn troubled(&self) -> bool {
         self.memory.down_seen().is_some() || self.incidents.open().is_some()
@@ -30,7 +33,10 @@ impl Agent {
         }
         self.looking = true;
         self.look_again = false;
-        self.last_deep = if deep { Some(now) } else { self.last_deep };
+        if deep {
+            self.last_deep = Some(now);
+            self.owes_deep = false;
+        }
         self.again_deep = false;
         self.next_look = now.after(self.policy.background);
         self.proving = candidates;
@@ -38,8 +44,21 @@ impl Agent {
         self.effects.push_back(Effect::Look { candidates, deep: deep || self.latent });
     }
 
+    /// A look that something outside asks for, in depth as soon as that is due.
+    pub(super) fn look_deep_when_due(&mut self, now: Timestamp) {
+        let due = self.deep_is_due(now);
+        self.owes_deep |= !due;
+        self.look(due, now);
+    }
+
+    /// After a healthy look: again after `pause`, or in depth when the last wake-up came too early for that.
+    pub(super) fn rest(&mut self, pause: Duration, now: Timestamp) {
+        let owed = std::mem::take(&mut self.owes_deep).then_some(self.last_deep).flatten();
+        self.next_look = owed.map_or(now.after(pause), |last| now.after(pause).min(last.after(DEEP).max(now)));
+    }
+
     /// Each deep look opens a connection to the primary: a chatty log must not make that a habit.
-    pub(super) fn deep_is_due(&self, now: Timestamp) -> bool {
+    fn deep_is_due(&self, now: Timestamp) -> bool {
         self.last_deep.is_none_or(|last| now.since(last) >= DEEP)
     }
 
@@ -49,7 +68,9 @@ impl Agent {
         let age = self.fault_age(now);
         // A replica that waits for its SYN to be answered does not notice the end of a cut for up to a minute: we do.
         let awaited = matches!(self.memory.verdict(), Some((Cause::NetworkCut | Cause::PrimaryUnreachable, _)));
-        let most = Duration::from_secs(if awaited { 1 } else { 5 });
+        // What is suspected, or still comes in, is decided soon.
+        let undecided = self.last.fault.is_some_and(|(cause, suspected)| suspected || cause == Cause::SyncRunning);
+        let most = Duration::from_secs(if awaited || (undecided && age < UNDECIDED) { 1 } else { 5 });
         let mut next = now.after((age / 4).clamp(Duration::from_millis(100), most));
         let held = self.last.decision.as_ref().and_then(Decision::held_remedy);
         let bounds = [

@@ -22,6 +22,9 @@ pub struct Memory {
     looked: bool,
     /// The local server did not answer the last look.
     silent: bool,
+    /// The local server was started anew, and its link has not been up since: it stands where its last save stood, and
+    /// how far the backlog reaches back is no fault of the backlog's.
+    restarted: bool,
 }
 
 impl Memory {
@@ -120,6 +123,7 @@ impl Memory {
             self.trend.offset = None;
             self.trend.replid = None;
             self.trend.sync_read = None;
+            self.restarted = true;
         }
         self.run_id = Some(run_id.clone());
     }
@@ -128,6 +132,7 @@ impl Memory {
         let Some(local) = e.local.seen() else {
             return;
         };
+        self.restarted = false;
         self.trend.last_up = Some(e.ended);
         self.trend.sync_read = None;
         self.trend.transfers = 0;
@@ -169,6 +174,7 @@ impl Memory {
         if let Some(local) = e.local.seen()
             && let Some(link) = local.role.link()
             && link.offset > self.trend.offset.unwrap_or(1)
+            && !self.restarted
         {
             self.trend.offset = Some(link.offset);
             self.trend.replid = Some(local.replid.clone());

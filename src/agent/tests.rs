@@ -63,6 +63,53 @@ fn log_lines_wake_a_quiet_agent_and_leave_a_troubled_one_alone() {
     assert_eq!(world.looks, looks);
 }
 
+/// It may tell of a link that breaks and is back, which only a deep look can explain.
+#[test]
+fn a_log_line_that_comes_too_soon_for_a_deep_look_gets_one_when_it_is_due() {
+    let mut world = World::healthy();
+    world.wake(Why::Log);
+    assert_eq!(world.looks, 2, "at once, but not in depth");
+    world.advance(s(1));
+    assert_eq!(world.looks, 3);
+    world.advance(s(20));
+    assert_eq!(world.looks, 3, "one is enough");
+}
+
+#[test]
+fn what_is_only_suspected_is_looked_at_each_second_for_a_minute() {
+    let mut world = World::healthy();
+    world.set(|e| _ = e.refuse().silence(1).silence(2));
+    world.wake(Why::Timer);
+    world.advance(s(30));
+    let looks = world.looks;
+    world.advance(s(20));
+    let soon = world.looks - looks;
+    assert!((19..=22).contains(&soon), "{soon} looks");
+    world.advance(s(20));
+    let looks = world.looks;
+    world.advance(s(20));
+    let seldom = world.looks - looks;
+    assert!((3..=5).contains(&seldom), "then as seldom as what stands: {seldom} looks");
+}
+
+#[test]
+fn a_replica_that_was_started_anew_does_not_blame_the_backlog() {
+    let behind = |world: &mut World, run_id: &str| {
+        let run_id = run_id.to_owned();
+        world.set(|e| {
+            e.break_link(LinkState::Handshake);
+            e.server().run_id = run_id;
+            e.link().offset = 4000;
+            (e.source().backlog_first, e.source().sync_partial_err) = (9000, 1);
+        });
+        world.wake(Why::Timer);
+        world.agent.status().cause
+    };
+
+    assert_eq!(behind(&mut World::healthy(), "run-replica"), Some(Cause::BacklogTooSmall));
+    assert_ne!(behind(&mut World::healthy(), "another"), Some(Cause::BacklogTooSmall), "it stands at its last save");
+}
+
 #[test]
 fn a_fault_behind_a_link_that_is_up_is_not_healed_by_not_looking() {
     let mut world = World::healthy();
