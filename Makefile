@@ -58,6 +58,10 @@ bench: setup lab ## Time from break to healed link, memory and processor time
 rotations: setup lab ## 50 rotations of a password under load, with and without kills, beside the usual order
 	target/release/lab rotations
 
+.PHONY: faults
+faults: setup lab ## Inject every fault on every server, and report what relinkd said and when (ARGS: lab help)
+	target/release/lab faults $(ARGS)
+
 .PHONY: lab
 lab:
 	$(CARGO) build --release --locked --workspace

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::{Answer, Group, Kind, Signal, fault};
+use lab::{Answer, Group, Impostor, Kind, Manner, Signal, fault};
 use live::desk::Desk;
-use live::impostor::{Impostor, Manner};
 use live::{PATIENCE, Setup};
 use serde_json::Value;
 
@@ -190,7 +189,7 @@ fn lab_link_up(desk: &Desk) {
 /// Each manner at once on the watched address, on a Sentinel's address, and on the primary's.
 fn impostors(manner: Manner) {
     let Some(kind) = redis() else { return };
-    let impostor = Impostor::new(manner);
+    let impostor = Impostor::new(manner).expect("an impostor");
     let group = group(kind);
     let mut desk = Desk::new(group);
     desk.configure(&setup());
@@ -229,10 +228,10 @@ fn impostors_that_flood_cost_no_memory_redis_70() {
 
 #[test]
 fn impostors_that_fall_short_are_named_redis_70() {
-    for manner in [Manner::Echo, Manner::Cut, Manner::Closes, Manner::Silent] {
+    for manner in [Manner::Echo, Manner::Cut, Manner::Closes, Manner::Silent, Manner::Http] {
         impostors(manner);
     }
-    assert_eq!(Manner::ALL.len(), 9, "a manner is not tried");
+    assert_eq!(Manner::ALL.len(), 10, "a manner is not tried");
 }
 
 /// Breaks the link while the ledger fails, sees that nothing is touched and that status says why; then mends the

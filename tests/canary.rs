@@ -10,9 +10,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::{Group, Kind, Port, fault};
+use lab::{Group, Impostor, Kind, Manner, Port, fault};
 use live::desk::Desk;
-use live::impostor::{Impostor, Manner};
 use live::{PATIENCE, RELINKD, Setup, config};
 
 /// What is searched for: the first is part of every password and URL here, the second is base64 of the same.
@@ -62,7 +61,7 @@ impl Life {
         let words = user("watcher", ">sentinel-CANARY");
         desk.group.sentinel(0).query::<String>(&words.each_ref().map(String::as_str)).unwrap();
 
-        let echoes: Vec<Impostor> = (0..3).map(|_| Impostor::new(Manner::Echo)).collect();
+        let echoes: Vec<Impostor> = (0..3).map(|_| Impostor::new(Manner::Echo).expect("an impostor")).collect();
         let http = Port::reserve().unwrap();
         let text = Life::configuration(&desk, &echoes, log_format, http.number);
         let mut life = Life { desk, echoes, http };

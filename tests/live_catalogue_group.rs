@@ -82,22 +82,12 @@ fn latent_held(kind: Kind) {
     over(&scene, &opened);
 }
 
-fn cut_sentinels(scene: &Scene) {
-    for node in scene.group.nodes() {
-        node.run(&["CLIENT", "KILL", "TYPE", "normal"]).expect("clients are cut");
-        node.run(&["CLIENT", "KILL", "TYPE", "pubsub"]).expect("subscribers are cut");
-    }
-}
-
 /// The data nodes agree on the new password, and every Sentinel has the old one: nothing fails over, and nothing could.
 fn sentinels_everywhere(kind: Kind) {
     let scene = Scene::start(group(kind).password(OLD).start().expect("a group"), &quick(Some(NEW)));
-    for node in scene.group.nodes() {
-        ailment::change_password(node, NEW).expect("the password changes").keep();
-        node.run(&["CONFIG", "SET", "masterauth", NEW]).expect("masterauth");
-    }
+    fault::sentinels_left_behind(&scene.group, NEW).expect("the password changes").keep();
     scene.agent.write_file("replica-password", NEW).expect("relinkd's own password");
-    cut_sentinels(&scene);
+    scene.group.nodes().iter().try_for_each(fault::cut_clients).expect("clients are cut");
     let opened = held(&scene, "sentinel-auth-rejected", &["primary-down", "auth-rejected"]);
     by_hand(&scene, "sentinel-auth-rejected", kind);
     for sentinel in scene.group.sentinels() {
@@ -155,9 +145,7 @@ fn sentinels_at_the_primary(kind: Kind) {
     }
     ailment::change_password(primary, NEW).expect("the password changes").keep();
     fault::cut_replicas(primary).expect("a cut");
-    for class in ["normal", "pubsub"] {
-        primary.run(&["CLIENT", "KILL", "TYPE", class]).expect("clients are cut");
-    }
+    fault::cut_clients(primary).expect("clients are cut");
     let moved = |sentinel: &lab::Server| sentinel.sentinel_primary().is_some_and(|now| now != primary.endpoint());
     assert!(scene.group.sentinel(0).wait_until(moved, PATIENCE).is_some(), "Sentinel fails over by itself");
     scene.wait_status("the incident is seen", |status| !status["incident"].is_null());

@@ -5,7 +5,7 @@ mod catalogue;
 mod live;
 
 use catalogue::{QUICK, by_hand, filled, held, opened, over, reconnect, restart_empty, rules_out, silence, undo};
-use lab::{Group, Kind, Node, Server, ailment};
+use lab::{Group, Kind, Node, ailment};
 use live::{Scene, Setup, on_each_server};
 
 on_each_server! {
@@ -34,40 +34,29 @@ fn busy(kind: Kind) {
     over(&scene, &opened);
 }
 
-/// The save for a replica's sync may still be at work.
-fn begin_to_save(server: &Server) {
-    server.wait_until(|server| server.run(&["BGSAVE"]).is_ok(), live::PATIENCE).expect("a save begins");
-}
-
-/// A primary whose data set takes seconds to load.
+/// A primary whose data set takes seconds to load, when it restarts.
 fn slow_loader(kind: Kind) -> Group {
-    let group = Group::builder(kind)
-        .replicas(1)
-        .config_of(Node::Primary, "key-load-delay", "1000")
-        .config_of(Node::Primary, "loading-process-events-interval-bytes", "1024")
-        .start()
-        .expect("a group");
+    let group = Group::builder(kind).replicas(1).start().expect("a group");
     group.primary().write(4_000, 16).expect("data");
-    // A first BGSAVE, for the replica's sync, may still be at work.
-    let saved = |primary: &Server| primary.run(&["SAVE"]).is_ok();
-    group.primary().wait_until(saved, live::PATIENCE).expect("a data set on disk");
     group
 }
 
 fn loading(kind: Kind) {
     let policy = format!("{QUICK}patience = \"500ms\"\n");
     let scene = Scene::start(slow_loader(kind), &Setup { policy, ..Setup::default() });
-    scene.group.primary().restart().expect("a restart");
+    let slow = ailment::slow_load(scene.group.primary(), 1000).expect("a restart");
     let opened = held(&scene, "primary-loading", &["primary-down", "primary-hung"]);
     by_hand(&scene, "primary-loading", kind);
+    undo(slow);
     over(&scene, &opened);
 }
 
 fn loading_quietly(kind: Kind) {
     let scene = Scene::start(slow_loader(kind), &alone());
-    scene.group.primary().restart().expect("a restart");
+    let slow = ailment::slow_load(scene.group.primary(), 1000).expect("a restart");
     assert!(scene.replica().wait_link_down(live::PATIENCE).is_some());
     scene.wait_status("the loading was seen", |status| status.to_string().contains("primary-loading"));
+    undo(slow);
     assert!(scene.replica().wait_link_up(live::PATIENCE).is_some());
     scene.wait_status("all is well", |status| status["link"] == "up" || status.to_string().contains("replicates from"));
     silence(&scene);
@@ -85,23 +74,14 @@ fn exhausted(kind: Kind) {
 
 fn save_failing(kind: Kind) {
     let Some(()) = lab::require_namespaces() else { return };
-    let group = Group::builder(kind)
-        .replicas(1)
-        .config_of(Node::Primary, "save", "3600 1")
-        .small_disk(Node::Primary, 1024)
-        .start()
-        .expect("a group");
+    let group = Group::builder(kind).replicas(1).small_disk(Node::Primary, 1024).start().expect("a group");
     group.primary().write(100, 1024).expect("data");
     let scene = Scene::start(group, &alone());
-    let primary = scene.group.primary();
-    let full = primary.disk().expect("a disk").fill().expect("the disk is full");
-    begin_to_save(primary);
-    primary.wait_until(|p| p.info("persistence", "rdb_last_bgsave_status").as_deref() == Some("err"), live::PATIENCE);
+    let failing = ailment::fail_to_save(scene.group.primary()).expect("a save fails");
     reconnect(scene.replica());
     let opened = held(&scene, "primary-save-failing", &["primary-down", "primary-hung"]);
     by_hand(&scene, "primary-save-failing", kind);
-    undo(full);
-    begin_to_save(primary);
+    undo(failing);
     over(&scene, &opened);
 }
 

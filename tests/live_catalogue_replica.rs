@@ -52,20 +52,15 @@ fn down(kind: Kind) {
 }
 
 fn loading(kind: Kind) {
-    let group = Group::builder(kind)
-        .replicas(1)
-        .config_of(Node::Replica(0), "key-load-delay", "500")
-        .config_of(Node::Replica(0), "loading-process-events-interval-bytes", "1024")
-        .start()
-        .expect("a group");
+    let group = pair(kind);
     group.primary().write(4_000, 16).expect("data");
     let arrived = |node: &lab::Server| node.query::<u64>(&["DBSIZE"]).is_ok_and(|keys| keys == 4_000);
     assert!(group.replica(0).wait_until(arrived, PATIENCE).is_some());
-    group.replica(0).run(&["SAVE"]).expect("a data set on disk");
     let scene = Scene::start(group, &alone());
-    scene.replica().restart().expect("a restart");
+    let slow = ailment::slow_load(scene.replica(), 500).expect("a restart");
     scene.wait_status("the loading was seen", |status| status.to_string().contains("replica-loading"));
     by_hand(&scene, "replica-loading", kind);
+    undo(slow);
     assert!(scene.replica().wait_link_up(PATIENCE).is_some());
     scene.wait_status("all is well", |status| status.to_string().contains("replicates from"));
     silence(&scene);
@@ -85,21 +80,14 @@ fn denied(kind: Kind) {
 
 fn save_failing(kind: Kind) {
     let Some(()) = lab::require_namespaces() else { return };
-    let group = Group::builder(kind)
-        .replicas(1)
-        .config_of(Node::Replica(0), "save", "3600 1000000")
-        .small_disk(Node::Replica(0), 1024)
-        .start()
-        .expect("a group");
+    let group = Group::builder(kind).replicas(1).small_disk(Node::Replica(0), 1024).start().expect("a group");
     filled(&group);
     let scene = Scene::start(group, &alone());
-    let full = scene.replica().disk().expect("a disk").fill().expect("the disk is full");
-    scene.replica().wait_until(|one| one.run(&["BGSAVE"]).is_ok(), live::PATIENCE).expect("a save begins");
+    let failing = ailment::fail_to_save(scene.replica()).expect("a save fails");
     let opened = held(&scene, "replica-save-failing", &[]);
     assert_eq!(opened["severity"], "warning", "the link is up: {opened:#}");
     by_hand(&scene, "replica-save-failing", kind);
-    undo(full);
-    scene.replica().wait_until(|one| one.run(&["BGSAVE"]).is_ok(), live::PATIENCE).expect("a save begins");
+    undo(failing);
     over(&scene, &opened);
 }
 

@@ -6,7 +6,7 @@ mod catalogue;
 mod live;
 
 use catalogue::{QUICK, by_hand_named, held, over, reconnect, silence, undo};
-use lab::{Certificates, Fault, Group, Kind, Server, fault};
+use lab::{Certificates, Group, Kind, fault};
 use live::{PATIENCE, Scene, Setup, on_each_server};
 
 on_each_server! {
@@ -43,22 +43,11 @@ fn tls_into_plain(kind: Kind) {
     over(&scene, &opened);
 }
 
-/// The primary shows another certificate, and every replica has to connect anew.
-fn shows(server: &Server, certificates: &Certificates, pair: &lab::Pair) -> Fault {
-    let set = |server: &Server, pair: &lab::Pair| {
-        let (cert, key) = (pair.cert.display().to_string(), pair.key.display().to_string());
-        server.run(&["CONFIG", "SET", "tls-cert-file", &cert, "tls-key-file", &key]).map_err(std::io::Error::other)
-    };
-    set(server, pair).expect("another certificate");
-    let (server, good) = (server.clone(), certificates.good());
-    Fault::new("another certificate", move || set(&server, &good).map(drop))
-}
-
 fn refused(kind: Kind, name: &str, make: impl Fn(&Certificates) -> std::io::Result<lab::Pair>) {
     let scene = scene(kind);
     let certificates = scene.group.certificates().expect("certificates").clone();
     let pair = make(&certificates).expect("a certificate");
-    let other = shows(scene.group.primary(), &certificates, &pair);
+    let other = certificates.shown_by(scene.group.primary(), &pair).expect("another certificate");
     reconnect(scene.replica());
     let opened = held(&scene, "tls-certificate", &[]);
     by_hand_named(&scene, "tls-certificate", &format!("{name}-{}", kind.code()));
@@ -79,7 +68,7 @@ fn another_name(kind: Kind) {
     let scene = scene(kind);
     let certificates = scene.group.certificates().expect("certificates").clone();
     let pair = certificates.for_another_name().expect("a certificate");
-    let other = shows(scene.group.primary(), &certificates, &pair);
+    let other = certificates.shown_by(scene.group.primary(), &pair).expect("another certificate");
     reconnect(scene.replica());
     assert!(scene.replica().wait_link_up(PATIENCE).is_some(), "{}", scene.replica().log_text());
     let before = scene.status()["looked_at"].clone();

@@ -3,11 +3,9 @@
 
 mod live;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
+use lab::transfer::{self, Writes};
 use lab::{Fault, Group, Kind, Node, Server, fault};
 use live::{PATIENCE, Scene, Setup, on_each_server};
 use serde_json::Value;
@@ -67,41 +65,12 @@ fn over(scene: &Scene, incident: &Value) {
     assert_eq!(incidents[0]["phase"], "resolved");
 }
 
-/// The replica comes back without the data set that it had kept on disk: only a full sync helps.
 fn restart_empty(replica: &Server) {
-    replica.kill9();
-    let kept = replica.data_dir().join("dump.rdb");
-    if kept.exists() {
-        std::fs::remove_file(kept).expect("its data is gone");
-    }
-    replica.restart().expect("it starts");
+    transfer::restart_empty(replica).expect("a restart");
 }
 
-/// Writes on the primary until dropped, as clients would.
-struct Writes {
-    stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Writes {
-    fn start(primary: &Server) -> Writes {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (server, ended) = (primary.clone(), Arc::clone(&stop));
-        let thread = thread::spawn(move || {
-            while !ended.load(Ordering::Relaxed) {
-                server.write(64, 4096).expect("writes");
-                thread::sleep(Duration::from_millis(10));
-            }
-        });
-        Writes { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Writes {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        drop(self.thread.take().map(thread::JoinHandle::join));
-    }
+fn slow_sync(primary: &Server, keys: usize, us_per_key: u32) -> Fault {
+    transfer::slow_sync(primary, keys, us_per_key).expect("a slow sync")
 }
 
 fn the_primarys_disk_is_full(kind: Kind) {
@@ -173,33 +142,13 @@ fn a_backlog_that_reaches_back_is_not_blamed(kind: Kind) {
     assert!(causes.iter().all(|code| code == "replica-hung"), "{causes:?}");
 }
 
-/// A data set that takes `us_per_key` for each key that the primary sends, in full size.
-fn slow_sync(primary: &Server, keys: usize, us_per_key: u32) -> Fault {
-    primary.write(keys, 1024).expect("data");
-    let pace = [("rdbcompression", "no"), ("rdb-key-save-delay", &us_per_key.to_string())];
-    let slow = fault::configure(primary, &pace).expect("slow");
-    let server = primary.clone();
-    // The child that sends keeps its pace, and holds the replica's connection open even when the primary closes it.
-    Fault::new("a slow child", move || end_children(&server)).and(slow)
-}
-
-/// Ends the processes that the server has forked.
-fn end_children(server: &Server) -> std::io::Result<()> {
-    let Some(pid) = server.pid() else { return Ok(()) };
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    for child in children.split_whitespace() {
-        server.command_beside("kill").args(["-9", child]).status()?;
-    }
-    Ok(())
-}
-
 fn the_output_buffer_is_too_small(kind: Kind) {
     let group = Group::builder(kind).replicas(1).start().expect("a group");
     let scene = Scene::start(group, &alone());
     let primary = scene.group.primary();
     let slow = slow_sync(primary, 1000, 1000);
     let tiny = fault::tiny_output_buffer(primary).expect("a tiny buffer");
-    let writes = Writes::start(primary);
+    let writes = Writes::start(primary, 64, 4096, Duration::from_millis(10));
 
     let told = told_cause(&scene, "output-buffer-exceeded");
     advises(&told, "client-output-buffer-limit");

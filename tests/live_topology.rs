@@ -2,11 +2,9 @@
 
 mod live;
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use lab::{Group, Kind, Server, fault};
+use lab::{Group, Impostor, Kind, Manner, Server, fault};
 use live::{PATIENCE, Scene, Setup, on_each_server};
 use serde_json::Value;
 
@@ -45,23 +43,12 @@ fn follow(replica: &Server, address: &(String, u16)) {
     fault::wrong_primary(replica, &address.0, address.1).expect("it follows another address").keep();
 }
 
-/// A port on loopback where nobody listens.
 fn dead_port() -> (String, u16) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    ("127.0.0.1".to_owned(), listener.local_addr().expect("its number").port())
+    lab::closed_port().expect("a port")
 }
 
-/// What a web server says to RESP. It listens until the test ends.
-fn http() -> (String, u16) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("its number").port();
-    std::thread::spawn(move || {
-        for mut caller in listener.incoming().flatten() {
-            let _ = caller.read(&mut [0; 64]);
-            let _ = caller.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
-        }
-    });
-    ("127.0.0.1".to_owned(), port)
+fn http() -> Impostor {
+    Impostor::new(Manner::Http).expect("a web server")
 }
 
 /// How many incidents are over, and the last of them.
@@ -83,12 +70,13 @@ fn each_wrong_address_is_left_for_the_right_one(kind: Kind) {
     let scene = scene(kind, EAGER);
     let (primary, replica) = (scene.group.primary(), scene.replica());
     let full = primary.sync_full();
+    let web = http();
     let astray = [
         ("the other replica", scene.group.replica(1).endpoint(), "wrong-primary"),
         ("a port where nobody listens", dead_port(), "wrong-primary"),
         ("itself", replica.endpoint(), "self-replication"),
         ("a Sentinel", scene.group.sentinel(0).endpoint(), "wrong-primary"),
-        ("an HTTP server", http(), "wrong-primary"),
+        ("an HTTP server", web.endpoint(), "wrong-primary"),
     ];
     for (count, (what, address, cause)) in (1..).zip(astray) {
         follow(replica, &address);
@@ -188,9 +176,9 @@ fn without_sentinels_what_is_there_is_named(kind: Kind) {
     let right = scene.group.primary().endpoint();
     let lonely = Group::builder(kind).sentinels(1).replicas(1).start().expect("some other group");
     let upstream = scene.group.replica(1);
-    let cut = dead_port();
+    let (cut, web) = (dead_port(), http());
     let astray = [
-        ("not-a-server", "an-http-server", http()),
+        ("not-a-server", "an-http-server", web.endpoint()),
         ("not-a-server", "a-sentinel", lonely.sentinel(0).endpoint()),
         ("self-replication", "itself", replica.endpoint()),
         ("upstream-broken", "a-cut-replica", upstream.endpoint()),

@@ -7,12 +7,15 @@ use std::fs;
 use std::io::{Error, Result};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use redis::Connection;
 
 use crate::fault::{Fault, configure, run, set_password};
 use crate::namespace::succeed;
 use crate::server::Server;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The password changes and the links stand: the next login of each replica will be refused.
 pub fn change_password(primary: &Server, new: &str) -> Result<Fault> {
@@ -30,7 +33,7 @@ pub fn endless_script(server: &Server) -> Result<Fault> {
         let _ = redis::cmd("EVAL").arg("while true do end").arg(0).query::<redis::Value>(&mut connection);
     });
     let busy = |server: &Server| server.run(&["PING"]).is_err_and(|error| error.code() == Some("BUSY"));
-    if server.wait_until(busy, std::time::Duration::from_secs(5)).is_none() {
+    if server.wait_until(busy, Duration::from_secs(5)).is_none() {
         return Err(Error::other(format!("{} is not busy", server.address())));
     }
     let busy = server.clone();
@@ -64,6 +67,48 @@ pub fn no_fork(server: &Server) -> Result<Fault> {
     };
     set("1")?;
     Ok(Fault::new(format!("{} cannot fork", server.address()), move || set(&hard)))
+}
+
+/// The disk is full and a save has failed: a primary refuses its replicas (`-MISCONF`), a replica ends at its next write.
+/// The server's `dir` has to lie on a small disk. Undoing makes room and saves once.
+pub fn fail_to_save(server: &Server) -> Result<Fault> {
+    let disk = server.disk().ok_or_else(|| Error::other(format!("{} has no disk to fill", server.address())))?;
+    // Without a schedule for saves, one that fails stops no write (Redis 7.0, writeCommandsDeniedByDiskError).
+    let settings = configure(server, &[("save", "3600 1000000")])?;
+    let full = disk.fill()?;
+    begin_to_save(server)?;
+    last_save(server, "err")?;
+    let saved = server.clone();
+    let again = Fault::new("a save", move || begin_to_save(&saved).and_then(|()| last_save(&saved, "ok")));
+    Ok(settings.and(again).and(full))
+}
+
+/// BGSAVE, as soon as a save for a replica's sync has ended.
+pub fn begin_to_save(server: &Server) -> Result<()> {
+    let begun = server.wait_until(|server| server.run(&["BGSAVE"]).is_ok(), PATIENCE);
+    begun.map(drop).ok_or_else(|| Error::other(format!("{} begins no save", server.address())))
+}
+
+fn last_save(server: &Server, wanted: &str) -> Result<()> {
+    let told = |server: &Server| server.info("persistence", "rdb_last_bgsave_status").as_deref() == Some(wanted);
+    let told = server.wait_until(told, PATIENCE);
+    told.map(drop).ok_or_else(|| Error::other(format!("the last save of {} is not {wanted}", server.address())))
+}
+
+/// The server restarts with its data set, and takes `us_per_key` to load each key. Undoing lets it go on at full speed.
+pub fn slow_load(server: &Server, us_per_key: u32) -> Result<Fault> {
+    let saved = server.wait_until(|server| server.run(&["SAVE"]).is_ok(), PATIENCE);
+    saved.ok_or_else(|| Error::other(format!("{} does not save", server.address())))?;
+    let conf = server.conf_path();
+    let before = fs::read_to_string(&conf)?;
+    let slow = format!("key-load-delay {us_per_key}\nloading-process-events-interval-bytes 1024\n");
+    fs::write(&conf, format!("{before}\n{slow}"))?;
+    server.restart()?;
+    let loading = server.clone();
+    Ok(Fault::new(format!("{} loads slowly", server.address()), move || {
+        fs::write(loading.conf_path(), before)?;
+        run(&loading, &["CONFIG", "SET", "key-load-delay", "0"])
+    }))
 }
 
 /// The command is renamed away, which takes a restart; undone by another one.

@@ -12,11 +12,11 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
+use crate::figures::{cores, load, ms, quantile, spread};
 use crate::group::Group;
 use crate::kind::Kind;
-use crate::scene::{PATIENCE, Scene};
+use crate::looks;
+use crate::scene::Scene;
 
 mod process;
 mod trials;
@@ -33,7 +33,6 @@ const IDLE: Duration = Duration::from_secs(20);
 const FLOOD: Duration = Duration::from_secs(10);
 /// Irrational enough against a poll of 100 ms and a retry of 1 s.
 const GOLDEN: f64 = 0.618_033_988_75;
-const LOOKS: usize = 20;
 
 pub struct Bench<'a> {
     pub relinkd: &'a Path,
@@ -43,10 +42,10 @@ pub struct Bench<'a> {
 
 pub fn run(bench: &Bench<'_>, out: &mut dyn Write) -> Result<()> {
     head(bench, out)?;
-    let oracle = group(bench.kind, false)?;
-    let mut scene = Scene::start(group(bench.kind, false)?, bench.relinkd, POLICY)?;
+    let oracle = group(bench.kind)?;
+    let mut scene = Scene::start(group(bench.kind)?, bench.relinkd, POLICY)?;
     let pid = pid(&mut scene)?;
-    let looks = durations_of_looks(&scene)?;
+    let looks = looks::when_all_answer(&scene)?;
     thread::sleep(SETTLED);
     let fresh = process::memory(pid)?;
     let idle = process::processor_percent(pid, IDLE)?;
@@ -54,7 +53,7 @@ pub fn run(bench: &Bench<'_>, out: &mut dyn Write) -> Result<()> {
     let used = process::memory(pid)?;
     let flood = flood(&mut scene)?;
     drop((oracle, scene));
-    let black_hole = looks_into_a_black_hole(bench)?;
+    let black_hole = looks::into_a_black_hole(bench.kind, bench.relinkd)?;
 
     write!(out, "{}", times_table(&times))?;
     writeln!(out, "\nsize and load of relinkd, watching one instance")?;
@@ -81,8 +80,8 @@ fn head(bench: &Bench<'_>, out: &mut dyn Write) -> Result<()> {
     out.flush()
 }
 
-fn group(kind: Kind, namespaces: bool) -> Result<Group> {
-    Group::builder(kind).replicas(1).sentinels(3).password(PASSWORD).namespaces(namespaces).start()
+fn group(kind: Kind) -> Result<Group> {
+    Group::builder(kind).replicas(1).sentinels(3).password(PASSWORD).start()
 }
 
 fn pid(scene: &mut Scene) -> Result<u32> {
@@ -141,36 +140,6 @@ fn flood(scene: &mut Scene) -> Result<Flood> {
     })
 }
 
-fn durations_of_looks(scene: &Scene) -> Result<Vec<Duration>> {
-    (0..LOOKS).map(|_| look(scene)).collect()
-}
-
-fn look(scene: &Scene) -> Result<Duration> {
-    let told = scene.verb_json(&["diagnose", "cache"])?;
-    let time = |key: &str| match &told["evidence"][key] {
-        Value::String(text) => text.parse::<jiff::Timestamp>().ok(),
-        Value::Number(us) => jiff::Timestamp::from_microsecond(us.as_i64()?).ok(),
-        _ => None,
-    };
-    let (Some(began), Some(ended)) = (time("began"), time("ended")) else {
-        return Err(Error::other("relinkd diagnose --json tells no times"));
-    };
-    Duration::try_from(ended.duration_since(began)).map_err(Error::other)
-}
-
-fn looks_into_a_black_hole(bench: &Bench<'_>) -> Result<Option<Vec<Duration>>> {
-    if !crate::namespaces_available() {
-        return Ok(None);
-    }
-    let scene = Scene::start(group(bench.kind, true)?, bench.relinkd, OBSERVE)?;
-    let (Some(here), Some(there)) = (scene.replica().host(), scene.group.primary().host()) else { return Ok(None) };
-    let _cut = here.cut_from(there)?;
-    scene.replica().run(&["CLIENT", "KILL", "TYPE", "master"]).map_err(Error::other)?;
-    let down = scene.replica().wait_link_down(PATIENCE);
-    down.ok_or_else(|| Error::other("the link stays up although its packets vanish"))?;
-    (0..LOOKS / 4).map(|_| look(&scene)).collect::<Result<_>>().map(Some)
-}
-
 fn times_table(times: &Times) -> String {
     let floor = median(&times.floor);
     let mut text = format!(
@@ -195,11 +164,6 @@ fn times_table(times: &Times) -> String {
     text
 }
 
-fn spread(all: &[Duration]) -> String {
-    let at = |part| ms(quantile(all, part));
-    format!("{:.1} ms median, {:.1} to {:.1} ms, {} looks", at(0.5), at(0.0), at(1.0), all.len())
-}
-
 fn resident(memory: Memory) -> String {
     let mib = |kib: u64| kib as f64 / 1024.0;
     format!("{:.1} MiB, at most {:.1} MiB, {} threads", mib(memory.now_kib), mib(memory.most_kib), memory.threads)
@@ -207,39 +171,4 @@ fn resident(memory: Memory) -> String {
 
 fn median(all: &[Duration]) -> Duration {
     quantile(all, 0.5)
-}
-
-/// The nearest rank; zero of nothing.
-fn quantile(all: &[Duration], part: f64) -> Duration {
-    let mut sorted = all.to_vec();
-    sorted.sort_unstable();
-    let rank = (part * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
-}
-
-fn ms(span: Duration) -> f64 {
-    span.as_secs_f64() * 1e3
-}
-
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// Others may be at work: a figure taken on a busy machine should say so.
-fn load() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().unwrap_or("unknown").to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_values_that_were_seen() {
-        let all: Vec<Duration> = (1..=20).rev().map(Duration::from_millis).collect();
-        let at = |part| ms(quantile(&all, part));
-        assert_eq!([at(0.0), at(0.5), at(0.9), at(1.0)], [1.0, 10.0, 18.0, 20.0]);
-        assert_eq!(quantile(&[], 0.5), Duration::ZERO);
-    }
 }

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::io::{Error, Result};
 
+use crate::group::Group;
 use crate::server::Server;
 
 type Undo = Box<dyn FnOnce() -> Result<()> + Send>;
@@ -160,6 +161,27 @@ pub fn outrun_backlog(primary: &Server, replica: &Server) -> Result<Fault> {
 /// Cuts the replicas' connections at the primary: healthy ones are back within a moment, by a partial resync.
 pub fn cut_replicas(primary: &Server) -> Result<()> {
     run(primary, &["CLIENT", "KILL", "TYPE", "replica"])
+}
+
+/// Every data node takes a new password, replicas log in with it, and no Sentinel knows it: each finds out when its
+/// connections are cut ([`cut_clients`]). Undoing gives the old one back to all.
+pub fn sentinels_left_behind(group: &Group, new: &str) -> Result<Fault> {
+    let old = group.password().unwrap_or_default().to_owned();
+    let nodes = group.nodes().to_vec();
+    let give = move |nodes: &[Server], password: &str| -> Result<()> {
+        for node in nodes {
+            set_password(node, password)?;
+            run(node, &["CONFIG", "SET", "masterauth", password])?;
+        }
+        Ok(())
+    };
+    give(&nodes, new)?;
+    Ok(Fault::new("a password that no Sentinel knows", move || give(&nodes, &old)))
+}
+
+/// Cuts every client of this server, subscribers too, as Sentinel does when it reconfigures one.
+pub fn cut_clients(server: &Server) -> Result<()> {
+    ["normal", "pubsub"].into_iter().try_for_each(|class| run(server, &["CLIENT", "KILL", "TYPE", class]))
 }
 
 /// Restores the whole user as `ACL LIST` told it, password hashes included.

@@ -57,6 +57,15 @@ impl Kind {
         Ok(Binaries { server, version })
     }
 
+    /// Whether the program was built with TLS, as it says itself when it is asked for a TLS port without a certificate.
+    pub fn speaks_tls(self) -> bool {
+        let Some(program) = self.program() else { return false };
+        let tried = Command::new(program).args(["--port", "0", "--tls-port", "1"]).output();
+        tried.is_ok_and(|output| {
+            !String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).contains("Failed finding TLS support")
+        })
+    }
+
     fn version_line(self) -> &'static str {
         match self {
             Kind::Redis70 => "7.0",

@@ -7,7 +7,7 @@
 //! Invariant: nothing is left behind, however the process ends, and nothing outside the lab's own processes,
 //! directories, mounts and namespaces is touched. See [`mod@sweep`].
 //!
-//! [`demo`] and [`bench`] are made of these.
+//! [`demo`], [`bench`] and [`mod@faults`] are made of these.
 //!
 //! Blocking throughout: std and threads. What is *not* here: any knowledge of relinkd's insides, and any assertion.
 //!
@@ -22,9 +22,12 @@
 
 mod agent;
 mod disk;
+mod figures;
 mod group;
+mod impostor;
 mod kind;
 mod link;
+mod looks;
 mod namespace;
 mod openbao;
 mod port;
@@ -39,13 +42,16 @@ pub mod traffic;
 pub mod bench;
 pub mod demo;
 pub mod fault;
+pub mod faults;
 pub mod ailment;
+pub mod transfer;
 pub mod sweep;
 
 pub use agent::Agent;
 pub use disk::SmallDisk;
 pub use fault::Fault;
 pub use group::{Builder, Group, Node};
+pub use impostor::{Impostor, Manner, closed_port};
 pub use kind::{Binaries, Kind, require, require_namespaces};
 pub use namespace::{Host, namespaces_available};
 pub use openbao::OpenBao;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lab::bench::{self, Bench};
 use lab::demo::{self, Play};
+use lab::faults::{self, Faults};
 use lab::rotations::{self, Rotations};
 use lab::{Group, Kind, Receiver, Server};
 
@@ -21,6 +22,11 @@ usage: lab up [--kind KIND] [--replicas N] [--sentinels N] [--auth] [--namespace
            time from break to healed link, memory and processor time, beside a floor taken in the same run
        lab rotations [--relinkd PATH] [--kinds KIND,KIND] [--runs N] [--seed N]
            rotate a group's password under load, by relinkd, with kills, and in the usual order; a table in Markdown
+       lab faults [--relinkd PATH] [--server KIND,…] [--fault CODE,…] [--rounds N] [--seed N] [--jobs N] [--quiet SPAN]
+                  [--out FILE]
+           inject every fault on every server, in random order, and report what relinkd said and when; then a quiet
+           period and the cost of a look. Exit code 1: a verdict was wrong or missing, or an incident false. SPAN is
+           such as 90s, 60m or 0s for none
        lab receiver ADDRESS
            print each JSON message that is posted to ADDRESS, such as 127.0.0.1:9000, one a line
        lab sweep
@@ -34,6 +40,7 @@ fn main() -> ExitCode {
         ["up", options @ ..] => up(options),
         ["demo", options @ ..] => play(options),
         ["bench", options @ ..] => measure(options),
+        ["faults", options @ ..] => inject(options),
         ["rotations", options @ ..] => rotate(options),
         ["receiver", address] => receive(address),
         ["sweep"] => sweep(),
@@ -141,6 +148,50 @@ fn rotate(options: &[&str]) -> Result<(), String> {
         true => Ok(()),
         false => Err("an aim was missed; see above".to_owned()),
     }
+}
+
+fn inject(options: &[&str]) -> Result<(), String> {
+    let mut relinkd = beside_me()?;
+    let mut faults = Faults {
+        relinkd: PathBuf::new(),
+        kinds: Kind::ALL.to_vec(),
+        causes: Vec::new(),
+        rounds: 5,
+        seed: u64::from(std::process::id()),
+        jobs: 3,
+        quiet: Duration::from_secs(120),
+        out: None,
+    };
+    let mut words = options.iter();
+    while let Some(option) = words.next() {
+        let mut value = || words.next().copied().ok_or(USAGE);
+        match *option {
+            "--relinkd" => relinkd = PathBuf::from(value()?),
+            "--server" => {
+                let kinds = value()?.split(',').map(|code| Kind::from_code(code).ok_or(USAGE));
+                faults.kinds = kinds.collect::<Result<_, _>>()?;
+            }
+            "--fault" => faults.causes = value()?.split(',').map(str::to_owned).collect(),
+            "--rounds" => faults.rounds = value()?.parse().map_err(|_| USAGE)?,
+            "--seed" => faults.seed = value()?.parse().map_err(|_| USAGE)?,
+            "--jobs" => faults.jobs = value()?.parse().map_err(|_| USAGE)?,
+            "--quiet" => faults.quiet = span(value()?).ok_or(USAGE)?,
+            "--out" => faults.out = Some(PathBuf::from(value()?)),
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    faults.relinkd = present(relinkd)?;
+    match faults::run(&faults, &mut io::stderr(), &mut io::stdout()).map_err(|error| error.to_string())? {
+        true => Ok(()),
+        false => Err("not every verdict was right; see the report".to_owned()),
+    }
+}
+
+/// `90s` or `60m`.
+fn span(text: &str) -> Option<Duration> {
+    let minutes = text.strip_suffix('m').map(|count| count.parse::<u64>().ok()?.checked_mul(60));
+    let seconds = || text.strip_suffix('s')?.parse().ok();
+    minutes.unwrap_or_else(seconds).map(Duration::from_secs)
 }
 
 /// The relinkd that was built with this lab.

@@ -6,7 +6,9 @@ use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::fault::{Fault, run};
 use crate::namespace::succeed;
+use crate::server::Server;
 
 /// A certificate and its key.
 #[derive(Clone, Debug)]
@@ -58,6 +60,17 @@ impl Certificates {
     pub fn for_another_name(&self) -> Result<Pair> {
         self.signed("elsewhere", "ca", "subjectAltName=DNS:elsewhere.example", &["-days", "30"])?;
         Ok(self.pair("elsewhere"))
+    }
+
+    /// The server shows another certificate to whom connects from now on.
+    pub fn shown_by(&self, server: &Server, pair: &Pair) -> Result<Fault> {
+        let set = |server: &Server, pair: &Pair| {
+            let (cert, key) = (pair.cert.display().to_string(), pair.key.display().to_string());
+            run(server, &["CONFIG", "SET", "tls-cert-file", &cert, "tls-key-file", &key])
+        };
+        set(server, pair)?;
+        let (shown, good) = (server.clone(), self.good());
+        Ok(Fault::new(format!("another certificate of {}", server.address()), move || set(&shown, &good)))
     }
 
     pub(crate) fn conf_lines(&self) -> Vec<String> {

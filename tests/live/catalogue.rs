@@ -3,7 +3,7 @@
 
 #![allow(dead_code)] // each test binary uses a part of it
 
-use lab::{Fault, Group, Kind, Server};
+use lab::{Fault, Group, Kind, Server, transfer};
 use serde_json::{Value, json};
 
 use super::live::{PATIENCE, Scene};
@@ -79,16 +79,14 @@ pub fn filled(group: &Group) {
     assert!(group.nodes().iter().all(|node| node.wait_until(arrived, PATIENCE).is_some()), "the data has arrived");
 }
 
-/// The replica starts without any data: it needs the whole data set.
+/// [`transfer::restart_empty`], which has to work.
 pub fn restart_empty(replica: &Server) {
-    replica.kill9();
-    let _ = std::fs::remove_file(replica.data_dir().join("dump.rdb"));
-    replica.restart().expect("a restart");
+    transfer::restart_empty(replica).expect("a restart");
 }
 
-/// The replica has to connect anew.
+/// [`transfer::reconnect`], which has to work.
 pub fn reconnect(replica: &Server) {
-    replica.run(&["CLIENT", "KILL", "TYPE", "master"]).expect("the link is cut");
+    transfer::reconnect(replica).expect("the link is cut");
 }
 
 pub fn undo(fault: Fault) {

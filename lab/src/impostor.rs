@@ -1,10 +1,12 @@
-//! Peers that are no servers: they listen on loopback and misbehave in one way each.
+//! Peers that are no servers: they listen where a server might and misbehave in one way each.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{Read, Result, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+
+use crate::server::Server;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
@@ -27,10 +29,12 @@ pub enum Manner {
     Closes,
     /// Takes everything, says nothing.
     Silent,
+    /// What a web server says to a command that is not HTTP.
+    Http,
 }
 
 impl Manner {
-    pub const ALL: [Manner; 9] = [
+    pub const ALL: [Manner; 10] = [
         Manner::Echo,
         Manner::Garbage,
         Manner::Huge,
@@ -40,20 +44,33 @@ impl Manner {
         Manner::Cut,
         Manner::Closes,
         Manner::Silent,
+        Manner::Http,
     ];
 }
 
 /// Shut down on drop.
+#[derive(Debug)]
 pub struct Impostor {
     listener: TcpListener,
+    address: SocketAddr,
     met: Arc<AtomicUsize>,
 }
 
 impl Impostor {
-    pub fn new(manner: Manner) -> Impostor {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let met = Arc::new(AtomicUsize::new(0));
-        let (accepting, count) = (listener.try_clone().unwrap(), Arc::clone(&met));
+    /// On loopback.
+    pub fn new(manner: Manner) -> Result<Impostor> {
+        Impostor::serve(manner, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?)
+    }
+
+    /// On the host of this server, where others of its network reach it; on loopback where it has none of its own.
+    pub fn beside(server: &Server, manner: Manner) -> Result<Impostor> {
+        let Some(host) = server.host() else { return Impostor::new(manner) };
+        Impostor::serve(manner, host.inside(|| TcpListener::bind((host.address(), 0)))?)
+    }
+
+    fn serve(manner: Manner, listener: TcpListener) -> Result<Impostor> {
+        let (address, met) = (listener.local_addr()?, Arc::new(AtomicUsize::new(0)));
+        let (accepting, count) = (listener.try_clone()?, Arc::clone(&met));
         thread::spawn(move || {
             while let Ok((stream, _)) = accepting.accept() {
                 let turn = count.fetch_add(1, Ordering::Relaxed);
@@ -61,15 +78,20 @@ impl Impostor {
                 thread::spawn(move || drop(misbehave(manner, turn, stream)));
             }
         });
-        Impostor { listener, met }
+        Ok(Impostor { listener, address, met })
     }
 
     pub fn port(&self) -> u16 {
-        self.listener.local_addr().unwrap().port()
+        self.address.port()
+    }
+
+    /// Host and port.
+    pub fn endpoint(&self) -> (String, u16) {
+        (self.address.ip().to_string(), self.address.port())
     }
 
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port())
+        self.address.to_string()
     }
 
     /// How many connections came.
@@ -84,7 +106,13 @@ impl Drop for Impostor {
     }
 }
 
-fn misbehave(manner: Manner, turn: usize, mut stream: TcpStream) -> std::io::Result<()> {
+/// A port on loopback where nobody listens.
+pub fn closed_port() -> Result<(String, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok((Ipv4Addr::LOCALHOST.to_string(), listener.local_addr()?.port()))
+}
+
+fn misbehave(manner: Manner, turn: usize, mut stream: TcpStream) -> Result<()> {
     let mut said = Vec::new();
     let mut chunk = [0; 16 * 1024];
     if manner == Manner::Closes {
@@ -97,7 +125,7 @@ fn misbehave(manner: Manner, turn: usize, mut stream: TcpStream) -> std::io::Res
         }
         said.extend(chunk.get(..count).unwrap_or_default());
         match manner {
-            Manner::Echo => echo(&mut stream, turn, &chunk[..count], &said)?,
+            Manner::Echo => echo(&mut stream, turn, chunk.get(..count).unwrap_or_default(), &said)?,
             Manner::Garbage => flood(&mut stream, b"", b"\xde\xad\xbe\xef no \0 RESP \xff\r\n")?,
             Manner::Huge => flood(&mut stream, b"$536870912\r\n", &[b'x'; 8192])?,
             Manner::EndlessLine => flood(&mut stream, b"+", &[b'y'; 8192])?,
@@ -107,13 +135,17 @@ fn misbehave(manner: Manner, turn: usize, mut stream: TcpStream) -> std::io::Res
                 stream.write_all(b"*3\r\n$6\r\nmaster\r\n:1")?;
                 return stream.shutdown(Shutdown::Both);
             }
+            Manner::Http => {
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")?;
+                return stream.shutdown(Shutdown::Both);
+            }
             Manner::Closes | Manner::Silent => {}
         }
     }
 }
 
 /// One answer for each command: its `*N` line is followed by the length and the text of its name.
-fn echo(stream: &mut TcpStream, turn: usize, now: &[u8], said: &[u8]) -> std::io::Result<()> {
+fn echo(stream: &mut TcpStream, turn: usize, now: &[u8], said: &[u8]) -> Result<()> {
     let now = String::from_utf8_lossy(now);
     let mut lines = now.lines();
     let flat = String::from_utf8_lossy(said).replace("\r\n", " ");
@@ -130,7 +162,7 @@ fn echo(stream: &mut TcpStream, turn: usize, now: &[u8], said: &[u8]) -> std::io
     Ok(())
 }
 
-fn flood(stream: &mut TcpStream, first: &[u8], then: &[u8]) -> std::io::Result<()> {
+fn flood(stream: &mut TcpStream, first: &[u8], then: &[u8]) -> Result<()> {
     stream.write_all(first)?;
     loop {
         stream.write_all(then)?;

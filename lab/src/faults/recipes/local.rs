@@ -1,0 +1,51 @@
+//! The replica itself, and a REPLCONF that its primary does not know.
+
+use std::io::Result;
+use std::time::Instant;
+
+use super::save;
+use crate::ailment;
+use crate::fault::{self, Fault};
+use crate::faults::recipe::{Broken, Recipe};
+use crate::faults::stage::{Stage, Stand};
+
+pub const ALL: [Recipe; 6] = [
+    Recipe::of("replconf-refused", "REPLCONF renamed", Stage::Plain, replconf),
+    Recipe::of("replica-down", "killed", Stage::Plain, |stand| {
+        let at = Instant::now();
+        Broken::since(at, fault::kill(stand.replica()))
+    }),
+    Recipe::of("replica-hung", "stopped", Stage::Plain, |stand| {
+        let at = Instant::now();
+        Broken::since(at, fault::freeze(stand.replica())?)
+    })
+    .after(3_000, "a poll and two looks that wait a second each: less may be a pause"),
+    Recipe::of("replica-loading", "a slow load", Stage::Plain, |stand| {
+        super::large_to_load(stand)?;
+        let slow = ailment::slow_load(stand.replica(), 1_000)?;
+        Broken::since(Instant::now(), slow)
+    }),
+    Recipe::of("replica-denied", "its password changed", Stage::Plain, denied),
+    Recipe::quiet("a restart by its unit", Stage::Plain, restarted),
+];
+
+fn replconf(stand: &Stand) -> Result<Broken> {
+    save(stand.primary())?;
+    let renamed = ailment::rename_away(stand.primary(), &["REPLCONF"])?;
+    let saved = stand.primary().clone();
+    Broken::since(Instant::now(), renamed.and(Fault::new("a save", move || save(&saved))))
+}
+
+fn denied(stand: &Stand) -> Result<Broken> {
+    let changed = ailment::change_password(stand.replica(), "its-own")?;
+    let at = Instant::now();
+    fault::cut_clients(stand.replica())?;
+    Broken::since(at, changed)
+}
+
+fn restarted(stand: &Stand) -> Result<Broken> {
+    let at = Instant::now();
+    stand.replica().terminate()?;
+    stand.replica().restart()?;
+    Broken::since(at, super::kept(()))
+}
