@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::diagnose::{
     LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, is_astray, same_place, unanswered,
 };
-use crate::model::evidence::{Evidence, LinkView, LogKind, Missing, Reading, ServerView, Trend};
+use crate::model::evidence::{Connect, Evidence, LinkView, LogKind, Missing, Probe, Reading, ServerView, Trend};
 use crate::model::finding::{Cause, Diagnosis};
 use crate::model::{Endpoint, Timestamp};
 
@@ -100,7 +100,7 @@ impl Memory {
             }
             let (since, seen) = (self.trend.unreached_since, self.trend.unreached_seen);
             self.trend.unreached_since = unanswered(probe).then(|| since.unwrap_or(e.began.before(before)));
-            self.trend.unreached_seen = unanswered(probe).then(|| seen.unwrap_or(e.began));
+            self.trend.unreached_seen = unanswered(probe).then(|| seen.unwrap_or(fell_silent(probe)));
             let since = self.trend.answered_since.unwrap_or(e.began.before(before));
             self.trend.answered_since = handshake_works(probe).then_some(since);
         } else if e.local_link().is_some_and(|link| link.up) {
@@ -205,6 +205,18 @@ impl Memory {
     }
 }
 
+/// From when on an answer to somebody else proves that the primary lives and does not answer here. The look may have
+/// begun before the break: a cable pulled in the middle of one was taken for a cut (Valkey 8.0.1). Where a step after
+/// the connection went unanswered, the primary may have fallen silent as late as that.
+fn fell_silent(probe: &Probe) -> Timestamp {
+    /// An answer that was on its way to a Sentinel, or not yet read there.
+    const ON_ITS_WAY: Duration = Duration::from_millis(250);
+    match probe.connect {
+        Connect::Open => probe.at.after(Duration::from_micros(probe.took_us)),
+        _ => probe.at.after(ON_ITS_WAY),
+    }
+}
+
 /// We last saw it up; or the replica says for how long it has been down, which is all there is after a start; or now.
 fn broke_at(last_up: Option<Timestamp>, link: Option<&LinkView>, began: Timestamp) -> Timestamp {
     let told = link.filter(|link| !link.up).and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
@@ -230,7 +242,16 @@ impl ByHand {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::tests::world::{PRIMARY, blank};
     use crate::model::evidence::LinkState;
+
+    #[test]
+    fn a_primary_fell_silent_when_it_was_asked_and_not_when_the_look_began() {
+        let asked = Timestamp::from_millis(5_000);
+        let probe = |connect: Connect| Probe { connect, at: asked, took_us: 1_000_000, ..blank(PRIMARY) };
+        assert_eq!(fell_silent(&probe(Connect::TimedOut)), asked.after(Duration::from_millis(250)));
+        assert_eq!(fell_silent(&probe(Connect::Open)), asked.after(Duration::from_secs(1)), "it took the connection");
+    }
 
     #[test]
     fn a_break_before_our_start_is_dated_by_what_the_replica_tells() {
