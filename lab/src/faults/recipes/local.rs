@@ -10,7 +10,7 @@ use crate::faults::recipe::{Broken, Recipe};
 use crate::faults::stage::{Stage, Stand};
 
 pub const ALL: [Recipe; 6] = [
-    Recipe::of("replconf-refused", "REPLCONF renamed", Stage::Plain, replconf),
+    Recipe::of("replconf-refused", "REPLCONF renamed", Stage::Plain, replconf).also(super::sync::RESTART),
     Recipe::of("replica-down", "killed", Stage::Plain, |stand| {
         let at = Instant::now();
         Broken::since(at, fault::kill(stand.replica()))

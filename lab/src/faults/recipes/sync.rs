@@ -13,6 +13,9 @@ use crate::kind::Kind;
 use crate::server::Server;
 use crate::transfer::{self, Writes};
 
+/// A command is renamed by a restart, which may take its time.
+pub const RESTART: &[&str] = &["primary-down", "primary-hung"];
+
 pub const ALL: [Recipe; 17] = [
     Recipe::of("primary-emptied", "came back empty, and takes no replica", Stage::Plain, emptied)
         .suspects(&["primary-down"]),
@@ -68,8 +71,9 @@ pub const ALL: [Recipe; 17] = [
     .lacks(|kind| (kind == Kind::Valkey91).then(|| "it is the newest at hand".to_owned()))
     .also(&["sync-running"])
     .after(RETRY_MS, RETRY),
-    Recipe::of("command-missing", "PSYNC renamed", Stage::Plain, |stand| renamed(stand, &["PSYNC"])),
-    Recipe::of("command-missing", "PSYNC and SYNC renamed", Stage::Plain, |stand| renamed(stand, &["PSYNC", "SYNC"])),
+    Recipe::of("command-missing", "PSYNC renamed", Stage::Plain, |stand| renamed(stand, &["PSYNC"])).also(RESTART),
+    Recipe::of("command-missing", "PSYNC and SYNC renamed", Stage::Plain, |stand| renamed(stand, &["PSYNC", "SYNC"]))
+        .also(RESTART),
 ];
 
 /// Before the replica is back, its primary has lost everything: what the replica holds is the last copy.
