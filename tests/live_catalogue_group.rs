@@ -24,6 +24,8 @@ on_each_server! {
     protected_and_missing => protected_mode_over_a_missing_password_is_one_story_redis_70, protected_mode_over_a_missing_password_is_one_story_valkey_80;
     name => a_name_that_nobody_resolves_is_named_redis_70, a_name_that_nobody_resolves_is_named_valkey_80;
     dead_resolver => a_replica_that_waits_for_a_dead_resolver_is_not_called_hung_redis_70, a_replica_that_waits_for_a_dead_resolver_is_not_called_hung_valkey_80;
+    disk_behind_password => a_full_disk_behind_a_wrong_password_is_one_story_redis_70, a_full_disk_behind_a_wrong_password_is_one_story_valkey_80;
+    hot_loop => a_hot_reconnect_loop_is_named_at_once_and_costs_little_redis_70, a_hot_reconnect_loop_is_named_at_once_and_costs_little_valkey_80;
     cut_in_failover => a_cut_during_a_failover_is_one_story_redis_70, a_cut_during_a_failover_is_one_story_valkey_80;
 }
 
@@ -247,6 +249,65 @@ fn dead_resolver(kind: Kind) {
     let back = |server: &lab::Server| server.run(&["REPLICAOF", &host, &port.to_string()]).is_ok();
     assert!(server.wait_until(back, PATIENCE).is_some());
     over(&scene, &opened);
+}
+
+/// The password is mended, and the data set that is sent then does not fit on the disk.
+fn disk_behind_password(kind: Kind) {
+    let built = group(kind).replicas(1).sentinels(1).sentinel_timers(60_000, 60_000).password(OLD);
+    let built = built.config("repl-diskless-sync", "yes").small_disk(Node::Replica(0), 4096);
+    let scene = Scene::start(built.start().expect("a group"), &quick(Some(OLD)));
+    let primary = scene.group.primary();
+    primary.write(1000, 1024).expect("data");
+    let full = scene.replica().disk().expect("a disk").fill().expect("it fills");
+    ailment::change_password(primary, NEW).expect("the password changes").keep();
+    let small = fault::outrun_backlog(primary, scene.replica()).expect("a full sync is needed");
+    let opened = scene.told("the password first", |message| message["cause"]["code"] == "auth-rejected");
+    scene.agent.write_file("masterauth", NEW).expect("the store has the new one");
+    let next = scene.told("the disk next", |message| message["cause"]["code"] == "replica-disk-full");
+    assert_eq!(next["id"], opened["id"], "{next:#}");
+    assert_eq!(next["actions"][0]["remedy"], "realign-auth", "{next:#}");
+    undo(full);
+    undo(small);
+    assert_eq!(scene.told_event("resolved")["id"], opened["id"]);
+    one_incident(&scene);
+}
+
+/// Thousands of attempts a second, and over 1 MB/s of log, for as long as nobody mends it.
+fn hot_loop(kind: Kind) {
+    let setup = Setup { policy: format!("{QUICK}mode = \"observe\"\n"), ..quick(Some(OLD)) };
+    let built = group(kind).replicas(1).sentinels(1).password(OLD);
+    let mut scene = Scene::start(built.start().expect("a group"), &setup);
+    let pid = scene.agent.pid().expect("it runs");
+    let replica = scene.replica();
+    replica.run(&["CONFIG", "SET", "masterauth", ""]).expect("no password");
+    fault::cut_replicas(scene.group.primary()).expect("a cut");
+    let opened = scene.told_event("opened");
+    assert_eq!(opened["cause"]["code"], "auth-missing", "{opened:#}");
+    let ms = |name: &str| opened["timings_ms"][name].as_u64().unwrap_or(u64::MAX);
+    assert!(ms("detect").saturating_add(ms("diagnose")) < 1_000, "{}", opened["timings_ms"]);
+    let log = || std::fs::metadata(replica.log_path()).expect("a log").len();
+    let (logged, used, began) = (log(), processor_ticks(pid), Instant::now());
+    std::thread::sleep(Duration::from_secs(5));
+    // A tick is 10 ms. A build without optimisation is what runs here.
+    let share = (processor_ticks(pid) - used) as f64 / 100.0 / began.elapsed().as_secs_f64();
+    let grown = log() - logged;
+    eprintln!("{kind}: {grown} bytes of log, {share:.2} of a core, {} KiB", resident_kib(pid));
+    assert!(grown > 1_000_000, "no loop: {grown} bytes of log");
+    assert!(share < 0.5, "{share} of a core");
+    assert!(resident_kib(pid) < 64 * 1024, "{} KiB", resident_kib(pid));
+}
+
+/// Fields 14 and 15 of proc_pid_stat(5), counted behind the name, which ends with the last parenthesis.
+fn processor_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum()
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// The primary dies, and in the middle of the failover our host loses its way to the other one.
