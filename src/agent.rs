@@ -220,7 +220,7 @@ impl Agent {
     fn looked(&mut self, mut evidence: Box<Evidence>, now: Timestamp) {
         self.looking = false;
         if self.in_flight.is_some() {
-            return;
+            return self.looked_in_flight(evidence, now);
         }
         if self.memory.pauses(&evidence) {
             return self.ask_for_look(false, self.again_deep, now);

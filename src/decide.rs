@@ -15,9 +15,11 @@ use crate::model::remedy::{Decision, Plan, Refusal, RefusalCode, Remedy};
 mod failover;
 mod guards;
 mod next_steps;
+mod proof;
 mod remedies;
 
 pub use next_steps::next_steps;
+pub use proof::login_stays;
 
 /// How far relinkd may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -26,6 +26,7 @@ mod topology;
 
 pub use deposed::{is_astray, only_here, role_in_doubt, shares_history};
 pub use reach::{handshake_works, unanswered, unanswered_by_pings};
+pub use sync::is_fresh;
 pub use topology::{LASTING_DISAGREEMENT, disagreement, failover_in_doubt, recent_failover, same_place};
 
 type Rule = fn(&Evidence) -> Option<Finding>;

@@ -1,7 +1,10 @@
 //! A plan in flight: intent first, then step by step, and back again when the proof fails.
 
 use super::{Agent, Effect};
+use crate::decide::login_stays;
+use crate::diagnose::diagnose;
 use crate::model::Timestamp;
+use crate::model::evidence::Evidence;
 use crate::model::incident::What;
 use crate::model::remedy::{Action, Change, Outcome, Plan, Step};
 
@@ -13,6 +16,8 @@ pub struct InFlight {
     next: usize,
     /// What failed, once the undo steps run.
     undoing: Option<String>,
+    /// The link did not come up, and a look is to say whether that is the change's fault.
+    unproved: Option<String>,
     /// Something was changed before.
     changed: bool,
     /// What the server was left to finish.
@@ -37,8 +42,16 @@ impl Agent {
         let attempt = self.incidents.open().map_or(0, |incident| incident.attempts) + 1;
         self.record(What::Intended { attempt, plan: plan.clone() }, now);
         self.flush(None);
-        let flight =
-            InFlight { attempt, plan, next: 0, undoing: None, changed: false, under_way: None, not_undone: None };
+        let flight = InFlight {
+            attempt,
+            plan,
+            next: 0,
+            undoing: None,
+            unproved: None,
+            changed: false,
+            under_way: None,
+            not_undone: None,
+        };
         self.run(flight, now);
     }
 
@@ -87,12 +100,39 @@ impl Agent {
         if tolerable {
             self.run(flight, now);
         } else if flight.changed && !flight.plan.undo.is_empty() {
-            flight.undoing = Some(outcome.detail().to_owned());
-            flight.next = 0;
-            self.run(flight, now);
+            let why = outcome.detail().to_owned();
+            if step.change == Change::ProveLink && matches!(outcome, Outcome::Failed(_)) {
+                flight.unproved = Some(why);
+                self.in_flight = Some(flight);
+                self.ask_for_look(false, false, now);
+            } else {
+                self.undo(flight, why, now);
+            }
         } else {
             self.end(flight, outcome, now);
         }
+    }
+
+    /// A look while a plan is in flight. Faults stack: a login that works is not taken back because the next fault
+    /// keeps the link down.
+    pub(super) fn looked_in_flight(&mut self, mut evidence: Box<Evidence>, now: Timestamp) {
+        let Some(mut flight) = self.in_flight.take_if(|flight| flight.unproved.is_some()) else { return };
+        self.memory.before_judging(&evidence);
+        evidence.trend = self.memory.trend();
+        let why = flight.unproved.take().unwrap_or_default();
+        match login_stays(&evidence, &diagnose(&evidence)) {
+            Some(what) => {
+                flight.under_way = Some(what);
+                self.run(flight, now);
+            }
+            None => self.undo(flight, why, now),
+        }
+    }
+
+    fn undo(&mut self, mut flight: InFlight, why: String, now: Timestamp) {
+        flight.undoing = Some(why);
+        flight.next = 0;
+        self.run(flight, now);
     }
 
     fn end(&mut self, flight: InFlight, outcome: Outcome, now: Timestamp) {

@@ -11,6 +11,7 @@ use crate::model::remedy::{Change, Precondition};
 
 mod failover;
 mod plans;
+mod proof;
 mod second_primary;
 
 /// All that a decision looks at, whole: what a test does not bend speaks for acting.

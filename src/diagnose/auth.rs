@@ -76,7 +76,7 @@ fn by_log(e: &Evidence, cause: Cause, kinds: &[LogKind], word: &str) -> Option<F
     let line = kinds
         .iter()
         .filter_map(|kind| e.logged(*kind))
-        .find(|line| line.sample.contains(word) && super::sync::fresh(e, line))?;
+        .find(|line| line.sample.contains(word) && super::sync::is_fresh(e, line))?;
     let first = fact(
         Viewpoint::Log,
         line.last,
@@ -121,7 +121,7 @@ pub fn forbidden(e: &Evidence) -> Option<Finding> {
         [LogKind::PsyncRefused, LogKind::SyncAborted]
             .into_iter()
             .filter_map(|kind| e.logged(kind).filter(|_| !super::handshake_works(probe)))
-            .find(|line| line.sample.contains("NOPERM") && super::sync::fresh(e, line))
+            .find(|line| line.sample.contains("NOPERM") && super::sync::is_fresh(e, line))
             .map(|line| {
                 fact(Viewpoint::Log, line.last, line.sample.clone(), "the primary refuses the command to this user")
             })

@@ -20,7 +20,8 @@ const FRESH: Duration = Duration::from_secs(15);
 /// Below this a disk is as good as full for a server that is about to write its data set.
 const NO_ROOM: u64 = 1024 * 1024;
 
-pub(super) fn fresh(e: &Evidence, line: &LogFact) -> bool {
+/// Whether a line of the log is recent, and no sync went well after it.
+pub fn is_fresh(e: &Evidence, line: &LogFact) -> bool {
     e.ended.since(line.last) <= FRESH
         && e.logged(LogKind::SyncFinished).is_none_or(|done| done.last < line.last)
         && e.logged(LogKind::PartialResync).is_none_or(|done| done.last < line.last)
@@ -29,7 +30,7 @@ pub(super) fn fresh(e: &Evidence, line: &LogFact) -> bool {
 /// The newest line of a kind, if it speaks of the present break.
 fn told(e: &Evidence, kind: LogKind) -> Option<&LogFact> {
     broken_link(e)?;
-    e.logged(kind).filter(|line| fresh(e, line))
+    e.logged(kind).filter(|line| is_fresh(e, line))
 }
 
 /// Whether the way to the primary and the login are beyond doubt, so that only the sync is left.

@@ -30,7 +30,7 @@ fn speaks_of_the_name(text: &str) -> bool {
 }
 
 fn logged(e: &Evidence, kind: LogKind) -> Option<&LogFact> {
-    e.logged(kind).filter(|line| super::sync::fresh(e, line))
+    e.logged(kind).filter(|line| super::sync::is_fresh(e, line))
 }
 
 fn from_log(line: &LogFact, means: &str) -> Fact {

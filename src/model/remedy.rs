@@ -252,7 +252,8 @@ impl Change {
 pub enum Outcome {
     /// Done; the text says what was seen, and any warning.
     Changed(String),
-    /// Begun well, and the rest is the server's to finish: a full resync that runs.
+    /// Begun well, and the rest is not this plan's to finish: a full resync that runs, or another fault behind the one
+    /// that was mended.
     UnderWay(String),
     /// The world was already so.
     AlreadySo(String),

@@ -72,6 +72,44 @@ fn a_change_that_is_not_proved_is_taken_back_and_a_person_is_called_once() {
 }
 
 #[test]
+fn a_password_that_is_taken_stays_when_the_next_fault_keeps_the_link_down() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.script.extend([done(), failed()]);
+    world.feed(Input::Wake(Wake { at: world.now, why: Why::Timer }));
+    world.run_until(|effect| matches!(effect, Effect::Apply { .. }));
+    world.set(|e| {
+        let line = "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA: short write";
+        e.break_link(LinkState::Connect).log(LogKind::DumpWriteError, line, 9);
+    });
+    world.trace.clear();
+    world.settle();
+    let expected = [
+        "apply realign",
+        "finished changed",
+        "apply prove",
+        "finished failed",
+        "look",
+        "apply persist",
+        "finished changed",
+        "ended under-way",
+        "told opened",
+        "look",
+        "diagnosed replica-disk-full",
+        "held no-safe-remedy",
+        "told updated",
+    ];
+    assert_eq!(world.trace, expected);
+    assert_eq!(world.notices[1].incident.causes, [Cause::AuthRejected, Cause::ReplicaDiskFull]);
+    world.advance(s(60));
+    assert_eq!((world.recorded("intended"), world.recorded("escalated")), (1, 0));
+    world.set(|_| {});
+    world.advance(s(20));
+    assert_eq!(world.said(), ["opened", "updated", "resolved"]);
+    assert_eq!(world.incidents_opened(), 1);
+}
+
+#[test]
 fn what_could_not_be_taken_back_is_not_told_as_taken_back() {
     let mut world = World::healthy();
     break_password(&mut world);
