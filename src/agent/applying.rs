@@ -1,7 +1,7 @@
 //! A plan in flight: intent first, then step by step, and back again when the proof fails.
 
 use super::{Agent, Effect};
-use crate::decide::login_stays;
+use crate::decide::{Login, judge_login};
 use crate::diagnose::diagnose;
 use crate::model::Timestamp;
 use crate::model::evidence::Evidence;
@@ -17,7 +17,7 @@ pub struct InFlight {
     /// What failed, once the undo steps run.
     undoing: Option<String>,
     /// The link did not come up, and a look is to say whether that is the change's fault.
-    unproved: Option<String>,
+    unproved: Option<Outcome>,
     /// Something was changed before.
     changed: bool,
     /// What the server was left to finish.
@@ -97,35 +97,38 @@ impl Agent {
         }
         // A change that works and cannot be written to the config file still works: it is told, not undone.
         let tolerable = outcome.went_well() || step.change == Change::Persist || flight.undoing.is_some();
-        if tolerable {
+        let can_undo = flight.changed && !flight.plan.undo.is_empty() && flight.undoing.is_none();
+        let unproved = matches!(outcome, Outcome::Failed(_) | Outcome::UnderWay(_));
+        if can_undo && unproved && step.change == Change::ProveLink {
+            flight.unproved = Some(outcome);
+            self.in_flight = Some(flight);
+            self.ask_for_look(false, false, now);
+        } else if tolerable {
             self.run(flight, now);
-        } else if flight.changed && !flight.plan.undo.is_empty() {
-            let why = outcome.detail().to_owned();
-            if step.change == Change::ProveLink && matches!(outcome, Outcome::Failed(_)) {
-                flight.unproved = Some(why);
-                self.in_flight = Some(flight);
-                self.ask_for_look(false, false, now);
-            } else {
-                self.undo(flight, why, now);
-            }
+        } else if can_undo {
+            self.undo(flight, outcome.detail().to_owned(), now);
         } else {
             self.end(flight, outcome, now);
         }
     }
 
     /// A look while a plan is in flight. Faults stack: a login that works is not taken back because the next fault
-    /// keeps the link down.
+    /// keeps the link down. And a link that reads as syncing does not prove a login: a Valkey 9.1.2 replica whose SYNC
+    /// is refused reads so for all of the second until its next attempt.
     pub(super) fn looked_in_flight(&mut self, mut evidence: Box<Evidence>, now: Timestamp) {
         let Some(mut flight) = self.in_flight.take_if(|flight| flight.unproved.is_some()) else { return };
+        let Some(proof) = flight.unproved.take() else { return };
         self.memory.before_judging(&evidence);
         evidence.trend = self.memory.trend();
-        let why = flight.unproved.take().unwrap_or_default();
-        match login_stays(&evidence, &diagnose(&evidence)) {
-            Some(what) => {
+        match (judge_login(&evidence, &diagnose(&evidence)), proof) {
+            (Login::Stays(what), _) => {
                 flight.under_way = Some(what);
                 self.run(flight, now);
             }
-            None => self.undo(flight, why, now),
+            (Login::Refused(why), Outcome::Failed(proof)) => self.undo(flight, format!("{proof}; {why}"), now),
+            (Login::Refused(why), _) => self.undo(flight, why, now),
+            (Login::Unclear, Outcome::Failed(proof)) => self.undo(flight, proof, now),
+            (Login::Unclear, _) => self.run(flight, now),
         }
     }
 
