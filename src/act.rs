@@ -79,7 +79,7 @@ impl Hands {
             Change::RestoreAuth { bounce_to } => self.restore_auth(&step.expect, bounce_to).await,
             Change::BounceLink { to } => self.bounce(&step.expect, to).await,
             Change::Repoint { to, .. } => self.repoint(&step.expect, to).await,
-            Change::RequestFailover { group, sentinels } => self.request_failover(group, sentinels).await,
+            Change::RequestFailover { group, sentinels } => self.request_failover(group, sentinels, within).await,
             Change::ProveLink => self.prove_link(within).await,
             Change::Persist => self.persist(within).await,
         }

@@ -13,13 +13,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::decide::{Context, History, LedgerHealth, Policy, decide, next_steps, wants_candidates};
+use crate::decide::{Context, History, LedgerHealth, Policy, decide, next_steps, turn_in, wants_candidates};
 use crate::diagnose::{diagnose, role_in_doubt};
 use crate::model::event::{Wake, Why};
 use crate::model::evidence::{Evidence, Missing, Reading};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
 use crate::model::incident::{Announcement, Entry, Notice, Phase, ResolvedBy, What};
-use crate::model::remedy::{Decision, Outcome, Remedy, Step};
+use crate::model::remedy::{Decision, Outcome, RefusalCode, Remedy, Step};
 use crate::model::{Address, LinkId, Timestamp};
 
 mod applying;
@@ -112,6 +112,8 @@ pub struct Agent {
     /// Something woke us that wants a deep look, too soon after the last one.
     owes_deep: bool,
     passing_since: Option<Timestamp>,
+    /// When this agent may ask for a failover, if that is what it waits for.
+    our_turn: Option<Timestamp>,
     ledger: LedgerHealth,
     stopping: bool,
     ids_made: u64,
@@ -137,6 +139,7 @@ impl Agent {
             last_deep: None,
             owes_deep: false,
             passing_since: None,
+            our_turn: None,
             ledger: LedgerHealth::Writable,
             stopping: false,
             ids_made: 0,
@@ -319,6 +322,8 @@ impl Agent {
         let context = Context { evidence: e, finding: &finding, policy: &self.policy, history: &history, now };
         let decision = decide(&context);
         self.last.next_steps = next_steps(&context, &decision);
+        let waits = matches!(&decision, Decision::Hold(refusal) if refusal.code == RefusalCode::NotOurTurn);
+        self.our_turn = turn_in(&context).filter(|_| waits).map(|wait| now.after(wait));
         self.last.decision = Some(decision.clone());
         match decision {
             Decision::Apply(plan) => self.begin(plan, now),
@@ -435,6 +440,8 @@ impl Agent {
             runs: self.incidents.runs().to_vec(),
             cause_since: Some(cause_since),
             auth_trouble: self.incidents.auth_trouble(now, quiet),
+            seats: self.memory.seats().clone(),
+            failovers: self.memory.failovers().to_vec(),
             ledger: self.ledger.clone(),
             stopping: self.stopping,
         }

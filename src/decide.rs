@@ -11,6 +11,7 @@ use crate::model::Timestamp;
 use crate::model::evidence::Evidence;
 use crate::model::finding::{Cause, Finding};
 use crate::model::remedy::{Decision, Plan, Refusal, RefusalCode, Remedy};
+use crate::model::turn::{self, Seat};
 
 mod failover;
 mod guards;
@@ -18,6 +19,7 @@ mod next_steps;
 mod proof;
 mod remedies;
 
+pub use failover::turn_in;
 pub use next_steps::next_steps;
 pub use proof::{Login, judge_login};
 
@@ -60,6 +62,8 @@ pub struct Policy {
     pub remedies: BTreeMap<Remedy, RemedyPolicy>,
     /// `request-failover`: the best candidate may lag at most this far behind the most advanced one seen, bytes.
     pub max_lag_bytes: u64,
+    /// `request-failover`: the length of an agent's turn, [`turn::SMALLEST_STAGGER_MS`] at least.
+    pub stagger: Duration,
 }
 
 /// `[policy.REMEDY]`, with `mode` already brought together with `[policy] mode`.
@@ -82,7 +86,7 @@ impl RemedyPolicy {
             Remedy::BounceLink => (Mode::Auto, 1_000, 10, 20),
             // Sentinel needs some seconds to move every replica after a failover: leave it that time.
             Remedy::Repoint => (Mode::Auto, 15_000, 60, 6),
-            Remedy::RequestFailover => (Mode::Propose, 10_000, 600, 2),
+            Remedy::RequestFailover => (Mode::Auto, 10_000, 600, 2),
         };
         RemedyPolicy {
             mode,
@@ -105,6 +109,7 @@ impl Default for Policy {
             max_attempts: 5,
             remedies: Remedy::ALL.iter().map(|r| (*r, RemedyPolicy::default_for(*r))).collect(),
             max_lag_bytes: 1024 * 1024,
+            stagger: Duration::from_millis(turn::SMALLEST_STAGGER_MS),
         }
     }
 }
@@ -126,6 +131,10 @@ pub struct History {
     pub cause_since: Option<Timestamp>,
     /// A login was refused somewhere in this incident, or shortly before it.
     pub auth_trouble: bool,
+    /// The seat that each Sentinel, by its id, gives this replica for a promotion, and since when it is the same.
+    pub seats: BTreeMap<String, (Seat, Timestamp)>,
+    /// Failovers of the group that were seen to succeed within the last hour, whoever made them.
+    pub failovers: Vec<Timestamp>,
     pub ledger: LedgerHealth,
     pub stopping: bool,
 }

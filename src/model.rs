@@ -18,6 +18,7 @@ pub mod incident;
 pub mod rdb;
 pub mod remedy;
 pub mod rotation;
+pub mod turn;
 
 /// An instant: microseconds since the Unix epoch, handed in by the caller and never read from a clock here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -198,6 +198,7 @@ fn every_key_arrives_in_the_settings() {
 
     let policy = &settings.policy;
     assert_eq!((policy.persist, policy.max_attempts, policy.max_lag_bytes), (Persist::Runtime, 9, 4096));
+    assert_eq!(policy.stagger.as_secs(), 12);
     let spans =
         [policy.blip, policy.patience, policy.settle, policy.remind, policy.background].map(|span| span.as_secs());
     assert_eq!(spans, [2, 90, 5, 7200, 45]);
@@ -214,10 +215,11 @@ fn every_key_arrives_in_the_settings() {
 fn a_remedy_gets_its_own_mode_or_the_more_careful_of_two() {
     let table: &[(&str, Mode, Mode)] = &[
         // written under [policy] .......................... realign-auth, request-failover
-        ("", Mode::Auto, Mode::Propose),
-        ("mode = 'auto'", Mode::Auto, Mode::Propose),
+        ("", Mode::Auto, Mode::Auto),
+        ("mode = 'auto'", Mode::Auto, Mode::Auto),
         ("mode = 'propose'", Mode::Propose, Mode::Propose),
         ("mode = 'observe'", Mode::Observe, Mode::Observe),
+        ("request-failover.mode = 'propose'", Mode::Auto, Mode::Propose),
         ("mode = 'observe'\nrealign-auth.mode = 'auto'", Mode::Auto, Mode::Observe),
         ("request-failover.mode = 'auto'", Mode::Auto, Mode::Auto),
         ("mode = 'propose'\nrequest-failover.after = '1s'", Mode::Propose, Mode::Propose),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{COMMAND, Hands, Stop};
 use crate::model::evidence::{LinkState, PeerRole, Reading, Role, SentinelSays, ServerView};
 use crate::model::remedy::Precondition;
-use crate::model::{Endpoint, Timestamp};
+use crate::model::{Endpoint, Timestamp, turn};
 use crate::wire::reply::sentinel::Answers;
 use crate::wire::reply::{Reply, info, peer_role, sentinel};
 use crate::wire::{Dial, Reader, WireError, Writer, all};
@@ -19,7 +19,8 @@ const SENTINEL: Duration = Duration::from_millis(400);
 impl Hands {
     /// The part of a precondition that the Sentinels answer for, asked of each at once.
     pub(super) async fn sentinels_still_agree(&self, expect: &Precondition) -> Result<(), Stop> {
-        let wanted = expect.sentinels_name.is_some() || expect.no_failover || expect.primary_down;
+        let wanted =
+            expect.sentinels_name.is_some() || expect.no_failover || expect.primary_down || expect.turn.is_some();
         let Some(group) = self.group.as_deref().filter(|_| wanted) else { return Ok(()) };
         let views: Vec<SentinelSays> =
             all(self.sentinels.iter().map(|dial| ask(dial, group))).await.into_iter().flatten().collect();
@@ -49,6 +50,19 @@ impl Hands {
             let down = views.iter().filter(|says| says.flags.contains("s_down")).count();
             if down < need {
                 return moved(format!("{down} of {known} Sentinels hold the primary down now, {need} are needed"));
+            }
+        }
+        if let Some(first_ms) = expect.in_sight
+            && let Err(unsure) = turn::all_in_sight(&views.iter().collect::<Vec<_>>(), first_ms)
+        {
+            return moved(unsure.to_string());
+        }
+        if let Some(turn) = &expect.turn {
+            let grants = views.iter().filter(|says| turn.granted_by(says)).count();
+            if grants < need {
+                return moved(format!(
+                    "the turn to ask is not ours any more: {grants} of {known} Sentinels give it, {need} are needed"
+                ));
             }
         }
         Ok(())
@@ -140,13 +154,18 @@ pub(super) async fn read_local(writer: &mut Writer) -> Result<ServerView, Stop> 
 async fn ask(dial: &Dial, group: &str) -> Option<SentinelSays> {
     let asked = async {
         let mut reader = Reader::connect(dial, SENTINEL).await?;
-        let questions: [&[&str]; 3] = [&["SENTINEL", "MASTER", group], &["SENTINEL", "MYID"], &["INFO", "sentinel"]];
+        let questions: [&[&str]; 4] = [
+            &["SENTINEL", "MASTER", group],
+            &["SENTINEL", "MYID"],
+            &["INFO", "sentinel"],
+            &["SENTINEL", "REPLICAS", group],
+        ];
         reader.ask_all(&questions, SENTINEL).await
     };
     let replies: Result<Vec<Reply>, WireError> = tokio::time::timeout(SENTINEL, asked).await.ok()?;
     let replies = replies.ok()?;
-    let [master, myid, info] = replies.as_slice() else { return None };
+    let [master, myid, info, replicas] = replies.as_slice() else { return None };
     let unasked = &Reply::Nil;
-    let answers = Answers { myid, master, replicas: unasked, ckquorum: unasked, info, info_cache: unasked };
+    let answers = Answers { myid, master, replicas, ckquorum: unasked, info, info_cache: unasked };
     sentinel::says(&answers, Timestamp::default(), 0).ok()
 }

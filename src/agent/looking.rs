@@ -70,14 +70,17 @@ impl Agent {
         let awaited = matches!(self.memory.verdict(), Some((Cause::NetworkCut | Cause::PrimaryUnreachable, _)));
         // What is suspected, or still comes in, is decided soon.
         let undecided = self.last.fault.is_some_and(|(cause, suspected)| suspected || cause == Cause::SyncRunning);
-        let most = Duration::from_secs(if awaited || (undecided && age < UNDECIDED) { 1 } else { 5 });
-        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), most));
         let held = self.last.decision.as_ref().and_then(Decision::held_remedy);
+        // The moments in which a failover may be asked for are short.
+        let often = awaited || (undecided && age < UNDECIDED) || self.our_turn.is_some();
+        let most = Duration::from_secs(if often { 1 } else { 5 });
+        let mut next = now.after((age / 4).clamp(Duration::from_millis(100), most));
         let bounds = [
             held.zip(self.memory.verdict()).map(|(remedy, (_, since))| since.after(self.policy.of(remedy).after)),
             self.memory.down_seen().map(|seen| seen.after(self.policy.blip)),
             self.memory.last_up().map(|up| up.after(self.policy.blip)),
             self.passing_since.map(|since| since.after(self.policy.patience)),
+            self.our_turn,
         ];
         for bound in bounds.into_iter().flatten().filter(|bound| *bound > now) {
             next = next.min(bound);

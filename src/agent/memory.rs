@@ -1,6 +1,7 @@
 //! What the agent remembers from look to look, beside the record: when the link was last up and how far it had come,
 //! since when a fault has been in sight. It is lost at a restart, and every rule has to do without it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::diagnose::{
@@ -8,7 +9,10 @@ use crate::diagnose::{
 };
 use crate::model::evidence::{Connect, Evidence, LinkView, LogKind, Missing, Probe, Reading, ServerView, Trend};
 use crate::model::finding::{Cause, Diagnosis};
+use crate::model::turn::Seat;
 use crate::model::{Endpoint, Timestamp};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
@@ -25,6 +29,10 @@ pub struct Memory {
     /// The local server was started anew, and its link has not been up since: it stands where its last save stood, and
     /// how far the backlog reaches back is no fault of the backlog's.
     restarted: bool,
+    seats: BTreeMap<String, (Seat, Timestamp)>,
+    /// The newest configuration of the group that a Sentinel told of.
+    epoch: Option<u64>,
+    failovers: Vec<Timestamp>,
 }
 
 impl Memory {
@@ -62,6 +70,38 @@ impl Memory {
         }
     }
 
+    /// The seat that each Sentinel gives this replica for a promotion, and since when.
+    pub fn seats(&self) -> &BTreeMap<String, (Seat, Timestamp)> {
+        &self.seats
+    }
+
+    /// Failovers of the group within the last hour, whoever made them.
+    pub fn failovers(&self) -> &[Timestamp] {
+        &self.failovers
+    }
+
+    /// A Sentinel that does not answer may change its mind unseen, so what it said before does not count any more.
+    fn note_seats(&mut self, e: &Evidence) {
+        let run_id = e.local.seen().map(|view| view.run_id.as_str()).unwrap_or_default();
+        let mut seats = BTreeMap::new();
+        for (_, says) in e.answering() {
+            let Some(seat) = Seat::of(says, run_id) else { continue };
+            let known = self.seats.get(&says.id).filter(|(known, _)| *known == seat);
+            seats.insert(says.id.clone(), known.copied().unwrap_or((seat, e.ended)));
+        }
+        self.seats = seats;
+    }
+
+    /// Each failover that succeeds raises the epoch of the configuration, and nothing else does.
+    fn note_failovers(&mut self, e: &Evidence) {
+        let Some(epoch) = e.answering().map(|(_, says)| says.config_epoch).max() else { return };
+        if self.epoch.is_some_and(|known| epoch > known) {
+            self.failovers.push(e.ended);
+        }
+        self.epoch = self.epoch.max(Some(epoch));
+        self.failovers.retain(|at| e.ended.since(*at) < HOUR);
+    }
+
     /// The local server has just begun not to answer. A fork, an fsync at the end of a sync or one long command stalls a
     /// server for a second; only when it is silent for two looks in a row does it hang. The first look of all is
     /// judged as it is.
@@ -90,6 +130,8 @@ impl Memory {
         let first = e.ended.before(Duration::from_secs(uptime));
         self.trend.astray_since = (astray || is_astray(e)).then(|| self.trend.astray_since.unwrap_or(first));
         self.forget_former_process(e);
+        self.note_seats(e);
+        self.note_failovers(e);
         if let Some(probe) = e.upstream.seen() {
             // At the first look of all, only the replica can tell for how long.
             let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());

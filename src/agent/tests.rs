@@ -13,7 +13,7 @@ mod healing;
 mod telling;
 mod walk;
 
-use driver::World;
+use driver::{World, proposing};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

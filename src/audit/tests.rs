@@ -142,6 +142,8 @@ fn replica_in_sentinel(number: u8) -> ReplicaInSentinel {
         last_ok_ping_ms: 100,
         primary: Some(at(1)),
         announced: true,
+        reports_primary: false,
+        s_down_ms: None,
     }
 }
 

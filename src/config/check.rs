@@ -12,10 +12,11 @@ use super::problem::{Place, Report};
 use super::raw::{Node, Table, Value};
 use super::section::Section;
 use super::store;
+use super::values;
 use super::{AgentSettings, GroupSettings, LogFormat, LogLevel, Login, ReplicaSettings, Settings};
 use crate::decide::{Mode, Persist, Policy, RemedyPolicy};
 use crate::model::remedy::Remedy;
-use crate::model::{Address, Endpoint};
+use crate::model::{Address, Endpoint, turn};
 use crate::notify::{ChannelKind, ChannelSettings};
 use crate::watch::log::LogSource;
 use crate::wire::TlsSettings;
@@ -33,6 +34,7 @@ const UP_TO_AN_HOUR: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 const BACKGROUND: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 const REMIND: RangeInclusive<Duration> = MINUTE..=Duration::from_secs(86_400 * 30);
 const COOLDOWN: RangeInclusive<Duration> = SECOND..=Duration::from_secs(86_400 * 7);
+const STAGGER_MOST: Duration = Duration::from_secs(300);
 const LAG: RangeInclusive<u64> = 0..=1 << 40;
 const TIMEOUT: RangeInclusive<Duration> = SECOND..=MINUTE;
 
@@ -309,6 +311,7 @@ fn remedy(remedy: Remedy, path: String, node: &Node, policy: &mut Policy, report
     let section = Section::open(path, node, known, report)?;
     if remedy == Remedy::RequestFailover {
         set(&mut policy.max_lag_bytes, section.size("max_lag_bytes", LAG, report));
+        set(&mut policy.stagger, stagger(&section, report));
     }
     Some(OwnPolicy {
         mode: section.choice("mode", MODES, report),
@@ -316,6 +319,22 @@ fn remedy(remedy: Remedy, path: String, node: &Node, policy: &mut Policy, report
         cooldown: section.duration("cooldown", COOLDOWN, report),
         max_per_hour: section.count("max_per_hour", 1..=1_000, report),
     })
+}
+
+/// In a shorter turn there is no moment in which another agent's request, if there was one, has surely become visible.
+fn stagger(section: &Section<'_>, report: &mut Report) -> Option<Duration> {
+    const LEAST: Duration = Duration::from_millis(turn::SMALLEST_STAGGER_MS);
+    let node = section.node("stagger")?;
+    let short = matches!(&node.value, Value::Text(text) if values::duration(text).is_some_and(|span| span < LEAST));
+    if !short {
+        return section.duration("stagger", LEAST..=STAGGER_MOST, report);
+    }
+    let (place, least) = (node.place, values::spell_duration(LEAST));
+    let text = format!(
+        "must be \"{least}\" at least: in less, the news of another agent's request may not have spread, and two agents could ask two Sentinels for a failover"
+    );
+    report.add(place, Some(&section.path_of("stagger")), text);
+    None
 }
 
 fn channel(section: &Section<'_>, report: &mut Report) -> Option<ChannelSettings> {

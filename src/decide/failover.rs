@@ -1,17 +1,17 @@
 //! `request-failover`: SENTINEL FAILOVER is forced, the Sentinel that gets it asks nobody for a vote. So the care
 //! that the command lacks is supplied here.
 //!
-//! One agent alone keeps these guards. Several agents, each on its own host, are not coordinated yet: the default
-//! mode is therefore `propose`.
+//! Every agent of the group keeps the same guards, and the last of them makes one ask after the other: `model::turn`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Context, Held};
+use super::{Context, Held, Mode};
 use crate::diagnose::unanswered_by_pings;
 use crate::model::evidence::{Answer, CachedNode, Connect, Evidence, Reading, ReplicaInSentinel, SentinelSays};
 use crate::model::finding::{Fact, Viewpoint};
 use crate::model::remedy::{Change, Plan, Precondition, RefusalCode, Remedy, Step};
+use crate::model::turn::{self, Seat, Turn, Turns, Unsure};
 use crate::model::{human, rdb};
 
 pub const GUARDS: &[super::guards::Guard] = &[
@@ -20,9 +20,12 @@ pub const GUARDS: &[super::guards::Guard] = &[
     quorum_unclear,
     sentinel_acting,
     group_cooldown,
+    group_hourly_limit,
     latent_auth_mismatch,
     promotable_replica,
     candidates_keep_the_data,
+    nobody_promoted_yet,
+    not_our_turn,
 ];
 
 pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
@@ -30,8 +33,15 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
     let (named, _) = e
         .named_primary()
         .ok_or_else(|| (RefusalCode::SentinelsDisagree, "no majority of the Sentinels names one address".to_owned()))?;
-    // One fixed order over all agents: the first request makes the second fail with INPROG.
-    let mut sentinels: Vec<_> = e.answering().map(|(endpoint, says)| (says.id.clone(), endpoint.clone())).collect();
+    let turn = (context.policy.of(Remedy::RequestFailover).mode == Mode::Auto).then(|| standing_turn(context));
+    // One fixed order over all agents: the first request makes the second fail with INPROG. A Sentinel that has no
+    // quorum, or another clock than the majority, is cut off or has just come back.
+    let mut sentinels: Vec<_> = e
+        .answering()
+        .filter(|(_, says)| says.ckquorum.seen().is_some_and(|quorum| quorum.ok))
+        .filter(|(_, says)| turn.as_ref().is_none_or(|turn| turn.granted_by(says)))
+        .map(|(endpoint, says)| (says.id.clone(), endpoint.clone()))
+        .collect();
     sentinels.sort();
     let sentinels = sentinels.into_iter().map(|(_, endpoint)| endpoint).collect();
     Ok(Plan {
@@ -41,10 +51,12 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
                 sentinels_name: Some(named.clone()),
                 no_failover: true,
                 primary_down: true,
+                in_sight: Some(first_ms(context)),
+                turn,
                 ..Precondition::default()
             },
             change: Change::RequestFailover { group: e.link.group.clone(), sentinels },
-            within_ms: 3_000,
+            within_ms: WITHIN_MS,
         }],
         undo: Vec::new(),
         expected: Fact {
@@ -55,6 +67,9 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
         },
     })
 }
+
+/// A Sentinel is asked what it says within 0.4 s (`act`); the rest of what a request may take is the step's.
+const WITHIN_MS: u64 = turn::REQUEST_MS - 400;
 
 fn majority(e: &Evidence) -> usize {
     e.sentinels_known() / 2 + 1
@@ -176,6 +191,21 @@ fn group_cooldown(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     Ok(())
 }
 
+/// Sentinel's own failovers, other agents' and people's count like ours.
+fn group_hourly_limit(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let limit = c.policy.of(remedy).max_per_hour;
+    let recent = c.history.failovers.iter().filter(|at| c.now.since(**at) < Duration::from_secs(3600)).count();
+    if recent >= limit as usize {
+        return Err((
+            RefusalCode::Cooldown,
+            format!(
+                "{recent} failovers of this group were seen within the last hour, whoever made them; [policy.{remedy}] max_per_hour is {limit}"
+            ),
+        ));
+    }
+    Ok(())
+}
+
 /// A demoted primary that Sentinel cannot log in to stays a second writable primary for good.
 fn latent_auth_mismatch(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     if c.history.auth_trouble {
@@ -235,7 +265,7 @@ fn candidates_keep_the_data(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
                 }
             }
         }
-        if let Some(first) = choices.iter().min_by(|a, b| order(a, b))
+        if let Some(first) = choices.iter().min_by(|a, b| turn::preference(a, b))
             && first.offset.saturating_add_unsigned(c.policy.max_lag_bytes) < most_advanced
         {
             return Err(risk(format!(
@@ -245,11 +275,6 @@ fn candidates_keep_the_data(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
         }
     }
     Ok(())
-}
-
-/// Priority ascending, offset descending, run id ascending: Sentinel's order of preference.
-fn order(a: &ReplicaInSentinel, b: &ReplicaInSentinel) -> std::cmp::Ordering {
-    a.priority.cmp(&b.priority).then(b.offset.cmp(&a.offset)).then(a.run_id.cmp(&b.run_id))
 }
 
 /// The furthest offset that anybody has seen.
@@ -273,6 +298,83 @@ fn loaders<'a>(says: &'a SentinelSays, nodes: &'a BTreeMap<String, CachedNode>) 
         }
     }
     Ok(found)
+}
+
+/// A promotion that is under way, or that cannot be ruled out, is not asked for a second time.
+fn nobody_promoted_yet(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let views: Vec<&SentinelSays> = c.evidence.answering().map(|(_, says)| says).collect();
+    turn::all_in_sight(&views, first_ms(c)).map_err(|unsure| {
+        let code = match &unsure {
+            Unsure::Promoted(_) => RefusalCode::FailoverRunning,
+            Unsure::Old(..) => RefusalCode::EvidenceStale,
+            Unsure::Lost(_) | Unsure::Split(_) => RefusalCode::EvidenceMissing,
+        };
+        (code, unsure.to_string())
+    })
+}
+
+/// The age of o_down at which the first turn begins: Sentinel's own time comes first, and one that has just lost and
+/// found its quorum begins to count anew.
+fn first_ms(c: &Context<'_>) -> u64 {
+    millis(c.policy.of(Remedy::RequestFailover).after.max(c.policy.stagger))
+}
+
+fn turns(c: &Context<'_>) -> Turns {
+    Turns { first: first_ms(c), stagger: millis(c.policy.stagger), spare: turn::SPARE_MS }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The seats that have been ours for a whole turn. An order that has just changed gave the present turn to another, and
+/// an agent that has just started knows of no order.
+fn standing_turn(c: &Context<'_>) -> Turn {
+    let seats = c.history.seats.iter().filter(|(_, (_, since))| c.now.since(*since) >= c.policy.stagger);
+    let run_id = c.evidence.local.seen().map(|view| view.run_id.clone()).unwrap_or_default();
+    Turn { run_id, turns: turns(c), seats: seats.map(|(id, (seat, _))| (id.clone(), *seat)).collect() }
+}
+
+/// In `propose` and `observe` a person decides, and chooses the agent.
+fn not_our_turn(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    let e = c.evidence;
+    if c.policy.of(remedy).mode != Mode::Auto {
+        return Ok(());
+    }
+    let turn = standing_turn(c);
+    if e.answering().filter(|(_, says)| turn.granted_by(says)).count() >= majority(e) {
+        return Ok(());
+    }
+    let held = |detail: String| Err((RefusalCode::NotOurTurn, detail));
+    let seats: Vec<Seat> = e.answering().filter_map(|(_, says)| Seat::of(says, &turn.run_id)).collect();
+    let Some(seat) = seats.first().filter(|_| seats.len() >= majority(e)) else {
+        return held("no majority of the Sentinels sees this server among the group's replicas: others ask".to_owned());
+    };
+    let place = format!("this replica is number {} of {} in the order of promotion", seat.rank + 1, seat.of);
+    match turn_in(c) {
+        Some(wait) => held(format!("{place}; its turn to ask comes in about {}", human(wait))),
+        None => held(format!("{place}, and the Sentinels do not yet agree on when its turn is")),
+    }
+}
+
+/// How long until a majority of the Sentinels gives us the turn, as far as it can be told; none where their clocks
+/// differ too much to tell.
+pub fn turn_in(c: &Context<'_>) -> Option<Duration> {
+    let e = c.evidence;
+    let run_id = c.evidence.local.seen().map(|view| view.run_id.as_str()).unwrap_or_default();
+    let mut waits: Vec<u64> = e
+        .answering()
+        .filter_map(|(_, says)| {
+            let seat = Seat::of(says, run_id)?;
+            let stood = c.history.seats.get(&says.id).filter(|(known, _)| *known == seat);
+            let stood = stood.map_or(Duration::ZERO, |(_, since)| c.now.since(*since));
+            let young = millis(c.policy.stagger.saturating_sub(stood));
+            // Once the seat has stood for long enough, the turn may be another's.
+            Some(young.saturating_add(turns(c).wait(says.o_down_ms?.saturating_add(young), seat)))
+        })
+        .collect();
+    waits.sort_unstable();
+    waits.get(majority(e) - 1).filter(|wait| **wait > 0).map(|wait| Duration::from_millis(*wait))
 }
 
 fn sound(

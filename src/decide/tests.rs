@@ -21,20 +21,30 @@ struct Case {
     policy: Policy,
     history: History,
     now: Timestamp,
+    /// How long the order of promotion has been what it is now.
+    order_stood: Duration,
 }
 
 impl Case {
     fn of(evidence: Evidence) -> Case {
         let now = evidence.ended;
         let history = History { cause_since: Some(now.before(Duration::from_secs(60))), ..History::default() };
-        Case { e: evidence, suspected: None, policy: Policy::default(), history, now }
+        let order_stood = Duration::from_secs(60);
+        Case { e: evidence, suspected: None, policy: Policy::default(), history, now, order_stood }
     }
 
     fn decide(&self) -> Decision {
         let Diagnosis::Broken(mut finding) = diagnose(&self.e) else { panic!("{:?}", diagnose(&self.e)) };
         finding.suspected = self.suspected.unwrap_or(finding.suspected);
-        let Case { e, policy, history, now, .. } = self;
-        decide(&Context { evidence: e, finding: &finding, policy, history, now: *now })
+        let history = self.known_order();
+        let Case { e, policy, now, .. } = self;
+        decide(&Context { evidence: e, finding: &finding, policy, history: &history, now: *now })
+    }
+
+    fn known_order(&self) -> History {
+        let since = self.now.before(self.order_stood);
+        let seats = self.e.answering().filter_map(|(_, says)| Some((says.id.clone(), Seat::of(says, "run-replica")?)));
+        History { seats: seats.map(|(id, seat)| (id, (seat, since))).collect(), ..self.history.clone() }
     }
 
     #[track_caller]
@@ -117,10 +127,15 @@ fn astray() -> Case {
     Case::of(e)
 }
 
+/// [policy.request-failover] after, one stagger, and a little.
+const SECOND_TURN_MS: u64 = 10_000 + turn::SMALLEST_STAGGER_MS + 1_000;
+
 /// The primary is dead for half a minute, and no Sentinel has begun a failover.
 fn dead_primary() -> Case {
     let mut e = healthy();
     e.refuse().told_down().stood(Duration::from_secs(30));
+    // The replica is the second in the order of promotion, and has its turn.
+    e.each_sentinel(|says| says.o_down_ms = Some(SECOND_TURN_MS));
     Case::of(e)
 }
 
@@ -134,12 +149,11 @@ fn each() -> [(Remedy, Case); 4] {
 }
 
 #[test]
-fn by_default_all_but_a_failover_are_applied() {
+fn by_default_every_remedy_is_applied() {
     for (remedy, case) in each() {
-        match (remedy, case.decide()) {
-            (Remedy::RequestFailover, Decision::Propose(plan)) => assert_eq!(plan.remedy, remedy),
-            (_, Decision::Apply(plan)) => assert_eq!(plan.remedy, remedy),
-            (_, other) => panic!("{remedy}: {other:?}"),
+        match case.decide() {
+            Decision::Apply(plan) => assert_eq!(plan.remedy, remedy),
+            other => panic!("{remedy}: {other:?}"),
         }
     }
 }
@@ -220,6 +234,7 @@ fn holds_every_remedy_until_the_cause_has_stood() {
     for (remedy, mut case) in each() {
         case.policy.remedies.entry(remedy).and_modify(|policy| policy.after = Duration::from_secs(20));
         case.history.cause_since = Some(case.now.before(Duration::from_secs(20)));
+        case.e.each_sentinel(|says| says.o_down_ms = says.o_down_ms.map(|_| 29_000));
         holds_while(case, RefusalCode::TooEarly, |case| {
             case.history.cause_since = Some(case.now.before(Duration::from_millis(19_999)));
         });

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::finding::Fact;
+use super::turn::Turn;
 use super::{Endpoint, Timestamp};
 
 /// A closed list with stable codes: an enum, its codes, and its way back from text.
@@ -91,6 +92,7 @@ impl RefusalCode {
             RefusalCode::TooEarly
                 | RefusalCode::FailoverRunning
                 | RefusalCode::SentinelActing
+                | RefusalCode::NotOurTurn
                 | RefusalCode::SentinelsDisagree
                 | RefusalCode::RoleChanged
                 | RefusalCode::SyncRunning
@@ -184,6 +186,12 @@ pub struct Precondition {
     pub primary_down: bool,
     /// This address claims the role of a primary on its own connection.
     pub is_primary: Option<Endpoint>,
+    /// No replica of the group can have been promoted meanwhile; the age of o_down before which nobody asks for that, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_sight: Option<u64>,
+    /// A majority of the Sentinels give us the turn, with enough of it left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Turn>,
 }
 
 /// The only changes that relinkd ever makes.

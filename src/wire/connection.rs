@@ -35,8 +35,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub async fn open(dial: &Dial, deadline: Instant) -> Result<Connection, WireError> {
-        let (stream, peer) = timeout_at(deadline, connect(dial, deadline)).await.map_err(|_| WireError::TimedOut)??;
+    /// `lost_after`: what the peer has not acknowledged within this is given up for good. Without it the kernel goes on
+    /// to send a command for minutes, also after the connection was closed.
+    pub async fn open(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -> Result<Connection, WireError> {
+        let connect = connect(dial, deadline, lost_after);
+        let (stream, peer) = timeout_at(deadline, connect).await.map_err(|_| WireError::TimedOut)??;
         Ok(Connection {
             stream,
             incoming: Buffer::default(),
@@ -130,12 +133,15 @@ fn cut(error: &io::Error) -> WireError {
 /// The stream, and the address at its other end.
 type Connected = (Box<dyn Stream>, Option<String>);
 
-async fn connect(dial: &Dial, deadline: Instant) -> Result<Connected, WireError> {
+async fn connect(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -> Result<Connected, WireError> {
     match (&dial.address, &dial.tls) {
         (Address::Unix(path), None) => Ok((unix(path).await?, None)),
         (Address::Unix(_), Some(_)) => Err(WireError::Tls("a Unix socket carries no TLS; leave it out".into())),
         (Address::Tcp(endpoint), settings) => {
             let stream = tcp(endpoint, deadline).await?;
+            if let Some(ms) = lost_after.and_then(|span| u32::try_from(span.as_millis()).ok()).filter(|ms| *ms > 0) {
+                rustix::net::sockopt::set_tcp_user_timeout(&stream, ms).map_err(|e| cut(&e.into()))?;
+            }
             let peer = stream.peer_addr().ok().map(|address| address.to_string());
             Ok(match settings {
                 None => (Box::new(stream), peer),

@@ -23,7 +23,7 @@ pub struct Reader {
 impl Reader {
     /// Connects and says nothing yet: a probe wants to see each answer itself.
     pub async fn open(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
-        Ok(Reader { connection: Connection::open(dial, Instant::now() + within).await? })
+        Ok(Reader { connection: Connection::open(dial, Instant::now() + within, None).await? })
     }
 
     /// The address that the connection really went to, after name resolution.
@@ -34,14 +34,26 @@ impl Reader {
     /// Connects and logs in. `within` bounds all of it.
     pub async fn connect(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
         let began = Instant::now();
-        let mut reader = Reader::open(dial, within).await?;
+        let reader = Reader::open(dial, within).await?;
+        reader.logged_in(dial, within.saturating_sub(began.elapsed())).await
+    }
+
+    /// The same for commands that must not arrive later than their answer is waited for.
+    pub(super) async fn connect_to_change(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
+        let began = Instant::now();
+        let reader = Reader { connection: Connection::open(dial, began + within, Some(within)).await? };
+        reader.logged_in(dial, within.saturating_sub(began.elapsed())).await
+    }
+
+    async fn logged_in(self, dial: &Dial, within: Duration) -> Result<Reader, WireError> {
+        let mut reader = self;
         if let Some(secret) = &dial.password {
             reader.connection.keep_out(secret);
         }
         let name = ["CLIENT", "SETNAME", CLIENT_NAME];
         let login = dial.password.as_ref().map(|secret| login(&dial.user, secret));
         let commands: Vec<&[&str]> = login.iter().map(Vec::as_slice).chain([name.as_slice()]).collect();
-        let replies = reader.ask_all(&commands, within.saturating_sub(began.elapsed())).await?;
+        let replies = reader.ask_all(&commands, within).await?;
         match replies.into_iter().next().map(|reply| hide(reply, dial.password.as_ref())) {
             // CLIENT SETNAME may be forbidden: we can do without. A server that turns clients away (protected
             // mode, too many clients) answers before it reads, whatever the first command was.

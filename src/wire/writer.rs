@@ -47,9 +47,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Connects and logs in, as [`Reader::connect`] does.
+    /// Connects and logs in, as [`Reader::connect`] does. What the peer does not acknowledge for as long as `within` is
+    /// given up, so that no command arrives when nobody waits for its answer any more.
     pub async fn connect(dial: &Dial, within: Duration) -> Result<Writer, WireError> {
-        Ok(Writer { reader: Reader::connect(dial, within).await? })
+        Ok(Writer { reader: Reader::connect_to_change(dial, within).await? })
     }
 
     /// One command of any kind. `TimedOut`, `Reset` and `Closed` leave its outcome unknown: read back.

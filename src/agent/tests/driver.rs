@@ -32,6 +32,15 @@ pub struct World {
     queue: VecDeque<Effect>,
     waiting: VecDeque<(Vec<Entry>, Option<Box<Notice>>)>,
     lives: u64,
+    /// Since when the evidence is what it is.
+    set_at: Timestamp,
+}
+
+/// A person decides on failovers.
+pub fn proposing() -> Policy {
+    let mut policy = Policy::default();
+    policy.remedies.entry(Remedy::RequestFailover).and_modify(|remedy| remedy.mode = crate::decide::Mode::Propose);
+    policy
 }
 
 fn identity(seed: u64) -> Identity {
@@ -74,6 +83,7 @@ impl World {
             queue: VecDeque::new(),
             waiting: VecDeque::new(),
             lives: 0,
+            set_at: now,
         };
         world.wake(Why::Start);
         world
@@ -85,6 +95,7 @@ impl World {
             self.last_up = Some(self.now);
         }
         self.evidence = healthy();
+        self.set_at = self.now;
         bend(&mut self.evidence);
     }
 
@@ -189,6 +200,8 @@ impl World {
         let mut seen = self.evidence.clone();
         seen.shift(self.now);
         self.now = seen.ended;
+        let since = u64::try_from(self.now.since(self.set_at).as_millis()).unwrap();
+        seen.each_sentinel(|says| says.o_down_ms = says.o_down_ms.map(|ms| ms + since));
         seen.trend.last_up = self.last_up;
         self.looked_at = self.now;
         if let Reading::Seen(log) = &mut seen.log {

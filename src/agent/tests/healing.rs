@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::remedy::Change;
+use crate::model::turn::{SMALLEST_STAGGER_MS, SPARE_MS, Seat, Turns};
 
 pub fn break_password(world: &mut World) {
     world.advance(s(10));
@@ -280,4 +281,31 @@ fn while_stopping_nothing_new_is_begun_and_what_runs_is_finished() {
     other.wake(Why::Timer);
     assert!(other.applied.is_empty());
     assert_eq!(other.recorded("held stopping"), 1);
+}
+
+/// The replica is second in the order of promotion. The world's Sentinels agreed 30 s ago, in the third turn.
+#[test]
+fn a_failover_is_asked_for_once_at_the_beginning_of_our_turn() {
+    let mut world = World::healthy();
+    world.set(|e| _ = e.refuse().told_down());
+    world.wake(Why::Timer);
+    world.futile = true;
+    world.advance(s(120));
+    assert_eq!((world.recorded("held not-our-turn"), world.applied.len()), (1, 1), "{:?}", world.trace);
+    let asked = world.ledger.iter().find(|entry| matches!(entry.what, What::Intended { .. })).unwrap();
+    let age = 30_000 + u64::try_from(asked.at.since(T0.after(s(1000))).as_millis()).unwrap();
+    let turns = Turns { first: 10_000, stagger: SMALLEST_STAGGER_MS, spare: SPARE_MS };
+    let seat = Seat { rank: 1, of: 2 };
+    assert!(turns.ours(age, seat) && !turns.ours(age - 1_000, seat), "{age}: at the beginning of a turn of ours");
+}
+
+#[test]
+fn an_agent_that_has_just_started_lets_a_whole_turn_pass_before_it_asks() {
+    let mut world = World::healthy();
+    world.set(|e| _ = e.refuse().told_down().each_sentinel(|says| says.replicas.truncate(1)));
+    world.restart();
+    world.advance(s(120));
+    let opened = world.ledger.iter().find(|entry| matches!(entry.what, What::Opened { .. })).unwrap().at;
+    let asked = world.ledger.iter().find(|entry| matches!(entry.what, What::Intended { .. })).unwrap().at;
+    assert!(asked.since(opened) >= s(8), "{:?}", asked.since(opened));
 }

@@ -169,7 +169,7 @@ fn a_hold_is_recorded_when_its_reason_changes_and_not_with_every_look() {
 
 #[test]
 fn a_proposal_is_told_once_and_never_applied() {
-    let mut world = World::healthy();
+    let mut world = World::with(proposing());
     world.set(|e| _ = e.refuse().told_down());
     world.wake(Why::Timer);
     world.advance(s(120));

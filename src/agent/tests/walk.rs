@@ -161,11 +161,11 @@ fn a_long_random_walk_breaks_no_promise() {
     let mut compared = 0;
     for seed in 0..24 {
         let mut dice = Dice(seed);
-        let mut world = World::healthy();
+        let mut world = World::with(proposing());
         for _ in 0..250 {
             one_move(&mut world, &mut dice);
             if world.at_rest() && world.ledger_works {
-                let mut other = World::healthy();
+                let mut other = World::with(proposing());
                 other.ledger = world.ledger.clone();
                 other.restart();
                 assert_eq!(other.agent.incidents(), world.agent.incidents(), "seed {seed}");

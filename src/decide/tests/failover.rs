@@ -214,11 +214,118 @@ fn holds_a_failover_while_a_node_that_bears_on_it_was_not_seen() {
     holds(RefusalCode::EvidenceMissing, |says| says.nodes = Reading::Missing(Missing::Denied("NOPERM".into())));
     holds(RefusalCode::EvidenceMissing, |says| _ = nodes(says).remove(OTHER));
     let sick = |says: &mut SentinelSays, flag: &str| {
-        choice(says, OTHER, |replica| replica.flags = flags(&["slave", flag]));
+        choice(says, OTHER, |replica| {
+            (replica.flags, replica.s_down_ms) = (flags(&["slave", flag]), Some(30_000));
+        });
         nodes(says).remove(OTHER);
     };
     holds(RefusalCode::EvidenceMissing, |says| sick(says, "disconnected"));
     let mut ghost = dead_primary();
     ghost.e.each_sentinel(|says| sick(says, "s_down"));
     ghost.plan();
+}
+
+#[test]
+fn holds_a_failover_while_a_replica_may_have_been_promoted_out_of_sight() {
+    let told =
+        holds(RefusalCode::FailoverRunning, |says| choice(says, OTHER, |replica| replica.reports_primary = true));
+    assert!(told.contains("10.0.0.22:6379 calls itself a primary"), "{told}");
+    holds_while(dead_primary(), RefusalCode::FailoverRunning, |case| {
+        choice(case.e.sentinel(2), OTHER, |replica| replica.reports_primary = true);
+    });
+    holds(RefusalCode::EvidenceStale, |says| choice(says, OTHER, |replica| replica.info_refresh_ms = 2_001));
+    let gone = |says: &mut SentinelSays, for_ms: u64| {
+        choice(says, OTHER, |replica| (replica.flags, replica.s_down_ms) = (flags(&["slave", "s_down"]), Some(for_ms)));
+    };
+    // Held down for half a minute, and for the first ten seconds of it nobody asks.
+    let told = holds(RefusalCode::EvidenceMissing, |says| gone(says, 19_999));
+    assert!(told.contains("out of sight"), "{told}");
+    let mut before = dead_primary();
+    before.e.each_sentinel(|says| (says.o_down_ms, says.s_down_ms) = (Some(11_000), Some(30_000)));
+    before.e.each_sentinel(|says| gone(says, 20_001));
+    before.plan();
+    let told = holds_while(dead_primary(), RefusalCode::EvidenceMissing, |case| gone(case.e.sentinel(1), 30_000));
+    assert!(told.contains("some Sentinels see"), "{told}");
+}
+
+/// Every Sentinel agrees since this long.
+fn agreed(mut case: Case, ms: u64) -> Case {
+    case.e.each_sentinel(|says| says.o_down_ms = Some(ms));
+    case
+}
+
+#[test]
+fn one_agent_after_the_other_has_its_turn_to_ask() {
+    let told = agreed(dead_primary(), 10_000).holds(RefusalCode::NotOurTurn);
+    assert_eq!(told, "this replica is number 2 of 2 in the order of promotion; its turn to ask comes in about 8.0 s");
+    agreed(dead_primary(), 18_000).plan();
+    agreed(dead_primary(), 19_999).plan();
+    agreed(dead_primary(), 20_000).holds(RefusalCode::NotOurTurn);
+    let first = |mut case: Case| {
+        case.e.each_sentinel(|says| choice(says, REPLICA, |replica| replica.priority = 1));
+        case
+    };
+    first(agreed(dead_primary(), 10_000)).plan();
+    first(agreed(dead_primary(), 12_000)).holds(RefusalCode::NotOurTurn);
+}
+
+#[test]
+fn who_is_no_candidate_comes_after_all_that_are() {
+    let no_candidate = |mut case: Case| {
+        case.e.each_sentinel(|says| choice(says, REPLICA, |replica| replica.priority = 0));
+        case.e.each_sentinel(|says| choice(says, OTHER, |replica| replica.priority = 200));
+        case
+    };
+    no_candidate(agreed(dead_primary(), 10_000)).holds(RefusalCode::NotOurTurn);
+    no_candidate(agreed(dead_primary(), 18_000)).plan();
+    let mut unlisted = dead_primary();
+    unlisted.e.server().run_id = "another".into();
+    let told = unlisted.holds(RefusalCode::NotOurTurn);
+    assert!(told.contains("others ask"), "{told}");
+}
+
+#[test]
+fn a_turn_needs_a_majority_of_the_sentinels_and_an_order_that_has_stood_for_a_whole_turn() {
+    let mut two = dead_primary();
+    two.e.sentinel(0).o_down_ms = Some(22_000);
+    let plan = two.plan();
+    let Change::RequestFailover { sentinels, .. } = &plan.steps[0].change else { panic!() };
+    assert_eq!(*sentinels, [at("10.0.0.12:26379"), at("10.0.0.13:26379")], "one with another clock is not asked");
+    let turn = plan.steps[0].expect.turn.as_ref().unwrap();
+    assert_eq!(turn.seats.len(), 3);
+    holds_while(dead_primary(), RefusalCode::NotOurTurn, |case| {
+        case.e.sentinel(0).o_down_ms = Some(22_000);
+        case.e.sentinel(1).o_down_ms = None;
+    });
+    let told =
+        holds_while(dead_primary(), RefusalCode::NotOurTurn, |case| case.order_stood = Duration::from_millis(7_999));
+    assert!(told.contains("number 2 of 2"), "{told}");
+    // Two believe that they are first, each by another Sentinel: neither has a majority.
+    let mut split = dead_primary();
+    split.e.silence(2);
+    split.plan();
+    choice(split.e.sentinel(0), REPLICA, |replica| replica.priority = 1);
+    split.holds(RefusalCode::NotOurTurn);
+}
+
+#[test]
+fn where_a_person_chooses_the_agent_there_are_no_turns() {
+    for mode in [Mode::Propose, Mode::Observe] {
+        match agreed(dead_primary(), 10_000).mode(mode).decide() {
+            Decision::Propose(plan) => assert_eq!(plan.steps[0].expect.turn, None),
+            Decision::Hold(refusal) => assert_eq!(refusal.code, RefusalCode::ObserveOnly),
+            Decision::Apply(_) => panic!("it acts"),
+        }
+    }
+}
+
+#[test]
+fn holds_a_failover_at_the_hourly_limit_of_the_group() {
+    let told = holds_while(dead_primary(), RefusalCode::Cooldown, |case| {
+        case.history.failovers = vec![case.now.before(Duration::from_secs(3_599)); 2];
+    });
+    assert!(told.contains("whoever made them"), "{told}");
+    let mut past = dead_primary();
+    past.history.failovers = vec![past.now.before(Duration::from_secs(3_600)); 2];
+    past.plan();
 }

@@ -234,6 +234,8 @@ fn in_sentinel(name: &str) -> ReplicaInSentinel {
         last_ok_ping_ms: 100,
         primary: Some(at(PRIMARY)),
         announced: true,
+        reports_primary: false,
+        s_down_ms: None,
     }
 }
 

@@ -79,6 +79,12 @@ pub struct ReplicaInSentinel {
     pub last_ok_ping_ms: u64,
     pub primary: Option<Endpoint>,
     pub announced: bool,
+    /// `role-reported`: it calls itself a primary, as one does that was promoted and is not yet listed as such.
+    #[serde(default)]
+    pub reports_primary: bool,
+    /// How long it has been held down, milliseconds.
+    #[serde(default)]
+    pub s_down_ms: Option<u64>,
 }
 
 /// A data node out of SENTINEL INFO-CACHE: what a failover has to know of a candidate.

@@ -113,6 +113,8 @@ fn replicas(reply: &Reply) -> Vec<ReplicaInSentinel> {
             primary: fields.endpoint("master-host", "master-port"),
             // Since Redis 6.2; before that every replica was announced.
             announced: fields.text("replica-announced") != "0",
+            reports_primary: fields.text("role-reported") == "master",
+            s_down_ms: fields.number("s-down-time"),
         })
     };
     reply.items().iter().filter_map(one).collect()

@@ -1,0 +1,169 @@
+//! An agent on each replica's host, all in `auto`, and one outage: one of them asks for the failover, and once, whoever
+//! is late, stopped, gone or cut off. What counts is what the Sentinels write in their logs.
+
+mod live;
+
+use std::time::{Duration, Instant};
+
+use lab::{Agent, Group, Kind, Receiver, Server};
+use live::{PATIENCE, RELINKD, Setup, config, on_each_server};
+
+const DOWN_AFTER_MS: u64 = 2_000;
+/// Far longer than a test: whatever moves the group before is not Sentinel's retry.
+const FAILOVER_TIMEOUT_MS: u64 = 120_000;
+/// Two rounds of turns and a little.
+const IN_THE_END: Duration = Duration::from_secs(100);
+/// A second request would come within the turns of all that are left.
+const AFTERWARDS: Duration = Duration::from_secs(12);
+const POLICY: &str = "[policy.request-failover]\nafter = \"2s\"\ncooldown = \"1s\"";
+
+struct Hosts {
+    // Dropped in this order: the agents, the receivers, the servers.
+    agents: Vec<Agent>,
+    configs: Vec<String>,
+    _receivers: Vec<Receiver>,
+    group: Group,
+}
+
+impl Hosts {
+    /// Four servers on four hosts, three Sentinels on three more; relinkd is set up beside each replica.
+    fn new(kind: Kind) -> Hosts {
+        let builder = Group::builder(kind).replicas(3).sentinels(3).namespaces(true).password("secret");
+        let group = builder.sentinel_timers(DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS).start().expect("a group");
+        group.primary().write(100, 100).expect("data");
+        let offset = group.primary().offset();
+        for replica in &group.nodes()[1..] {
+            assert!(replica.wait_until(|replica| replica.offset() >= offset, PATIENCE).is_some());
+        }
+        for sentinel in group.sentinels() {
+            sentinel.run(&["SENTINEL", "DEBUG", "info-period", "500"]).expect("Sentinels look more often");
+        }
+        let (mut agents, mut configs, mut receivers) = (Vec::new(), Vec::new(), Vec::new());
+        for replica in &group.nodes()[1..] {
+            let mut receiver = Receiver::start().expect("a receiver");
+            let url = receiver.listen_beside(replica).expect("a receiver in the replica's namespace");
+            let agent = Agent::new(RELINKD).expect("a place for relinkd").beside(replica);
+            let setup = Setup { policy: POLICY.to_owned(), ..Setup::default() };
+            configs.push(config(&agent, &group, replica, &url, &setup));
+            agents.push(agent);
+            receivers.push(receiver);
+        }
+        Hosts { agents, configs, _receivers: receivers, group }
+    }
+
+    fn start(&mut self, number: usize) {
+        self.agents[number].start(&self.configs[number]).expect("relinkd starts");
+    }
+
+    fn start_all(&mut self) {
+        (0..3).for_each(|number| self.start(number));
+    }
+
+    fn priorities(&self, priorities: [u32; 3]) {
+        for (replica, priority) in self.group.nodes()[1..].iter().zip(priorities) {
+            replica.run(&["CONFIG", "SET", "replica-priority", &priority.to_string()]).expect("a priority");
+        }
+        let told = |sentinel: &Server| {
+            let Ok(all) = sentinel.sentinel_replicas() else { return false };
+            let of = |replica: &Server| {
+                let port = replica.endpoint().1.to_string();
+                let host = replica.endpoint().0;
+                all.iter().find(|one| one["ip"] == host && one["port"] == port).map(|one| one["slave-priority"].clone())
+            };
+            let known = self.group.nodes()[1..].iter().map(of);
+            known.zip(priorities).all(|(told, set)| told == Some(set.to_string()))
+        };
+        assert!(self.group.sentinels().iter().all(|sentinel| sentinel.wait_until(told, PATIENCE).is_some()));
+    }
+
+    /// The primary dies when nobody may be promoted, and Sentinel gives up.
+    fn given_up(&self) {
+        self.priorities([0, 0, 0]);
+        self.group.primary().kill9();
+        let began = Instant::now();
+        while !self.group.sentinels().iter().any(|sentinel| sentinel.log_text().contains("-failover-abort-")) {
+            assert!(began.elapsed() < PATIENCE, "no Sentinel gave up");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn requests(&self) -> usize {
+        let of = |sentinel: &Server| sentinel.log_text().matches("Executing user requested FAILOVER").count();
+        self.group.sentinels().iter().map(of).sum()
+    }
+
+    fn promoted(&self) -> bool {
+        self.group.nodes()[1..].iter().any(Server::is_primary)
+    }
+
+    fn told(&self) -> String {
+        let agents = self.agents.iter().map(|agent| format!("{}\n", agent.log()));
+        agents.chain(self.group.sentinels().iter().map(|one| one.log_text())).collect()
+    }
+
+    /// One request, one primary, one new configuration; and it stays at that.
+    fn one_request(&self, what: &str) {
+        let began = Instant::now();
+        while !self.promoted() {
+            assert!(began.elapsed() < IN_THE_END, "{what}: no primary\n{}", self.told());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        println!("{}: {what}: a primary after {:?}", self.group.kind(), began.elapsed());
+        let until = Instant::now() + AFTERWARDS;
+        while Instant::now() < until {
+            assert_eq!(self.requests(), 1, "{what}\n{}", self.told());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let primaries = self.group.nodes()[1..].iter().filter(|node| node.is_primary()).count();
+        assert_eq!(primaries, 1, "{what}\n{}", self.told());
+    }
+}
+
+fn hosts(kind: Kind) -> Option<Hosts> {
+    lab::require_namespaces()?;
+    Some(Hosts::new(kind))
+}
+
+fn all_at_once(kind: Kind) {
+    let Some(mut hosts) = hosts(kind) else { return };
+    hosts.start_all();
+    hosts.given_up();
+    hosts.priorities([100, 100, 100]);
+    hosts.one_request("three agents");
+}
+
+/// The agent of the best replica does not exist, and another starts when the outage has stood for a while.
+fn some_absent_and_late(kind: Kind) {
+    let Some(mut hosts) = hosts(kind) else { return };
+    hosts.start(1);
+    hosts.given_up();
+    hosts.priorities([10, 50, 100]);
+    hosts.start(2);
+    hosts.one_request("the best one's agent is absent, another is late");
+}
+
+/// The Sentinel that everybody would ask first is out of one agent's sight, and two agents are killed and start again
+/// while they wait.
+fn cut_off_and_restarted(kind: Kind) {
+    let Some(mut hosts) = hosts(kind) else { return };
+    hosts.start_all();
+    let mut order: Vec<&Server> = hosts.group.sentinels().iter().collect();
+    order.sort_by_key(|sentinel| sentinel.query::<String>(&["SENTINEL", "MYID"]).expect("an id"));
+    let (sentinel, replica) = (order[0], hosts.group.replica(0));
+    let host = replica.host().expect("a host").address().to_owned();
+    let rule = format!("ip saddr {host} tcp dport {} drop", sentinel.endpoint().1);
+    let _cut = sentinel.host().expect("a host").filter(&rule).expect("a filter");
+    hosts.given_up();
+    hosts.priorities([100, 100, 100]);
+    for number in [1, 2] {
+        hosts.agents[number].kill9();
+        hosts.agents[number].start_again().expect("relinkd starts again");
+    }
+    hosts.one_request("one agent does not hear the first Sentinel, two start again");
+}
+
+on_each_server! {
+    all_at_once => one_request_of_three_agents_redis_70, one_request_of_three_agents_valkey_80;
+    some_absent_and_late => one_request_while_agents_are_absent_and_late_redis_70, one_request_while_agents_are_absent_and_late_valkey_80;
+    cut_off_and_restarted => one_request_while_agents_are_cut_off_and_restarted_redis_70, one_request_while_agents_are_cut_off_and_restarted_valkey_80;
+}

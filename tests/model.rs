@@ -1,0 +1,516 @@
+//! Three agents, three Sentinels and one outage, played through in every order that the faults allow: who asks for a
+//! failover, and when. The turns are those of the code (`relinkd::model::turn`); everything else is what the code reads.
+//!
+//! Time goes in ticks. A request arrives within `request` ticks of the last look, or is lost; a Sentinel that took one
+//! promotes within `promotion`; the others read of it within `sight`. Between ticks anything may happen in any order, as
+//! far as the budget of faults goes.
+//!
+//! Not in the model: a replica that nobody saw from the beginning stays out of sight, and a Sentinel that took a request
+//! and crashed has forgotten it (Sentinels do not store a failover that runs: Redis 7.0.15, sentinelFlushConfig).
+
+use relinkd::model::turn::{LOOK_MS, PROMOTION_MS, REQUEST_MS, SIGHT_MS, SMALLEST_STAGGER_MS, SPARE_MS, Seat, Turns};
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+const SENTINELS: usize = 3;
+const AGENTS: usize = 3;
+const MAJORITY: usize = 2;
+
+/// How late news may be, in ticks.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    request: u8,
+    promotion: u8,
+    sight: u8,
+}
+
+const LATE: Late = Late { request: 1, promotion: 1, sight: 1 };
+
+impl Late {
+    const fn sum(self) -> u8 {
+        self.request + self.promotion + self.sight
+    }
+}
+
+/// The rules that an agent keeps; without one of them the checker has to find a day on which it is missed.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    /// Agents have turns at all.
+    turns: bool,
+    /// Everything is read again just before the request.
+    reread: bool,
+    /// A majority of the Sentinels has to be heard, and to give the turn.
+    majority: bool,
+    /// The order of promotion has to have stood for a turn.
+    standing: bool,
+    /// Every replica has to be in sight.
+    in_sight: bool,
+}
+
+const ALL: Rules = Rules { turns: true, reread: true, majority: true, standing: true, in_sight: true };
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// An agent and a Sentinel do not hear each other any more.
+    Cut,
+    /// A Sentinel does not hear a replica any more.
+    Blind,
+    /// An agent crashes, and may start again.
+    Agent,
+    /// A Sentinel crashes, and may start again.
+    Sentinel,
+    /// A Sentinel changes its mind on who is first.
+    Order,
+    /// A request is lost.
+    Loss,
+}
+
+struct Day {
+    late: Late,
+    rules: Rules,
+    stagger: u8,
+    spare: u8,
+    /// By how much the Sentinels' ages of o_down differ.
+    apart: [u8; SENTINELS],
+    /// This agent does not hear this Sentinel, from the beginning.
+    deaf: Option<(usize, usize)>,
+    faults: &'static [Fault],
+    budget: u8,
+    ticks: u8,
+    /// An agent that may ask does so at once, and nobody asks too late: for what has to happen in the end.
+    prompt: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Sentinel {
+    up: bool,
+    agreed_for: u8,
+    swapped: bool,
+    order_for: u8,
+    /// It took a request so many ticks ago.
+    running: Option<u8>,
+    /// It has read that a replica calls itself a primary.
+    knows: bool,
+}
+
+/// How a Sentinel sees a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Sight {
+    Clear,
+    /// Not read for so many ticks.
+    Old(u8),
+    Lost,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Agent {
+    up: bool,
+    up_for: u8,
+    /// Decided so many ticks ago; without a second look it stays so.
+    decided: Option<u8>,
+    /// A request to this Sentinel, so many ticks old.
+    sent: Option<(u8, u8)>,
+    /// Its ledger holds an attempt: it cools down, over any crash.
+    asked: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    tick: u8,
+    sentinels: [Sentinel; SENTINELS],
+    sight: [[Sight; AGENTS]; SENTINELS],
+    agents: [Agent; AGENTS],
+    heard: [[bool; SENTINELS]; AGENTS],
+    /// This replica was promoted so many ticks ago.
+    promoted: Option<(u8, u8)>,
+    budget: u8,
+    twice: bool,
+    minority: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Tick,
+    Decide(usize),
+    Ask(usize),
+    Arrive(usize),
+    Promote(usize, usize),
+    ComeToNothing(usize),
+    Learn(usize),
+    Lose(usize),
+    Cut(usize, usize),
+    Blind(usize, usize),
+    CrashAgent(usize),
+    StartAgent(usize),
+    CrashSentinel(usize),
+    StartSentinel(usize),
+    Swap(usize),
+}
+
+impl Day {
+    fn turns(&self) -> Turns {
+        Turns { first: self.stagger.into(), stagger: self.stagger.into(), spare: self.spare.into() }
+    }
+
+    /// The Sentinels of which an agent would ask the first, if it may ask at all.
+    fn may_ask(&self, state: &State, who: usize) -> Option<usize> {
+        let agent = &state.agents[who];
+        let own_promoted = state.promoted.is_some_and(|(replica, _)| usize::from(replica) == who);
+        if !agent.up || agent.asked || own_promoted {
+            return None;
+        }
+        let heard = || (0..SENTINELS).filter(|s| state.heard[who][*s] && state.sentinels[*s].up);
+        if heard().any(|s| state.sentinels[s].running.is_some() || state.sentinels[s].knows) {
+            return None;
+        }
+        if self.rules.in_sight && heard().any(|s| state.sight[s].contains(&Sight::Lost)) {
+            return None;
+        }
+        let mut granting = heard().filter(|s| self.grants(&state.sentinels[*s], agent, who));
+        let need = if self.rules.majority { MAJORITY } else { 1 };
+        let first = granting.next()?;
+        (granting.count() + 1 >= need).then_some(first)
+    }
+
+    fn grants(&self, sentinel: &Sentinel, agent: &Agent, who: usize) -> bool {
+        let rank = if sentinel.swapped { [1, 0, 2][who] } else { who };
+        let seat = Seat { rank: u32::try_from(rank).unwrap(), of: AGENTS as u32 };
+        let stood = !self.rules.standing || sentinel.order_for.min(agent.up_for) >= self.stagger;
+        let agreed = sentinel.agreed_for >= self.stagger;
+        agreed && stood && (!self.rules.turns || self.turns().ours(sentinel.agreed_for.into(), seat))
+    }
+
+    /// What has to happen before time goes on.
+    fn is_due(&self, state: &State) -> bool {
+        let arriving = state.agents.iter().any(|a| a.sent.is_some_and(|(_, age)| age >= self.late.request));
+        let promoting = state.sentinels.iter().any(|s| s.running.is_some_and(|age| age >= self.late.promotion));
+        let learning = state.promoted.is_some_and(|(_, age)| age >= self.late.sight)
+            && (0..SENTINELS).any(|s| self.may_learn(state, s));
+        let asking = self.prompt && (0..AGENTS).any(|who| self.may_ask(state, who).is_some());
+        arriving || promoting || learning || asking
+    }
+
+    fn may_learn(&self, state: &State, s: usize) -> bool {
+        let sentinel = &state.sentinels[s];
+        let sees = state.promoted.is_some_and(|(replica, _)| state.sight[s][usize::from(replica)] == Sight::Clear);
+        sentinel.up && !sentinel.knows && sees
+    }
+
+    fn tick(&self, state: &mut State) {
+        state.tick += 1;
+        for sentinel in &mut state.sentinels {
+            sentinel.agreed_for += u8::from(sentinel.up);
+            sentinel.order_for = (sentinel.order_for + 1).min(self.stagger);
+            sentinel.running = sentinel.running.map(|age| age + 1);
+        }
+        for sight in state.sight.iter_mut().flatten() {
+            *sight = match *sight {
+                Sight::Old(age) if age >= self.late.sight => Sight::Lost,
+                Sight::Old(age) => Sight::Old(age + 1),
+                other => other,
+            };
+        }
+        for agent in &mut state.agents {
+            agent.up_for = if agent.up { (agent.up_for + 1).min(self.stagger) } else { 0 };
+            agent.sent = agent.sent.map(|(to, age)| (to, age + 1));
+            agent.decided = agent.decided.map(|age| age.saturating_add(1).min(self.stagger));
+        }
+        state.promoted = state.promoted.map(|(replica, age)| (replica, (age + 1).min(self.late.sight)));
+    }
+
+    fn arrive(&self, state: &mut State, who: usize) {
+        let Some((to, _)) = state.agents[who].sent.take() else { return };
+        let to = usize::from(to);
+        // INPROG, or nobody there.
+        if !state.sentinels[to].up || state.sentinels[to].running.is_some() {
+            return;
+        }
+        state.twice |= state.promoted.is_some() || state.sentinels.iter().any(|s| s.running.is_some());
+        state.sentinels[to].running = Some(0);
+    }
+
+    fn may_fail(&self, state: &State, fault: Fault) -> bool {
+        state.budget > 0 && self.faults.contains(&fault)
+    }
+
+    fn faults(&self, state: &State, acts: &mut Vec<Act>) {
+        let agents = 0..AGENTS;
+        if self.may_fail(state, Fault::Loss) {
+            acts.extend(agents.clone().filter(|a| state.agents[*a].sent.is_some()).map(Act::Lose));
+        }
+        if self.may_fail(state, Fault::Agent) {
+            acts.extend(agents.clone().filter(|a| state.agents[*a].up).map(Act::CrashAgent));
+        }
+        let pairs = || (0..SENTINELS).flat_map(|s| (0..AGENTS).map(move |a| (s, a)));
+        if self.may_fail(state, Fault::Cut) {
+            acts.extend(pairs().filter(|(s, a)| state.heard[*a][*s]).map(|(s, a)| Act::Cut(a, s)));
+        }
+        if self.may_fail(state, Fault::Blind) {
+            acts.extend(pairs().filter(|(s, a)| state.sight[*s][*a] == Sight::Clear).map(|(s, a)| Act::Blind(s, a)));
+        }
+        let up = || (0..SENTINELS).filter(|s| state.sentinels[*s].up);
+        if self.may_fail(state, Fault::Sentinel) {
+            acts.extend(up().map(Act::CrashSentinel));
+        }
+        if self.may_fail(state, Fault::Order) {
+            acts.extend(up().map(Act::Swap));
+        }
+    }
+}
+
+impl Model for Day {
+    type State = State;
+    type Action = Act;
+
+    fn init_states(&self) -> Vec<State> {
+        let agent = Agent { up: true, up_for: self.stagger, decided: None, sent: None, asked: false };
+        let sentinel = |apart: u8| Sentinel {
+            up: true,
+            agreed_for: self.stagger - 1 + apart,
+            swapped: false,
+            order_for: self.stagger,
+            running: None,
+            knows: false,
+        };
+        vec![State {
+            tick: 0,
+            sentinels: self.apart.map(sentinel),
+            sight: [[Sight::Clear; AGENTS]; SENTINELS],
+            agents: [agent; AGENTS],
+            heard: std::array::from_fn(|a| std::array::from_fn(|s| self.deaf != Some((a, s)))),
+            promoted: None,
+            budget: self.budget,
+            twice: false,
+            minority: false,
+        }]
+    }
+
+    fn actions(&self, state: &State, acts: &mut Vec<Act>) {
+        // Nothing that comes after it is of interest.
+        let over = state.twice || state.minority || (self.prompt && state.promoted.is_some());
+        if over || state.tick >= self.ticks {
+            return;
+        }
+        if !self.is_due(state) {
+            acts.push(Act::Tick);
+        }
+        for who in 0..AGENTS {
+            let agent = &state.agents[who];
+            let may = self.may_ask(state, who).is_some();
+            if self.rules.reread && may {
+                acts.push(Act::Ask(who));
+            } else if !self.rules.reread {
+                acts.extend((may && agent.decided.is_none()).then_some(Act::Decide(who)));
+                acts.extend(agent.decided.map(|_| Act::Ask(who)));
+            }
+            acts.extend(agent.sent.map(|_| Act::Arrive(who)));
+            // One whose attempt stands in the ledger has nothing more to do.
+            acts.extend((!agent.up && !agent.asked).then_some(Act::StartAgent(who)));
+        }
+        for s in 0..SENTINELS {
+            let clear = || (0..AGENTS).filter(|replica| state.sight[s][*replica] == Sight::Clear);
+            if state.sentinels[s].running.is_some() {
+                acts.extend(clear().map(|replica| Act::Promote(s, replica)));
+                acts.extend((clear().count() == 0).then_some(Act::ComeToNothing(s)));
+            }
+            acts.extend(self.may_learn(state, s).then_some(Act::Learn(s)));
+            acts.extend((!state.sentinels[s].up).then_some(Act::StartSentinel(s)));
+        }
+        self.faults(state, acts);
+    }
+
+    fn next_state(&self, last: &State, act: Act) -> Option<State> {
+        let mut state = last.clone();
+        let fault = matches!(
+            act,
+            Act::Lose(_) | Act::Cut(..) | Act::Blind(..) | Act::CrashAgent(_) | Act::CrashSentinel(_) | Act::Swap(_)
+        );
+        state.budget -= u8::from(fault);
+        match act {
+            Act::Tick => self.tick(&mut state),
+            Act::Decide(who) => state.agents[who].decided = Some(0),
+            Act::Ask(who) => {
+                let heard = (0..SENTINELS).filter(|s| state.heard[who][*s] && state.sentinels[*s].up);
+                let heard: Vec<usize> = heard.collect();
+                let first = self.may_ask(&state, who).or(heard.first().copied())?;
+                state.minority |= heard.len() < MAJORITY;
+                let agent = &mut state.agents[who];
+                (agent.sent, agent.asked, agent.decided) = (Some((u8::try_from(first).unwrap(), 0)), true, None);
+            }
+            Act::Arrive(who) => self.arrive(&mut state, who),
+            Act::Promote(s, replica) => {
+                state.twice |= state.promoted.is_some();
+                state.promoted = Some((u8::try_from(replica).unwrap(), 0));
+                (state.sentinels[s].running, state.sentinels[s].knows) = (None, true);
+            }
+            Act::ComeToNothing(s) => state.sentinels[s].running = None,
+            Act::Learn(s) => state.sentinels[s].knows = true,
+            Act::Lose(who) => state.agents[who].sent = None,
+            Act::Cut(who, s) => state.heard[who][s] = false,
+            Act::Blind(s, replica) => {
+                // What was read last was read before the promotion, or it would be known.
+                let read = state.promoted.filter(|(who, _)| usize::from(*who) == replica && !state.sentinels[s].knows);
+                state.sight[s][replica] = Sight::Old(read.map_or(0, |(_, age)| age));
+            }
+            Act::CrashAgent(who) => {
+                let agent = &mut state.agents[who];
+                (agent.up, agent.up_for, agent.decided) = (false, 0, None);
+            }
+            Act::StartAgent(who) => state.agents[who].up = true,
+            Act::CrashSentinel(s) => {
+                let sentinel = &mut state.sentinels[s];
+                (sentinel.up, sentinel.running, sentinel.knows) = (false, None, false);
+                (sentinel.agreed_for, sentinel.order_for) = (0, 0);
+            }
+            Act::StartSentinel(s) => state.sentinels[s].up = true,
+            Act::Swap(s) => {
+                let sentinel = &mut state.sentinels[s];
+                (sentinel.swapped, sentinel.order_for) = (!sentinel.swapped, 0);
+            }
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Day>> {
+        vec![
+            Property::always(ONCE, |_, state: &State| !state.twice),
+            Property::always(MANY, |_, state: &State| !state.minority),
+            Property::eventually(AT_LAST, |day: &Day, state: &State| !day.prompt || state.promoted.is_some()),
+            Property::sometimes(AT_ALL, |_, state: &State| state.promoted.is_some()),
+        ]
+    }
+}
+
+const ONCE: &str = "never two requests for one outage";
+const MANY: &str = "never one in a minority";
+const AT_LAST: &str = "in the end one";
+const AT_ALL: &str = "a request can be made";
+
+const EVERY: &[Fault] = &[Fault::Cut, Fault::Blind, Fault::Agent, Fault::Sentinel, Fault::Order, Fault::Loss];
+
+/// All rules, the smallest safe stagger, and one fault of any kind.
+fn day() -> Day {
+    Day {
+        late: LATE,
+        rules: ALL,
+        stagger: LATE.sum() + 1,
+        spare: LATE.sum(),
+        apart: [0; SENTINELS],
+        deaf: None,
+        faults: EVERY,
+        budget: 1,
+        ticks: 3 * (LATE.sum() + 1),
+        prompt: false,
+    }
+}
+
+fn check(day: Day) -> impl Checker<Day> {
+    day.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join()
+}
+
+fn holds(day: Day) {
+    let began = std::time::Instant::now();
+    let told = format!("{:?} stagger {} apart {:?} faults {:?}", day.late, day.stagger, day.apart, day.faults);
+    let checker = check(day);
+    println!("{told}: {} states in {:?}", checker.unique_state_count(), began.elapsed());
+    for name in [ONCE, MANY, AT_LAST] {
+        assert!(
+            checker.discovery(name).is_none(),
+            "{told}\n{name}: {:?}",
+            checker.discovery(name).map(|p| p.into_actions())
+        );
+    }
+    checker.assert_any_discovery(AT_ALL);
+}
+
+/// The checker finds the day on which it goes wrong.
+fn fails(day: Day, property: &'static str) {
+    let checker = check(day);
+    let path = checker.assert_any_discovery(property).into_actions();
+    println!("{property}: {path:?} ({} states)", checker.unique_state_count());
+}
+
+#[test]
+fn one_request_for_one_outage_whatever_fails() {
+    holds(day());
+    // Two at once: an agent that does not hear the Sentinel that others ask, and one thing more.
+    for second in [Fault::Agent, Fault::Order, Fault::Blind] {
+        let faults: &'static [Fault] = match second {
+            Fault::Agent => &[Fault::Cut, Fault::Agent],
+            Fault::Order => &[Fault::Cut, Fault::Order],
+            _ => &[Fault::Cut, Fault::Blind],
+        };
+        holds(Day { faults, budget: 2, ticks: 2 * (LATE.sum() + 1), ..day() });
+    }
+}
+
+#[test]
+fn clocks_of_sentinels_that_differ_change_nothing() {
+    for apart in [[0, 1, 0], [3, 0, 1]] {
+        holds(Day { apart, faults: &[Fault::Cut, Fault::Order], ticks: 28, ..day() });
+    }
+}
+
+/// The smallest turn: what may be late in all, and one tick in which to look and ask. With less to spare the checker
+/// finds a second request; in a shorter turn nobody can ever ask.
+#[test]
+fn the_smallest_safe_stagger() {
+    let of = |request, promotion, sight| Late { request, promotion, sight };
+    for late in [of(1, 1, 1), of(2, 1, 1), of(1, 2, 1), of(1, 1, 2)] {
+        let cut = |stagger, spare| Day {
+            late,
+            stagger,
+            spare,
+            faults: &[Fault::Cut],
+            budget: 1,
+            ticks: 2 * (late.sum() + 1),
+            ..day()
+        };
+        holds(cut(late.sum() + 1, late.sum()));
+        fails(cut(late.sum() + 1, late.sum() - 1), ONCE);
+        fails(cut(late.sum(), late.sum() - 1), ONCE);
+        assert!(check(cut(late.sum(), late.sum())).discovery(AT_ALL).is_none(), "there is no moment to ask");
+    }
+    assert_eq!(SPARE_MS, REQUEST_MS + PROMOTION_MS + SIGHT_MS);
+    assert_eq!(SMALLEST_STAGGER_MS, SPARE_MS + LOOK_MS);
+}
+
+#[test]
+fn without_turns_two_agents_ask_two_sentinels() {
+    fails(Day { rules: Rules { turns: false, ..ALL }, faults: &[Fault::Cut], ..day() }, ONCE);
+}
+
+#[test]
+fn without_a_second_look_an_agent_asks_for_what_another_has_begun() {
+    fails(Day { rules: Rules { reread: false, ..ALL }, faults: &[Fault::Cut], ..day() }, ONCE);
+}
+
+#[test]
+fn without_a_majority_an_agent_asks_on_the_wrong_side_of_a_cut() {
+    fails(Day { rules: Rules { majority: false, ..ALL }, faults: &[Fault::Cut], budget: 2, ..day() }, MANY);
+}
+
+#[test]
+fn without_an_order_that_has_stood_two_agents_have_the_same_turn() {
+    let faults: &'static [Fault] = &[Fault::Cut, Fault::Order];
+    fails(Day { rules: Rules { standing: false, ..ALL }, faults, budget: 3, ticks: 4, ..day() }, ONCE);
+    holds(Day { faults, budget: 3, ticks: 4, ..day() });
+}
+
+#[test]
+fn without_every_replica_in_sight_a_promotion_is_asked_for_twice() {
+    let blind = |rules| Day { rules, deaf: Some((1, 0)), faults: &[Fault::Blind], budget: 2, ticks: 7, ..day() };
+    fails(blind(Rules { in_sight: false, ..ALL }), ONCE);
+    holds(blind(ALL));
+}
+
+/// A replica that went out of sight is not among these: then nobody may ask, and Sentinel's own retry is what is left.
+#[test]
+fn while_a_majority_stands_the_group_gets_its_primary_in_the_end() {
+    let faults = &[Fault::Cut, Fault::Agent, Fault::Sentinel, Fault::Order, Fault::Loss];
+    for apart in [[0, 0, 0], [0, 1, 5]] {
+        holds(Day { apart, faults, budget: 1, ticks: 100, prompt: true, ..day() });
+    }
+    holds(Day { faults: &[Fault::Agent, Fault::Loss], budget: 2, ticks: 100, prompt: true, ..day() });
+    // Where faults take the majority away, the checker says so.
+    fails(Day { faults: &[Fault::Sentinel], budget: 2, ticks: 20, prompt: true, ..day() }, AT_LAST);
+}
