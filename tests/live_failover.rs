@@ -132,6 +132,45 @@ fn asked_when_sentinel_has_given_up(kind: Kind) {
     assert_eq!(scene.incidents().len(), 1);
 }
 
+/// Each Sentinel is cut off from the others when the primary dies: each tries, and nobody is elected. Then a majority can
+/// be had again, and each of them would wait for two minutes.
+fn asked_when_a_majority_is_back(kind: Kind) {
+    let Some(()) = lab::require_namespaces() else { return };
+    let builder = Group::builder(kind).replicas(2).sentinels(3).namespaces(true).password("secret");
+    let group = builder.sentinel_timers(DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS).start().expect("a group");
+    group.primary().write(100, 100).expect("data");
+    for sentinel in group.sentinels() {
+        sentinel.run(&["SENTINEL", "DEBUG", "info-period", "500"]).expect("Sentinels look more often");
+        sentinel.run(&["SENTINEL", "SET", "mymaster", "quorum", "1"]).expect("each may try alone");
+    }
+    let scene = Scene::start(group, &Setup { policy: EAGER.to_owned(), ..Setup::default() });
+    let host = |number: usize| scene.group.sentinel(number).host().expect("a host");
+    let cuts = [(0, 1), (0, 2), (1, 2)].map(|(one, other)| host(one).cut_from(host(other)).expect("a cut"));
+    scene.group.primary().kill9();
+    let began = Instant::now();
+    let gave_up = |sentinel: &Server| sentinel.log_text().contains("-failover-abort-not-elected");
+    while !scene.group.sentinels().iter().all(gave_up) {
+        assert!(began.elapsed() < TURNS, "not every Sentinel gave up\n{}", sentinels_tell(&scene.group));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    nothing_was_done(&scene);
+    for cut in cuts {
+        cut.undo().expect("healed");
+    }
+    let (healed, retry) = (Instant::now(), sentinels_own_retry(&scene.group));
+    while !scene.group.nodes()[1..].iter().any(Server::is_primary) {
+        assert!(healed.elapsed() < TURNS, "no primary\n{:#}\n{}", scene.status(), scene.agent.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    println!(
+        "{kind}: a primary {:?} after the cut; Sentinel's own next attempt was {retry:?} s away",
+        healed.elapsed()
+    );
+    assert!(retry.is_none_or(|seconds| seconds > 60), "Sentinel itself would have waited: {retry:?}");
+    let requests = sentinels_tell(&scene.group).matches("Executing user requested FAILOVER").count();
+    assert_eq!(requests, 1, "{}", sentinels_tell(&scene.group));
+}
+
 /// The logs of the Sentinels, for a failure's sake.
 fn sentinels_tell(group: &Group) -> String {
     let one = |sentinel: &Server| format!("{}\n{}\n", sentinel.address(), sentinel.log_text());
@@ -275,6 +314,7 @@ fn name(kind: Kind) -> &'static str {
 
 on_each_server! {
     asked_when_sentinel_has_given_up => asked_when_sentinel_has_given_up_redis_70, asked_when_sentinel_has_given_up_valkey_80;
+    asked_when_a_majority_is_back => asked_when_a_majority_is_back_redis_70, asked_when_a_majority_is_back_valkey_80;
     proposed_where_a_person_decides => proposed_where_a_person_decides_redis_70, proposed_where_a_person_decides_valkey_80;
     held_while_a_candidate_is_empty => held_while_a_candidate_is_empty_redis_70, held_while_a_candidate_is_empty_valkey_80;
     held_after_login_trouble => held_after_login_trouble_redis_70, held_after_login_trouble_valkey_80;
