@@ -33,20 +33,23 @@ pub(super) const BEFORE: &[&str] = &[
 ];
 
 pub(super) const PHRASES: &[Phrase] = &[
-    // A replica's handshake: syncWithMaster, from Valkey 8.0 on syncWithPrimary.
+    // A replica's handshake: syncWithMaster, from Valkey 8.0 on syncWithPrimary. Where the data set comes over a second
+    // connection: rdbChannelFullSyncWithMaster (Redis 8.0), fullSyncWithPrimary (Valkey 8.0), in Valkey 9.1
+    // dualChannelSetupMainConnForPsync.
     starts("Unable to AUTH to {P}: ", LogKind::AuthFailed),
     starts("Error reply to PING from {P}: ", LogKind::PingRefused),
     starts("Error condition on socket for SYNC: ", LogKind::SocketError),
     starts("Error condition on socket for dual channel replication: ", LogKind::SocketError), // Valkey 8.0
     starts("Error condition on socket for rdb channel replication: ", LogKind::SocketError),  // Redis 8.0
-    starts("{P} did not respond to command during SYNC handshake", LogKind::HandshakeCut),
+    starts("{P} did not respond to command during SYNC handshake", LogKind::HandshakeCut),    // gone in Valkey 9.1
     starts("{P} did not respond to auth command during rdb channel handshake", LogKind::HandshakeCut), // Redis 8.0
     starts("{P} did not respond to replconf command during rdb channel handshake", LogKind::HandshakeCut), // Redis 8.0
-    starts("{P} did not respond to auth command during SYNC handshake", LogKind::HandshakeCut),        // Valkey 8.0
-    starts("{P} did not respond to replconf command during SYNC handshake", LogKind::HandshakeCut),    // Valkey 8.0
+    starts("{P} did not respond to auth command during SYNC handshake", LogKind::HandshakeCut), // Valkey 8.0
+    starts("{P} did not respond to replconf command during SYNC handshake", LogKind::HandshakeCut), // Valkey 8.0
     starts("Failed to read response from the server: ", LogKind::HandshakeCut), // receiveSynchronousResponse
     starts("Unable to connect to {P}: ", LogKind::ConnectFailed),               // connectWithMaster
-    // The answer to PSYNC: slaveTryPartialResynchronization.
+    // PSYNC and its answer: slaveTryPartialResynchronization; Valkey 9.1: replicaSendPsyncCommand,
+    // replicaProcessPsyncReply.
     starts("Unexpected reply to PSYNC from {P}: ", LogKind::PsyncRefused),
     starts("{P} is currently unable to PSYNC", LogKind::PsyncLater),
     starts("{P} does not support PSYNC or is in error state", LogKind::PsyncUnsupported),
@@ -56,12 +59,14 @@ pub(super) const PHRASES: &[Phrase] = &[
     // Redis 8.0 with repl-rdb-channel, its default: a full resync over two connections.
     starts("PSYNC is not possible, initialize RDB channel.", LogKind::FullResync),
     starts("Successful partial resynchronization with {P}.", LogKind::PartialResync),
-    // The transfer: readSyncBulkPayload.
+    // The transfer: readSyncBulkPayload, the temp file's opening syncWithMaster; Valkey 9.1:
+    // tryReadBulkPayloadMetadata, tryReadBulkPayload, replicaLoadPrimaryRDBFromDisk, replicaLoadPrimaryRDBFromSocket,
+    // replicaAfterLoadPrimaryRDB.
     starts("{P} aborted replication with an error: ", LogKind::SyncAborted),
     starts("I/O error reading bulk count from {P}: ", LogKind::BulkCountError),
     starts("I/O error trying to sync with {P}: ", LogKind::TransferError),
     starts("Main channel error while reading from {P}: ", LogKind::TransferError), // Redis 8.0, rdbChannelReadIntoBuf
-    starts("rdb channel sync failed with error: ", LogKind::TransferError),        // Redis 8.0
+    starts("rdb channel sync failed with error: ", LogKind::TransferError), // Redis 8.0, rdbChannelFullSyncWithMaster
     starts("Bad protocol from {P}, the first byte is not '$'", LogKind::TransferError),
     starts("Replication stream EOF marker is broken", LogKind::TransferError),
     starts("Write error or short write writing to the DB dump file", LogKind::DumpWriteError),
@@ -81,7 +86,8 @@ pub(super) const PHRASES: &[Phrase] = &[
     starts("Connection with {P} lost.", LogKind::LinkLost),
     starts("Replica was unable to write command to disk", LogKind::ReplicaWriteFailed),
     starts("Replica is applying a command even though it is unable to write to disk", LogKind::ReplicaWriteFailed),
-    // On a primary. `flags=S` tells a replica's connection from a client's (networking.c, catClientInfoString).
+    // On a primary. `flags=S` tells a replica's connection from a client's (networking.c, catClientInfoString). In
+    // order: networking.c, closeClientOnOutputBufferLimitReached; masterTryPartialResynchronization; replicationCron.
     holds("Client id=", &[" flags=S", "overcoming of output buffer limits"], LogKind::OutputBufferCut),
     holds("Unable to partial resync with replica ", &["for lack of backlog"], LogKind::BacklogTooShort),
     starts("Disconnecting timedout replica (", LogKind::ReplicaTimedOut),
