@@ -19,10 +19,13 @@ use crate::model::event::{Wake, Why};
 use crate::model::evidence::{Evidence, Missing, Reading};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
 use crate::model::incident::{Announcement, Entry, Notice, Phase, ResolvedBy, What};
+use crate::model::people::Pause;
 use crate::model::remedy::{Decision, Outcome, RefusalCode, Remedy, Step};
 use crate::model::{Address, LinkId, Timestamp};
 
+mod answers;
 mod applying;
+mod host;
 mod incidents;
 mod looking;
 mod memory;
@@ -30,10 +33,11 @@ mod recording;
 mod status;
 mod telling;
 
+pub use host::{Beside, Host};
 pub use incidents::Incidents;
 pub use memory::ByHand;
 use status::Last;
-pub use status::Status;
+pub use status::{Paused, Proposal, Status};
 
 use applying::InFlight;
 use memory::Memory;
@@ -64,6 +68,10 @@ pub enum Input {
     LedgerFailed(String),
     /// All records are durable again.
     LedgerRecovered,
+    /// The pauses in force and those that ended a while ago, of the whole host.
+    Paused(Vec<Pause>),
+    /// What all agents of this host have done.
+    Beside(Beside),
     Stopping,
 }
 
@@ -116,6 +124,8 @@ pub struct Agent {
     our_turn: Option<Timestamp>,
     ledger: LedgerHealth,
     stopping: bool,
+    pauses: Vec<Pause>,
+    beside: Beside,
     ids_made: u64,
     batch: Vec<Entry>,
     effects: VecDeque<Effect>,
@@ -142,6 +152,8 @@ impl Agent {
             our_turn: None,
             ledger: LedgerHealth::Writable,
             stopping: false,
+            pauses: Vec::new(),
+            beside: Beside::default(),
             ids_made: 0,
             batch: Vec::new(),
             effects: VecDeque::new(),
@@ -162,6 +174,7 @@ impl Agent {
             self.record(What::Interrupted { attempt }, now);
             self.flush(None);
         }
+        self.forget_approval(now);
     }
 
     /// A plan is in flight.
@@ -199,6 +212,8 @@ impl Agent {
                 self.ledger = LedgerHealth::Writable;
                 self.look(false, now);
             }
+            Input::Paused(pauses) => self.pauses_are(pauses, now),
+            Input::Beside(beside) => self.beside = beside,
             Input::Stopping => self.stopping = true,
         }
     }
@@ -237,6 +252,7 @@ impl Agent {
             Diagnosis::Broken(finding) => self.fault(finding, &evidence, now),
             Diagnosis::Inconclusive { missing, rejected } => self.unclear(missing, rejected, &evidence, now),
         }
+        self.settle_approval(evidence.began, now);
         self.last.evidence = Some(evidence);
         if self.look_again && self.in_flight.is_none() && !self.looking {
             self.ask_for_look(false, self.again_deep, now);
@@ -320,14 +336,14 @@ impl Agent {
         }
         let history = self.history(cause_since, now);
         let context = Context { evidence: e, finding: &finding, policy: &self.policy, history: &history, now };
-        let decision = decide(&context);
+        let decision = self.minded(decide(&context), now);
         self.last.next_steps = next_steps(&context, &decision);
         let waits = matches!(&decision, Decision::Hold(refusal) if refusal.code == RefusalCode::NotOurTurn);
         self.our_turn = turn_in(&context).filter(|_| waits).map(|wait| now.after(wait));
         self.last.decision = Some(decision.clone());
         match decision {
             Decision::Apply(plan) => self.begin(plan, now),
-            Decision::Propose(plan) => self.propose(plan, now),
+            Decision::Propose(plan) => self.propose(plan, e.began, now),
             Decision::Hold(refusal) => self.hold(refusal, now),
         }
     }
@@ -435,8 +451,10 @@ impl Agent {
 
     fn history(&self, cause_since: Timestamp, now: Timestamp) -> History {
         let quiet = self.policy.of(Remedy::RequestFailover).cooldown.max(AUTH_MEMORY);
+        let open = self.incidents.open();
+        let opened = open.map_or(cause_since, |incident| incident.opened_at);
         History {
-            attempts: self.incidents.open().map_or(0, |incident| incident.attempts),
+            attempts: open.map_or(0, |incident| incident.counted_attempts()),
             runs: self.incidents.runs().to_vec(),
             cause_since: Some(cause_since),
             auth_trouble: self.incidents.auth_trouble(now, quiet),
@@ -444,6 +462,12 @@ impl Agent {
             failovers: self.memory.failovers().to_vec(),
             ledger: self.ledger.clone(),
             stopping: self.stopping,
+            paused: self.paused(now).cloned(),
+            pause_over: self.pause_over(now),
+            fault_since: Some(opened.min(self.memory.down_seen().unwrap_or(opened)).min(cause_since)),
+            approved: open.is_some_and(|incident| incident.people.approved.is_some()),
+            group_runs: self.beside.group_runs.clone(),
+            failures: self.beside.failures.clone(),
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, Settings};
 use crate::model::Endpoint;
 
+mod answer;
 mod audit;
 mod check;
 mod diagnose;
@@ -16,8 +17,10 @@ mod history;
 mod once;
 mod paint;
 mod rotate;
+mod pause;
 mod run;
 mod status;
+mod wait;
 
 /// Names the cause of a broken Redis or Valkey replication link, heals it where that is safe, and proves it.
 #[derive(Debug, Parser)]
@@ -50,6 +53,18 @@ pub enum Verb {
     Incidents(IncidentsArgs),
     /// One incident: what broke, why, what was done, what is left to do.
     Show(ShowArgs),
+    /// Hands off for a while: watch, record and tell, and change nothing.
+    Pause(PauseArgs),
+    /// End pauses before their time.
+    Resume(ResumeArgs),
+    /// Say yes to what an incident proposes: it is decided anew, and done if it is still the same.
+    Approve(ApproveArgs),
+    /// Say no to what an incident proposes.
+    Reject(RejectArgs),
+    /// Take an incident: no more reminders, and relinkd may try again.
+    Ack(AckArgs),
+    /// Wait until the link is whole: a gate for deploys.
+    Wait(WaitArgs),
     /// The page on a cause, a remedy or a refusal; without a code, the list of them.
     Explain(ExplainArgs),
 }
@@ -214,6 +229,82 @@ pub struct ShowArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct ScopeArgs {
+    /// Only this instance of the configuration.
+    #[arg(long, value_name = "NAME", conflicts_with = "group")]
+    pub replica: Option<String>,
+    /// Only the instances of this group.
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// For how long, as in 10m, 2h or "1d 12h": a pause always has an end.
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_since)]
+    pub span: std::time::Duration,
+    /// Why: it stands in the status, in messages and in the record.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct ApproveArgs {
+    /// An open incident's id or the beginning of it, or a replica's name.
+    pub id: String,
+    /// The plan that you have read, as the message names it: another one is then not carried out.
+    #[arg(long, value_name = "PLAN")]
+    pub plan: Option<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct RejectArgs {
+    /// An open incident's id or the beginning of it, or a replica's name.
+    pub id: String,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct AckArgs {
+    /// An incident's id or the beginning of it, or a replica's name.
+    pub id: String,
+    /// Who takes it.
+    #[arg(long, value_name = "NAME")]
+    pub by: String,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Which instances of the configuration; all of them when none is named.
+    pub replica: Vec<String>,
+    /// Wait until every link is whole and no incident is open.
+    #[arg(long, required = true)]
+    pub healthy: bool,
+    /// For how long at most.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = parse_since)]
+    pub timeout: std::time::Duration,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// As in auth-rejected, realign-auth or sentinels-disagree.
     pub code: Option<String>,
@@ -295,6 +386,12 @@ fn dispatch(cli: &Cli) -> Ended {
         Verb::Status(output) => status::status(&cli.config, output),
         Verb::Incidents(args) => history::incidents(&cli.config, args),
         Verb::Show(args) => history::show(&cli.config, args),
+        Verb::Pause(args) => pause::pause(&cli.config, args),
+        Verb::Resume(args) => pause::resume(&cli.config, args),
+        Verb::Approve(args) => answer::approve(&cli.config, args),
+        Verb::Reject(args) => answer::reject(&cli.config, args),
+        Verb::Ack(args) => answer::ack(&cli.config, args),
+        Verb::Wait(args) => wait::wait(&cli.config, args),
         Verb::Explain(args) => explain::explain(args),
     }
 }

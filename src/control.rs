@@ -1,10 +1,11 @@
 //! The unix socket through which the command line speaks to the daemon: one line of JSON in, one line out.
 //!
-//! The socket belongs to the daemon's user and group (mode 0660), so the file system says who may ask. Nothing that
-//! is asked here changes a server: a look is what the daemon would take anyway.
+//! The socket belongs to the daemon's user and group (mode 0660), so the file system says who may ask. Who asks for more
+//! than the status is checked once more by what the kernel says of them, and is handed on with the question, to be
+//! recorded. Nothing that is asked here changes a server by itself: the daemon looks, and decides under its guards.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+
+use crate::model::people::{Actor, Scope};
+
+mod peer;
+
+use peer::Peer;
 
 /// The socket's name within `run_dir`.
 pub const SOCKET: &str = "control.sock";
@@ -27,18 +34,53 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "verb", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "verb", rename_all = "lowercase")]
 pub enum Request {
     /// The status of every instance.
     Status,
     /// Look at this instance now, and act under the usual guards.
-    Look { replica: String },
+    Look {
+        replica: String,
+    },
+    /// Carry out what is proposed, if a new look leads to the same plan. `plan`: the print of the plan that was read.
+    Approve {
+        incident: String,
+        plan: Option<String>,
+    },
+    Reject {
+        incident: String,
+    },
+    /// Take an incident.
+    Ack {
+        incident: String,
+        by: String,
+    },
+    Pause {
+        scope: Scope,
+        for_ms: u64,
+        reason: String,
+    },
+    /// End pauses: those of this scope, or all.
+    Resume {
+        scope: Option<Scope>,
+    },
+}
+
+/// A question on its way, with what the client says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Envelope {
+    #[serde(flatten)]
+    request: Request,
+    /// Who root was before sudo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sudo: Option<String>,
 }
 
 /// A question with the way to answer it.
 #[derive(Debug)]
 pub struct Asked {
     pub request: Request,
+    pub by: Actor,
     pub answer: oneshot::Sender<Value>,
 }
 
@@ -49,6 +91,10 @@ pub enum ControlError {
     NotRunning(PathBuf),
     /// The socket is not ours to use.
     Denied(PathBuf),
+    /// The daemon answers that this user may not.
+    Forbidden(String),
+    /// The daemon will not, and says why.
+    Refused(String),
     Failed(PathBuf, String),
 }
 
@@ -61,6 +107,7 @@ impl std::fmt::Display for ControlError {
             ControlError::Denied(path) => {
                 write!(f, "no permission to use {}: join the group of the relinkd user, or ask as root", path.display())
             }
+            ControlError::Forbidden(why) | ControlError::Refused(why) => f.write_str(why),
             ControlError::Failed(path, why) => write!(f, "asking the daemon at {}: {why}", path.display()),
         }
     }
@@ -85,10 +132,11 @@ pub fn bind(run_dir: &Path) -> io::Result<UnixListener> {
 
 /// Hands questions on and answers back, one connection after the other, each within its time.
 pub async fn serve(listener: UnixListener, asked: mpsc::Sender<Asked>) {
+    let group = socket_group(&listener);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let _ = timeout(PATIENCE, exchange(stream, &asked)).await;
+                let _ = timeout(PATIENCE, exchange(stream, group, &asked)).await;
             }
             // Out of descriptors, as a rule: it passes.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -96,14 +144,28 @@ pub async fn serve(listener: UnixListener, asked: mpsc::Sender<Asked>) {
     }
 }
 
-async fn exchange(stream: UnixStream, asked: &mpsc::Sender<Asked>) -> io::Result<()> {
+/// The group that the socket belongs to, which may ask; the daemon's own where that cannot be read.
+fn socket_group(listener: &UnixListener) -> u32 {
+    let path = listener.local_addr().ok().and_then(|at| at.as_pathname().map(Path::to_owned));
+    let group = path.and_then(|path| std::fs::metadata(path).ok()).map(|meta| meta.gid());
+    group.unwrap_or_else(|| rustix::process::getegid().as_raw())
+}
+
+async fn exchange(stream: UnixStream, group: u32, asked: &mpsc::Sender<Asked>) -> io::Result<()> {
+    let peer = Peer::of(&stream)?;
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(LONGEST_QUESTION)).read_line(&mut line).await?;
-    let answer = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => {
+    let answer = match serde_json::from_str::<Envelope>(&line) {
+        Ok(Envelope { request, .. }) if request != Request::Status && !peer.may_change(group) => {
+            let who = peer.actor(None);
+            let error = format!("{who} is not in the group of the control socket (gid {group}): nothing is done");
+            serde_json::json!({ "error": error, "forbidden": true })
+        }
+        Ok(Envelope { request, sudo }) => {
             let (answer, reply) = oneshot::channel();
-            let _ = asked.send(Asked { request, answer }).await;
+            let by = peer.actor(sudo.as_deref());
+            let _ = asked.send(Asked { request, by, answer }).await;
             reply.await.unwrap_or_else(|_| serde_json::json!({ "error": "the daemon is stopping" }))
         }
         Err(_) => serde_json::json!({ "error": "not a question that this version knows" }),
@@ -123,7 +185,8 @@ pub async fn ask(run_dir: &Path, request: &Request) -> Result<Value, ControlErro
     };
     let asked = async {
         let mut stream = UnixStream::connect(&path).await?;
-        let mut question = serde_json::to_vec(request)?;
+        let sudo = std::env::var("SUDO_USER").ok();
+        let mut question = serde_json::to_vec(&Envelope { request: request.clone(), sudo })?;
         question.push(b'\n');
         stream.write_all(&question).await?;
         let mut line = String::new();
@@ -136,7 +199,10 @@ pub async fn ask(run_dir: &Path, request: &Request) -> Result<Value, ControlErro
     };
     let answer: Value = serde_json::from_str(&line)
         .map_err(|_| ControlError::Failed(path.clone(), "an answer that is not JSON".to_owned()))?;
+    let is = |key: &str| answer.get(key).and_then(Value::as_bool).unwrap_or(false);
     match answer.get("error").and_then(Value::as_str) {
+        Some(why) if is("forbidden") => Err(ControlError::Forbidden(why.to_owned())),
+        Some(why) if is("refused") => Err(ControlError::Refused(why.to_owned())),
         Some(why) => Err(ControlError::Failed(path, why.to_owned())),
         None => Ok(answer),
     }

@@ -12,13 +12,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::agent::{Agent, Effect, Input};
+use crate::agent::{Agent, Effect, Host, Input};
 use crate::config::{self, Settings};
-use crate::control::{self, Asked, Request};
+use crate::control::{self, Asked};
+use crate::model::LinkId;
 use crate::model::event::{Wake, Why};
+use crate::model::people::Pause;
 use crate::notify::Channel;
 use crate::secrets::Salt;
 
+mod answers;
 pub mod clock;
 mod courier;
 mod effects;
@@ -32,6 +35,7 @@ mod systemd;
 mod watched;
 mod watchers;
 
+pub use answers::standing;
 pub use effects::{Hand, Runner};
 pub use error::DaemonError;
 pub use record::Record;
@@ -113,6 +117,13 @@ impl Signals {
 struct Daemon {
     clock: Clock,
     agents: Vec<Agent>,
+    /// Whom each agent is about.
+    links: Vec<LinkId>,
+    /// Pauses in force, and those that were over within a day.
+    pauses: Vec<Pause>,
+    host: Host,
+    /// Answers that wait for the ledger.
+    asks: JoinSet<answers::Recorded>,
     /// Where each agent's effects go.
     runners: Vec<mpsc::UnboundedSender<Effect>>,
     inputs: mpsc::Receiver<(usize, Input)>,
@@ -144,6 +155,10 @@ impl Daemon {
         let mut daemon = Daemon {
             clock,
             agents: Vec::new(),
+            links: Vec::new(),
+            pauses: Vec::new(),
+            host: Host::default(),
+            asks: JoinSet::new(),
             runners: Vec::new(),
             inputs,
             record: Arc::clone(&record),
@@ -158,6 +173,7 @@ impl Daemon {
             unread: false,
         };
         for (index, one) in watched.into_iter().enumerate() {
+            daemon.links.push(one.link());
             let (agent, read) = revive(&record, &one, settings, clock).await;
             daemon.agents.push(agent);
             daemon.unread |= !read;
@@ -187,6 +203,7 @@ impl Daemon {
             };
             daemon.background.spawn(courier.run());
         }
+        daemon.learn_standing().await;
         for index in 0..daemon.agents.len() {
             daemon.feed(index, Input::Wake(Wake { at: clock.now(), why: Why::Start }));
         }
@@ -215,6 +232,7 @@ impl Daemon {
                 Some((index, input)) = self.inputs.recv() => self.feed(index, input),
                 () = sleep_until(timer) => self.timeouts(),
                 Some(question) = doors.asked.recv() => self.answer(question),
+                Some(Ok(done)) = self.asks.join_next(), if !self.asks.is_empty() => self.recorded(done),
                 Some(peek) = doors.peeks.recv() => { let _ = peek.send(self.snapshot()); }
                 due = beat.tick() => self.metrics.turned(due.elapsed()),
                 _ = alive.tick() => { systemd::alive(); self.say(); }
@@ -269,25 +287,19 @@ impl Daemon {
 
     /// What the agents want done goes to their runners, in order.
     fn hand_out(&mut self) {
+        let mut acted = false;
         for (agent, runner) in self.agents.iter_mut().zip(&self.runners) {
             while let Some(effect) = agent.poll_effect() {
+                if let Effect::Record { entries, .. } = &effect {
+                    entries.iter().for_each(|entry| self.host.take(entry));
+                    acted |= entries.iter().any(|entry| Host::concerns(&entry.what));
+                }
                 let _ = runner.send(effect);
             }
         }
-    }
-
-    fn answer(&mut self, asked: Asked) {
-        let answer = match asked.request {
-            Request::Status => self.snapshot().as_json(),
-            Request::Look { replica } => match self.agents.iter().position(|agent| agent.status().replica == replica) {
-                Some(index) => {
-                    self.feed(index, Input::Wake(Wake { at: self.clock.now(), why: Why::Asked }));
-                    serde_json::json!({ "looked": true })
-                }
-                None => serde_json::json!({ "error": format!("no replica {replica:?} is watched here") }),
-            },
-        };
-        let _ = asked.answer.send(answer);
+        if acted {
+            self.tell_host();
+        }
     }
 
     fn prune(&mut self) {
@@ -314,26 +326,30 @@ impl Daemon {
     }
 
     fn sentence(&self) -> String {
-        Snapshot::sentence(&self.agents.iter().map(Agent::status).collect::<Vec<_>>())
+        let now = self.clock.now();
+        Snapshot::sentence(&self.agents.iter().map(|agent| agent.status(now)).collect::<Vec<_>>())
     }
 
     fn snapshot(&self) -> Snapshot {
-        let keys = keyring::read(&self.keys);
+        let (keys, now) = (keyring::read(&self.keys), self.clock.now());
+        let failures = self.host.failures();
+        let stopped = failures.in_a_row >= self.settings.policy.max_failures;
         let mismatch = |agent: &Agent| {
-            let status = agent.status();
+            let status = agent.status(now);
             let stored = keys.get(&keyring::masterauth(&status.group))?;
             let (user, print) = agent.masterauth()?;
             let another = print != stored.print || stored.user.as_ref().is_some_and(|stored| stored != user);
             Some((status.replica, another))
         };
         Snapshot {
-            at: self.clock.now(),
-            replicas: self.agents.iter().map(Agent::status).collect(),
+            at: now,
+            replicas: self.agents.iter().map(|agent| agent.status(now)).collect(),
             sentinels: self.senses.sentinels(),
             boards: self.senses.boards(),
             mismatches: self.agents.iter().filter_map(mismatch).collect(),
             secrets: keys.into_iter().map(|(key, seen)| (key, seen.since)).collect(),
-            paused: false,
+            pauses: self.pauses.iter().filter(|pause| pause.in_force(now)).cloned().collect(),
+            stopped: stopped.then(|| failures.clone()),
             listen: self.settings.agent.listen.map(|listen| listen.to_string()),
             listen_trouble: self.http_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

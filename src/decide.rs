@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::model::Timestamp;
 use crate::model::evidence::Evidence;
 use crate::model::finding::{Cause, Finding};
+use crate::model::people::Pause;
 use crate::model::remedy::{Decision, Plan, Refusal, RefusalCode, Remedy};
 use crate::model::turn::{self, Seat};
 
 mod failover;
 mod guards;
 mod next_steps;
+mod people;
 mod proof;
 mod remedies;
 
@@ -59,6 +61,14 @@ pub struct Policy {
     pub background: Duration,
     /// Attempts on one incident, over all remedies, before a person is called.
     pub max_attempts: u32,
+    /// Remedies that fail in a row, over all instances of this host, before nothing more is tried without a person.
+    pub max_failures: u32,
+    /// Runs of all remedies in an hour, over all instances of one group on this host.
+    pub max_per_hour: u32,
+    /// How long a proposal stands.
+    pub proposal_expires: Duration,
+    /// How long what was there when a pause ended has to stand before anything is done about it.
+    pub after_pause: Duration,
     pub remedies: BTreeMap<Remedy, RemedyPolicy>,
     /// `request-failover`: the best candidate may lag at most this far behind the most advanced one seen, bytes.
     pub max_lag_bytes: u64,
@@ -107,6 +117,10 @@ impl Default for Policy {
             remind: Duration::from_secs(3600),
             background: Duration::from_secs(30),
             max_attempts: 5,
+            max_failures: 5,
+            max_per_hour: 60,
+            proposal_expires: Duration::from_secs(3600),
+            after_pause: Duration::from_secs(30),
             remedies: Remedy::ALL.iter().map(|r| (*r, RemedyPolicy::default_for(*r))).collect(),
             max_lag_bytes: 1024 * 1024,
             stagger: Duration::from_millis(turn::SMALLEST_STAGGER_MS),
@@ -123,7 +137,7 @@ impl Policy {
 /// What happened before, as far as it bears on the next step. The agent keeps it, out of the ledger.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// Attempts begun in this incident.
+    /// Attempts begun in this incident, since a person last took it.
     pub attempts: u32,
     /// Runs of remedies on this instance that began within the last hour or are the last of their kind.
     pub runs: Vec<Run>,
@@ -137,6 +151,26 @@ pub struct History {
     pub failovers: Vec<Timestamp>,
     pub ledger: LedgerHealth,
     pub stopping: bool,
+    /// The pause that is in force here.
+    pub paused: Option<Pause>,
+    /// When the last pause that held this instance ended.
+    pub pause_over: Option<Timestamp>,
+    /// Since when something has been wrong, whatever its name was.
+    pub fault_since: Option<Timestamp>,
+    /// A person has approved the plan that stands.
+    pub approved: bool,
+    /// Runs on all instances of the same group on this host.
+    pub group_runs: Vec<Run>,
+    pub failures: Failures,
+}
+
+/// Remedies that failed in a row, over all instances of this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// The longest such row since a person last took an incident.
+    pub in_a_row: u32,
+    /// The last of that row, in words.
+    pub last: String,
 }
 
 /// One run of a remedy.

@@ -20,6 +20,7 @@ use crate::model::incident::{Entry, Notice, What};
 
 mod error;
 mod outbox;
+mod pauses;
 mod read;
 mod retention;
 mod rotations;

@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod finding;
 pub mod group;
 pub mod incident;
+pub mod people;
 pub mod rdb;
 pub mod remedy;
 pub mod rotation;

@@ -129,6 +129,7 @@ pub fn test_notice(host: &str, now: Timestamp) -> Notice {
         actions: Vec::new(),
         held: Vec::new(),
         proposal: None,
+        people: crate::model::people::People::default(),
         escalation: None,
         opened_at: now,
         down_at: now,

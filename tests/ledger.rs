@@ -8,6 +8,7 @@ use std::time::Duration;
 use relinkd::ledger::{Ledger, LedgerError, Lookup, Retention};
 use relinkd::model::finding::{Cause, Fact, Finding, Viewpoint};
 use relinkd::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, Phase, ResolvedBy, What};
+use relinkd::model::people::{Actor, Pause, Scope};
 use relinkd::model::remedy::{self, Action, Change, Outcome, Plan, Precondition, Refusal, RefusalCode, Remedy};
 use relinkd::model::rotation::{self, Rotation, RotationEntry, RotationWhat, Subject, Way};
 use relinkd::model::{Endpoint, LinkId, Timestamp};
@@ -21,6 +22,10 @@ fn at(ms: i64) -> Timestamp {
 fn entry(id: &str, ms: i64, what: What) -> Entry {
     let link = LinkId { replica: "cache".to_owned(), group: "mymaster".to_owned() };
     Entry { at: at(ms), link, incident: IncidentId(id.to_owned()), what }
+}
+
+fn alice() -> Actor {
+    Actor { uid: 1000, name: "alice".to_owned(), sudo: None }
 }
 
 fn opened(id: &str, ms: i64) -> Entry {
@@ -78,7 +83,12 @@ fn one_of_each(id: &str, ms: i64) -> Vec<Entry> {
     let rest = [
         What::Diagnosed { finding, primary: None },
         What::Held { refusal },
-        What::Proposed { plan: plan(ms) },
+        What::Proposed { plan: plan(ms), expires: Some(at(ms + 3_600_000)) },
+        What::Approved { by: alice() },
+        What::Withdrawn { why: "the server was started anew".to_owned() },
+        What::Proposed { plan: plan(ms), expires: None },
+        What::Rejected { by: alice(), until: at(ms + 9_000) },
+        What::Acknowledged { by: alice(), name: "bob".to_owned() },
         What::Intended { attempt: 1, plan: plan(ms) },
         What::Interrupted { attempt: 1 },
         What::Intended { attempt: 2, plan: plan(ms) },
@@ -149,7 +159,7 @@ fn the_stored_kind_is_the_name_that_serde_writes() {
     let raw = rusqlite::Connection::open(&path).unwrap();
     let named: bool = raw
         .query_row(
-            "SELECT min(body LIKE '{\"' || kind || '\":%') AND count(DISTINCT kind) = 13 FROM entry",
+            "SELECT min(body LIKE '{\"' || kind || '\":%') AND count(DISTINCT kind) = 17 FROM entry",
             [],
             |row| row.get(0),
         )
@@ -368,6 +378,41 @@ fn damage_inside_a_ledger_is_an_error_that_says_what_to_do() {
     assert!(matches!(error, LedgerError::Corrupt { .. }), "{error:?}");
 }
 
+#[test]
+fn pauses_and_acts_outlive_the_process_and_go_when_they_are_old() {
+    let (_dir, path, mut ledger) = fresh(Retention { max_age: Duration::from_secs(60), max_bytes: 1 << 40 });
+    let mut pause = Pause {
+        scope: Scope::Replica("cache".to_owned()),
+        owner: alice(),
+        reason: "upgrade".to_owned(),
+        began: at(0),
+        ends: at(10_000),
+        resumed: None,
+    };
+    ledger.record_pause(&pause).unwrap();
+    ledger.record(&one_of_each("01A", 0), None, &[]).unwrap();
+    drop(ledger);
+    let mut ledger = Ledger::open(&path, Retention { max_age: Duration::from_secs(60), max_bytes: 1 << 40 }).unwrap();
+    assert_eq!(ledger.pauses(at(5_000)).unwrap(), [pause.clone()]);
+    pause.resumed = Some((at(4_000), alice()));
+    ledger.record_pause(&pause).unwrap();
+    assert_eq!(ledger.pauses(at(5_000)).unwrap(), []);
+    assert_eq!(ledger.pauses(at(3_000)).unwrap(), [pause], "its end before its time is the same pause");
+    let acts: Vec<What> = ledger.acts().unwrap().into_iter().map(|entry| entry.what).collect();
+    assert!(matches!(
+        acts.as_slice(),
+        [
+            What::Acknowledged { .. },
+            What::Intended { .. },
+            What::Interrupted { .. },
+            What::Intended { .. },
+            What::Ended { .. }
+        ]
+    ));
+    ledger.prune(at(600_000)).unwrap();
+    assert_eq!(ledger.pauses(at(0)).unwrap(), []);
+}
+
 /// A file of the first version has no tables for rotations. Opened, it has, and what it held is still there.
 #[test]
 fn a_ledger_of_the_first_version_takes_rotations_and_one_of_a_group_is_open_at_a_time() {
@@ -376,7 +421,7 @@ fn a_ledger_of_the_first_version_takes_rotations_and_one_of_a_group_is_open_at_a
     let entries = ledger.entries(None, None).unwrap().len();
     drop(ledger);
     let plain = rusqlite::Connection::open(&path).unwrap();
-    plain.execute_batch("DROP TABLE rotation_entry; DROP TABLE rotation; PRAGMA user_version = 1;").unwrap();
+    plain.execute_batch("DROP TABLE rotation_entry; DROP TABLE rotation; DROP TABLE pause; DROP INDEX entry_that_acts; PRAGMA user_version = 1;").unwrap();
     drop(plain);
 
     let mut ledger = Ledger::open(&path, KEEP_ALL).unwrap();
@@ -412,7 +457,7 @@ fn files_of_others_and_of_newer_versions_are_refused_untouched() {
     drop(ledger);
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     for error in [Ledger::open(&path, KEEP_ALL).unwrap_err(), Ledger::open_read_only(&path).unwrap_err()] {
-        assert!(matches!(error, LedgerError::NewerSchema { found: 99, known: 2, .. }), "{error:?}");
+        assert!(matches!(error, LedgerError::NewerSchema { found: 99, known: 3, .. }), "{error:?}");
     }
 
     let dir = tempfile::tempdir().unwrap();

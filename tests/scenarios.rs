@@ -153,7 +153,7 @@ fn summary(e: &Evidence, finding: &Finding, decision: &Decision) -> String {
     let mut incident = Incident::open(&opened).expect("the entry opens it");
     let next = match decision {
         Decision::Apply(_) => None,
-        Decision::Propose(plan) => Some(What::Proposed { plan: plan.clone() }),
+        Decision::Propose(plan) => Some(What::Proposed { plan: plan.clone(), expires: None }),
         Decision::Hold(refusal) => Some(What::Held { refusal: refusal.clone() }),
     };
     if let Some(what) = next {

@@ -5,7 +5,7 @@ use crate::decide::{Login, judge_login};
 use crate::diagnose::diagnose;
 use crate::model::Timestamp;
 use crate::model::evidence::Evidence;
-use crate::model::incident::What;
+use crate::model::incident::{Incident, What};
 use crate::model::remedy::{Action, Change, Outcome, Plan, Step};
 
 /// The one plan that runs.
@@ -153,9 +153,11 @@ impl Agent {
         self.ask_for_look(false, false, now);
     }
 
-    /// A person is called once for an incident; what fails after that stands among its actions.
+    /// A person is called once for an incident, and again when it fails after one has taken it; what fails else stands
+    /// among its actions.
     pub(super) fn escalate(&mut self, why: String, now: Timestamp) {
-        if self.incidents.open().is_some_and(|incident| incident.escalation.is_none()) {
+        let uncalled = |incident: &Incident| incident.escalation.is_none() || incident.people.acknowledged.is_some();
+        if self.incidents.open().is_some_and(uncalled) {
             self.record(What::Escalated { why }, now);
         }
     }

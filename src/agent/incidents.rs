@@ -8,7 +8,7 @@ use crate::decide::{Run, wants_candidates};
 use crate::model::Timestamp;
 use crate::model::finding::Cause;
 use crate::model::incident::{Announcement, Entry, Incident, Phase, What};
-use crate::model::remedy::{Outcome, Remedy};
+use crate::model::remedy::{Outcome, Plan, Remedy};
 
 /// Runs older than this bear on nothing any more.
 const KEEP_RUNS: Duration = Duration::from_secs(24 * 3600);
@@ -18,6 +18,8 @@ const KEEP_RUNS: Duration = Duration::from_secs(24 * 3600);
 pub struct Said {
     pub causes: BTreeSet<Cause>,
     pub escalated: bool,
+    /// Prints of the plans that were told as proposals.
+    pub plans: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -80,6 +82,13 @@ impl Incidents {
             What::Told { event } => {
                 self.said.causes.extend(self.open.as_ref().map(|incident| incident.finding.cause));
                 self.said.escalated |= *event == Announcement::Escalated;
+                let proposal = self.open.as_ref().and_then(|incident| incident.proposal.as_ref());
+                if *event == Announcement::Proposed {
+                    self.said.plans.extend(proposal.map(Plan::print));
+                }
+            }
+            What::Acknowledged { .. } if self.open.as_ref().is_some_and(|open| open.id == entry.incident) => {
+                self.said.escalated = false;
             }
             _ => {}
         }

@@ -81,6 +81,9 @@ impl Agent {
             self.memory.last_up().map(|up| up.after(self.policy.blip)),
             self.passing_since.map(|since| since.after(self.policy.patience)),
             self.our_turn,
+            self.paused(now).map(|pause| pause.over()),
+            self.pause_over(now).map(|over| over.after(self.policy.after_pause)),
+            self.incidents.open().and_then(|incident| incident.people.expires),
         ];
         for bound in bounds.into_iter().flatten().filter(|bound| *bound > now) {
             next = next.min(bound);

@@ -5,7 +5,7 @@ use super::{Agent, Effect, telling};
 use crate::decide::LedgerHealth;
 use crate::model::Timestamp;
 use crate::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, What};
-use crate::model::remedy::{Plan, Refusal, RefusalCode};
+use crate::model::remedy::{Refusal, RefusalCode};
 
 impl Agent {
     pub(super) fn hold(&mut self, refusal: Refusal, now: Timestamp) {
@@ -18,16 +18,6 @@ impl Agent {
         }
         if exhausted {
             self.escalate(refusal.detail, now);
-        }
-        self.tell_if_due(now);
-        self.wait(now);
-    }
-
-    pub(super) fn propose(&mut self, plan: Plan, now: Timestamp) {
-        let known = self.incidents.open().and_then(|incident| incident.proposal.as_ref());
-        if known.is_none_or(|known| known.remedy != plan.remedy || known.steps != plan.steps) {
-            self.record(What::Held { refusal: crate::decide::why_ask(&plan) }, now);
-            self.record(What::Proposed { plan }, now);
         }
         self.tell_if_due(now);
         self.wait(now);
@@ -52,13 +42,12 @@ impl Agent {
         let mut told = incident;
         told.take(&entry);
         self.push(entry);
-        let notice = Notice {
-            at: now,
-            host: self.identity.host.clone(),
-            event,
-            incident: told,
-            next_steps: if event == Announcement::Resolved { Vec::new() } else { self.last.next_steps.clone() },
-        };
+        let mut next_steps = Vec::new();
+        if event != Announcement::Resolved {
+            next_steps.extend(self.ways_to_answer(&told));
+            next_steps.extend(self.last.next_steps.iter().cloned());
+        }
+        let notice = Notice { at: now, host: self.identity.host.clone(), event, incident: told, next_steps };
         self.flush(Some(Box::new(notice)));
     }
 

@@ -6,8 +6,8 @@ use super::Agent;
 use crate::decide::LedgerHealth;
 use crate::model::evidence::{Evidence, Role};
 use crate::model::finding::Cause;
-use crate::model::incident::{IncidentId, Phase};
-use crate::model::remedy::{Decision, Refusal};
+use crate::model::incident::{Incident, IncidentId, Phase};
+use crate::model::remedy::{Decision, Refusal, Remedy};
 use crate::model::{Address, Endpoint, Timestamp};
 
 /// One instance, as relinkd sees it now.
@@ -29,9 +29,42 @@ pub struct Status {
     pub cause: Option<Cause>,
     pub suspected: bool,
     pub held: Option<Refusal>,
+    /// What waits for a person's answer.
+    #[serde(default)]
+    pub proposal: Option<Proposal>,
+    /// Why the last proposal of this incident was withdrawn.
+    #[serde(default)]
+    pub withdrawn: Option<String>,
+    /// Who has taken the incident.
+    #[serde(default)]
+    pub taken_by: Option<String>,
+    /// Hands off: the pause that holds this instance.
+    #[serde(default)]
+    pub paused: Option<Paused>,
     pub next_steps: Vec<String>,
     /// Why nothing can be recorded, and so nothing is changed.
     pub ledger_trouble: Option<String>,
+}
+
+/// A plan that waits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proposal {
+    pub remedy: Remedy,
+    /// What `approve --plan` names.
+    pub plan: String,
+    pub steps: Vec<String>,
+    pub expires: Option<String>,
+    /// Who approved it; it is being decided anew.
+    pub approved_by: Option<String>,
+}
+
+/// A pause, in words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Paused {
+    pub owner: String,
+    pub reason: String,
+    pub scope: String,
+    pub ends: String,
 }
 
 /// The last look's outcome, for status and for messages between looks.
@@ -58,7 +91,7 @@ impl Agent {
         Some((settings.masteruser.as_str(), settings.masterauth_print.as_str()))
     }
 
-    pub fn status(&self) -> Status {
+    pub fn status(&self, now: Timestamp) -> Status {
         let view = self.last.evidence.as_ref().and_then(|e| e.local.seen());
         let link = view.and_then(|view| view.role.link());
         let incident = self.incidents.open();
@@ -93,11 +126,36 @@ impl Agent {
                 None => self.last.fault.is_some_and(|(_, suspected)| suspected),
             },
             held: incident.and(held),
-            next_steps: self.last.next_steps.clone(),
+            proposal: incident.and_then(proposal),
+            withdrawn: incident.and_then(|incident| incident.people.withdrawn.clone()),
+            taken_by: incident.and_then(|incident| incident.people.acknowledged.clone()),
+            paused: self.paused(now).map(|pause| Paused {
+                owner: pause.owner.to_string(),
+                reason: pause.reason.clone(),
+                scope: pause.scope.to_string(),
+                ends: pause.ends.to_string(),
+            }),
+            next_steps: incident
+                .map(|incident| self.ways_to_answer(incident))
+                .unwrap_or_default()
+                .into_iter()
+                .chain(self.last.next_steps.iter().cloned())
+                .collect(),
             ledger_trouble: match &self.ledger {
                 LedgerHealth::Writable => None,
                 LedgerHealth::Unwritable(why) => Some(why.clone()),
             },
         }
     }
+}
+
+fn proposal(incident: &Incident) -> Option<Proposal> {
+    let plan = incident.proposal.as_ref().filter(|_| incident.phase == Phase::Proposed)?;
+    Some(Proposal {
+        remedy: plan.remedy,
+        plan: plan.print(),
+        steps: plan.steps.iter().map(|step| step.change.describe()).collect(),
+        expires: incident.people.expires.map(|at| at.to_string()),
+        approved_by: incident.people.approved.as_ref().map(|(_, by)| by.to_string()),
+    })
 }

@@ -21,8 +21,10 @@ pub fn due(
         return None;
     }
     let news = match (incident.phase, incident.told_at) {
-        (Phase::Escalated, _) if !said.escalated => Some(Announcement::Escalated),
-        (Phase::Proposed, _) if incident.told_phase != Some(Phase::Proposed) => Some(Announcement::Proposed),
+        (Phase::Escalated, _) if !said.escalated && incident.people.acknowledged.is_none() => {
+            Some(Announcement::Escalated)
+        }
+        (Phase::Proposed, _) if !proposal_is_told(incident, said) => Some(Announcement::Proposed),
         (_, None) => first_is_due(incident, decision, passing_since, policy, now).then_some(Announcement::Opened),
         // A cause that comes back is no news: two that alternate must not make a stream of messages.
         (_, Some(_)) if !said.causes.contains(&incident.finding.cause) => {
@@ -30,7 +32,18 @@ pub fn due(
         }
         _ => None,
     };
-    news.or_else(|| reminder_is_due(incident, passing_since, policy, now).then_some(Announcement::Updated))
+    news.or_else(|| reminder_is_due(incident, passing_since, policy, now).then(|| reminder(incident)))
+}
+
+/// A plan is told once in an incident, however often it is proposed.
+fn proposal_is_told(incident: &Incident, said: &Said) -> bool {
+    incident.proposal.as_ref().is_none_or(|plan| said.plans.contains(&plan.print()))
+}
+
+/// A proposal that was made anew since the last message is told as one.
+fn reminder(incident: &Incident) -> Announcement {
+    let anew = incident.people.proposed_at > incident.told_at;
+    if incident.phase == Phase::Proposed && anew { Announcement::Proposed } else { Announcement::Updated }
 }
 
 fn first_is_due(
@@ -66,6 +79,7 @@ fn worth_telling(incident: &Incident, passing_since: Option<Timestamp>, policy: 
 fn reminder_is_due(incident: &Incident, passing_since: Option<Timestamp>, policy: &Policy, now: Timestamp) -> bool {
     policy.remind > Duration::ZERO
         && incident.phase != Phase::Verifying
+        && incident.people.acknowledged.is_none()
         && worth_telling(incident, passing_since, policy, now)
         && incident.told_at.is_some_and(|told| now.since(told) >= policy.remind)
 }

@@ -10,6 +10,7 @@ use crate::model::remedy::RefusalCode;
 mod crash;
 mod driver;
 mod healing;
+mod people;
 mod telling;
 mod walk;
 
@@ -103,7 +104,7 @@ fn a_replica_that_was_started_anew_does_not_blame_the_backlog() {
             (e.source().backlog_first, e.source().sync_partial_err) = (9000, 1);
         });
         world.wake(Why::Timer);
-        world.agent.status().cause
+        world.agent.status(world.now).cause
     };
 
     assert_eq!(behind(&mut World::healthy(), "run-replica"), Some(Cause::BacklogTooSmall));
@@ -133,5 +134,5 @@ fn a_promotion_ends_the_incident_of_the_replica_that_it_was() {
     });
     world.advance(s(10));
     assert_eq!(world.said(), ["opened", "resolved"]);
-    assert_eq!(world.agent.status().role, "primary");
+    assert_eq!(world.agent.status(world.now).role, "primary");
 }

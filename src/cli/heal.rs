@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use super::{Ended, Exit, Failure, HealArgs, block_on, once, paint, say, say_json, settings};
-use crate::agent::{Agent, Input, Status};
+use crate::agent::{Input, Status};
 use crate::config::Settings;
 use crate::control::{self, ControlError, Request};
 use crate::daemon::clock::Clock;
@@ -47,7 +47,11 @@ pub fn heal(config: &Path, args: &HealArgs) -> Ended {
             Ok(_) => through_daemon(&settings, &watched.name).await,
             Err(ControlError::NotRunning(_)) => alone(&settings, watched).await,
             Err(error) => {
-                let exit = if matches!(error, ControlError::Denied(_)) { Exit::Permission } else { Exit::Fault };
+                let exit = if matches!(error, ControlError::Denied(_) | ControlError::Forbidden(_)) {
+                    Exit::Permission
+                } else {
+                    Exit::Fault
+                };
                 Err(Failure::new(exit, error))
             }
         }
@@ -62,8 +66,9 @@ async fn would(watched: &Watched, settings: &Settings, args: &HealArgs) -> Ended
         Diagnosis::Healthy(_) => (None, None),
         Diagnosis::Inconclusive { .. } => (diagnosis.cause(), None),
         Diagnosis::Broken(finding) => {
-            let history = History { cause_since: Some(Timestamp::default()), ..History::default() };
             let now = evidence.ended;
+            let paused = once::paused(settings, &watched.link(), now);
+            let history = History { cause_since: Some(Timestamp::default()), paused, ..History::default() };
             let context = Context { evidence: &evidence, finding, policy: &settings.policy, history: &history, now };
             (Some(finding.cause), Some(decide(&context)))
         }
@@ -105,8 +110,7 @@ async fn through_daemon(settings: &Settings, name: &str) -> Result<Round, Failur
         let answer = control::ask(&settings.agent.run_dir, &Request::Status)
             .await
             .map_err(|error| Failure::new(Exit::Unreachable, error))?;
-        let all: Vec<Status> = serde_json::from_value(answer["replicas"].clone())
-            .map_err(|_| Failure::new(Exit::Fault, "the daemon answers in words of another version; restart it"))?;
+        let all = super::status::replicas(&answer)?;
         let Some(status) = all.into_iter().find(|status| status.replica == name) else {
             return Err(Failure::new(Exit::Fault, format!("the running daemon does not watch {name:?}; reload it")));
         };
@@ -157,6 +161,11 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
     })?;
     let record = Record::of(settings);
     let (mut agent, _) = crate::daemon::revive(&record, &watched, settings, clock).await;
+    let (pauses, host) = crate::daemon::standing(&record, clock.now())
+        .await
+        .map_err(|why| Failure::new(Exit::Fault, format!("the record cannot be read, so nothing is changed: {why}")))?;
+    agent.handle(Input::Beside(host.beside(&watched.link())), clock.now());
+    agent.handle(Input::Paused(pauses), clock.now());
     let (inputs_in, mut inputs) = mpsc::channel(16);
     let (effects, work) = mpsc::unbounded_channel();
     let book = Arc::new(Mutex::new(crate::watch::log::LogBook::default()));
@@ -173,7 +182,7 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
         if let Some(incident) = agent.incidents().open() {
             changed = changes(incident);
         }
-        if !agent.is_acting() && !agent.is_looking() && done(&agent.status()) {
+        if !agent.is_acting() && !agent.is_looking() && done(&agent.status(clock.now())) {
             break;
         }
         let timer =
@@ -189,7 +198,7 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
     drop(effects);
     let _ = runner.await;
     let _ = std::fs::remove_file(settings.agent.run_dir.join(control::SOCKET));
-    Ok(Round { status: Agent::status(&agent), changed })
+    Ok(Round { status: agent.status(clock.now()), changed })
 }
 
 fn tell(round: &Round, args: &HealArgs) -> Exit {

@@ -44,7 +44,10 @@ fn line(incident: &Incident) {
             format!("resolved, link down for {}", human(up.since(incident.down_at)))
         }
         (Some(_), _) => "resolved".to_owned(),
-        (None, _) => incident.phase.name().to_owned(),
+        (None, _) => match &incident.people.acknowledged {
+            Some(name) => format!("{}, taken by {name}", incident.phase.name()),
+            None => incident.phase.name().to_owned(),
+        },
     };
     let cause = if incident.is_open() { paint::bad(cause) } else { cause.to_owned() };
     say(format!("{}  {}  {:<12} {cause}  {how}", incident.id, incident.opened_at, incident.link.replica));

@@ -12,11 +12,11 @@ use crate::model::finding::Cause;
 pub fn status(config: &Path, output: &Output) -> Ended {
     let settings = settings(config)?;
     let answer = ask(&settings.agent.run_dir, &Request::Status)?;
-    let replicas: Vec<Status> = serde_json::from_value(answer["replicas"].clone())
-        .map_err(|_| Failure::new(Exit::Fault, "the daemon answers in words of another version; restart it"))?;
+    let replicas = replicas(&answer)?;
     if output.json {
         say_json(&answer);
     } else {
+        standing(&answer)?;
         replicas.iter().for_each(print);
         sentinels(&answer);
         if let Some(trouble) = answer["http"]["trouble"].as_str() {
@@ -26,13 +26,32 @@ pub fn status(config: &Path, output: &Output) -> Ended {
     Ok(replicas.iter().map(verdict).fold(Exit::Fine, Exit::and))
 }
 
+/// The instances of a status answer.
+pub fn replicas(answer: &Value) -> Result<Vec<Status>, Failure> {
+    serde_json::from_value(answer["replicas"].clone())
+        .map_err(|_| Failure::new(Exit::Fault, "the daemon answers in words of another version; restart it"))
+}
+
+/// What holds for more than one instance: it comes first.
+fn standing(answer: &Value) -> Result<(), Failure> {
+    for pause in answer["pauses"].as_array().into_iter().flatten() {
+        let (scope, whose) = (super::pause::scope_of(pause)?, super::pause::in_words(pause)?);
+        say(format!("{} {scope}, by {whose}", paint::doubtful("paused")));
+    }
+    if let (Some(failures), Some(last)) = (answer["stopped"]["failures"].as_u64(), answer["stopped"]["last"].as_str()) {
+        say(format!("{} {failures} remedies in a row failed, the last was {last}", paint::bad("stopped")));
+        say("  nothing more is tried on this host until a person says: relinkd ack ID --by NAME");
+    }
+    Ok(())
+}
+
 /// Asks the daemon, and says why when it does not answer.
 pub fn ask(run_dir: &Path, request: &Request) -> Result<Value, Failure> {
     block_on(control::ask(run_dir, request))?.map_err(|error| {
         let exit = match &error {
             ControlError::NotRunning(_) => Exit::Unreachable,
-            ControlError::Denied(_) => Exit::Permission,
-            ControlError::Failed(..) => Exit::Fault,
+            ControlError::Denied(_) | ControlError::Forbidden(_) => Exit::Permission,
+            ControlError::Refused(_) | ControlError::Failed(..) => Exit::Fault,
         };
         Failure::new(exit, error)
     })
@@ -67,11 +86,20 @@ pub fn print(status: &Status) {
     };
     say(format!("{mark} {name}: {}", status.sentence));
     if let (Some(id), Some(phase)) = (&status.incident, status.phase) {
-        say(format!("  incident {id}, {}   (relinkd show {id})", phase.name()));
+        let taken = status.taken_by.as_ref().map(|name| format!(", taken by {name}")).unwrap_or_default();
+        say(format!("  incident {id}, {}{taken}   (relinkd show {id})", phase.name()));
     }
     if let Some(refusal) = &status.held {
         let what = refusal.remedy.map(|remedy| format!(" {remedy}")).unwrap_or_default();
         say(format!("  holds{what}: {}: {}", refusal.code, refusal.detail));
+    }
+    if let Some(proposal) = &status.proposal {
+        let expires = proposal.expires.as_ref().map(|at| format!(", until {at}")).unwrap_or_default();
+        say(format!("  proposes {} (plan {}{expires}):", proposal.remedy, proposal.plan));
+        proposal.steps.iter().for_each(|step| say(format!("    {step}")));
+    }
+    if let (Some(why), None) = (&status.withdrawn, &status.proposal) {
+        say(format!("  the last proposal was withdrawn: {why}"));
     }
     if let Some(trouble) = &status.ledger_trouble {
         say(format!("  {} nothing is recorded, so nothing is changed: {trouble}", paint::bad("ledger")));

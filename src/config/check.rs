@@ -33,6 +33,8 @@ const UP_TO_AN_HOUR: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 /// A deep look costs a login on the primary and two lines of its log.
 const BACKGROUND: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 const REMIND: RangeInclusive<Duration> = MINUTE..=Duration::from_secs(86_400 * 30);
+const PROPOSAL: RangeInclusive<Duration> = MINUTE..=Duration::from_secs(86_400 * 7);
+const AFTER_PAUSE: RangeInclusive<Duration> = SECOND..=Duration::from_secs(3_600);
 const COOLDOWN: RangeInclusive<Duration> = SECOND..=Duration::from_secs(86_400 * 7);
 const STAGGER_MOST: Duration = Duration::from_secs(300);
 const LAG: RangeInclusive<u64> = 0..=1 << 40;
@@ -276,6 +278,10 @@ fn policy(root: &Section<'_>, report: &mut Report) -> Policy {
     set(&mut out.remind, section.duration("remind", REMIND, report));
     set(&mut out.background, section.duration("background", BACKGROUND, report));
     set(&mut out.max_attempts, section.count("max_attempts", 1..=100, report));
+    set(&mut out.max_failures, section.count("max_failures", 1..=100, report));
+    set(&mut out.max_per_hour, section.count("max_per_hour", 1..=1000, report));
+    set(&mut out.proposal_expires, section.duration("proposal_expires", PROPOSAL, report));
+    set(&mut out.after_pause, section.duration("after_pause", AFTER_PAUSE, report));
     for remedy in Remedy::ALL {
         let node = section.node(remedy.code());
         let own = node.and_then(|node| self::remedy(*remedy, section.path_of(remedy.code()), node, &mut out, report));

@@ -25,8 +25,20 @@ pub(super) const TLS: &[&str] = &["ca", "cert", "key", "server_name"];
 pub(super) const REPLICA: &[&str] = &["address", "group", "user", "password", "tls", "log", "poll"];
 
 /// Beside these, `[policy]` holds a table for each remedy, under its code.
-pub(super) const POLICY: &[&str] =
-    &["mode", "persist", "blip", "patience", "settle", "remind", "background", "max_attempts"];
+pub(super) const POLICY: &[&str] = &[
+    "mode",
+    "persist",
+    "blip",
+    "patience",
+    "settle",
+    "remind",
+    "background",
+    "max_attempts",
+    "max_failures",
+    "max_per_hour",
+    "proposal_expires",
+    "after_pause",
+];
 
 pub(super) const REMEDY: &[&str] = &["mode", "after", "cooldown", "max_per_hour"];
 

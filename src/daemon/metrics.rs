@@ -235,7 +235,7 @@ impl Metrics {
         for (replica, differs) in &snapshot.mismatches {
             self.gauges.secret_mismatch.with_label_values(&[replica]).set(i64::from(*differs));
         }
-        self.gauges.paused.set(i64::from(snapshot.paused));
+        self.gauges.paused.set(i64::from(!snapshot.pauses.is_empty()));
     }
 
     /// A cause that was shown once goes to zero, so that a graph comes down.

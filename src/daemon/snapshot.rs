@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::watchers::SentinelState;
 use crate::agent::Status;
+use crate::decide::Failures;
 use crate::model::Timestamp;
+use crate::model::people::Pause;
 use crate::watch::sentinel::SentinelBoard;
 
 #[derive(Debug, Default)]
@@ -21,7 +23,10 @@ pub struct Snapshot {
     pub secrets: BTreeMap<String, Timestamp>,
     /// Whether a replica's `masterauth` is another than the store holds, where both are known.
     pub mismatches: BTreeMap<String, bool>,
-    pub paused: bool,
+    /// The pauses in force.
+    pub pauses: Vec<Pause>,
+    /// Too many remedies in a row have failed: nothing more is tried on this host.
+    pub stopped: Option<Failures>,
     /// Where HTTP is served, and why not.
     pub listen: Option<String>,
     pub listen_trouble: Option<String>,
@@ -35,6 +40,8 @@ impl Snapshot {
             "at": self.at.to_string(),
             "replicas": self.replicas,
             "sentinels": self.sentinels,
+            "pauses": self.pauses.iter().map(Pause::told).collect::<Vec<_>>(),
+            "stopped": self.stopped.as_ref().map(|it| json!({ "failures": it.in_a_row, "last": it.last })),
             "http": { "listen": self.listen, "trouble": self.listen_trouble },
         })
     }

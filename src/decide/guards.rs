@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::people::{agent_stopped, group_limit, left_by_a_pause, paused};
 use super::remedies::leading;
 use super::{Context, Held, LedgerHealth};
 use crate::diagnose::{failover_in_doubt, handshake_works, recent_failover, same_place, shares_history};
@@ -15,12 +16,16 @@ pub type Guard = fn(Remedy, &Context<'_>) -> Result<(), Held>;
 const ALWAYS: &[Guard] = &[
     stopping,
     ledger_unwritable,
+    paused,
     evidence_stale,
     attempts_exhausted,
+    agent_stopped,
     failover_running,
     too_early,
+    left_by_a_pause,
     cooldown,
     hourly_limit,
+    group_limit,
 ];
 
 const REALIGN_AUTH: &[Guard] = &[sentinels_name_our_primary, settings_readable];
@@ -125,7 +130,16 @@ fn too_early(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
 /// Counted from the end of the last run; a run without an end holds for as long as it takes, plus the cool-down.
 fn cooldown(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let rest = c.policy.of(remedy).cooldown;
-    let last = c.history.runs.iter().filter(|run| run.remedy == remedy).map(|run| run.ended.unwrap_or(run.began)).max();
+    // A failover is the group's, whichever instance of it on this host asked.
+    let others = if remedy == Remedy::RequestFailover { c.history.group_runs.as_slice() } else { &[] };
+    let last = c
+        .history
+        .runs
+        .iter()
+        .chain(others)
+        .filter(|run| run.remedy == remedy)
+        .map(|run| run.ended.unwrap_or(run.began))
+        .max();
     match last {
         Some(last) if c.now.since(last) < rest => Err((
             RefusalCode::Cooldown,

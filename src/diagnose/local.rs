@@ -1,8 +1,13 @@
 //! The local server itself: does it run, answer, and let us look?
 
+use std::time::Duration;
+
 use super::{denied, fact, finding};
-use crate::model::evidence::{Evidence, Missing, Reading};
+use crate::model::evidence::{Evidence, LogFact, LogKind, Missing, Reading};
 use crate::model::finding::{Cause, Finding, Viewpoint};
+
+/// What a large data set takes to be saved at a stop.
+const STOPPING: Duration = Duration::from_secs(120);
 
 pub fn replica_denied(e: &Evidence) -> Option<Finding> {
     let text = denied(&e.local)?;
@@ -45,6 +50,9 @@ pub fn held_up_by_a_lookup(e: &Evidence) -> Option<Finding> {
 
 pub fn replica_hung(e: &Evidence) -> Option<Finding> {
     let Reading::Missing(Missing::TimedOut) = &e.local else { return None };
+    if told_to_stop(e).is_some() {
+        return None;
+    }
     Some(finding(
         Cause::ReplicaHung,
         false,
@@ -58,12 +66,37 @@ pub fn replica_hung(e: &Evidence) -> Option<Finding> {
 }
 
 pub fn replica_down(e: &Evidence) -> Option<Finding> {
-    let Reading::Missing(Missing::Refused(why)) = &e.local else { return None };
-    Some(finding(
-        Cause::ReplicaDown,
-        false,
-        vec![fact(Viewpoint::Replica, e.ended, format!("{}: {why}", e.address), "no server listens there")],
-    ))
+    let stopping = told_to_stop(e);
+    let mut because = match &e.local {
+        Reading::Missing(Missing::Refused(why)) => {
+            vec![fact(Viewpoint::Replica, e.ended, format!("{}: {why}", e.address), "no server listens there")]
+        }
+        // It writes its data set in the foreground, and answers nothing meanwhile (Redis 7.0.15, finishShutdown).
+        Reading::Missing(Missing::TimedOut) if stopping.is_some() => vec![fact(
+            Viewpoint::Replica,
+            e.ended,
+            format!("{} does not answer", e.address),
+            "a server that is told to stop saves first, and answers nothing meanwhile",
+        )],
+        _ => return None,
+    };
+    let on_purpose = |line: &LogFact| {
+        fact(
+            Viewpoint::Log,
+            line.last,
+            line.sample.clone(),
+            "it was told to stop: a person, its unit or the host did that",
+        )
+    };
+    because.extend(stopping.map(on_purpose));
+    Some(finding(Cause::ReplicaDown, false, because))
+}
+
+/// The server's own word that it was told to stop, if it is of a moment ago and it has not come back since.
+fn told_to_stop(e: &Evidence) -> Option<&LogFact> {
+    let line = e.logged(LogKind::Shutdown).filter(|line| e.ended.since(line.last) < STOPPING)?;
+    let back = e.logged(LogKind::Ready).is_some_and(|ready| ready.last > line.last);
+    (!back).then_some(line)
 }
 
 pub fn replica_loading(e: &Evidence) -> Option<Finding> {

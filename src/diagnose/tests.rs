@@ -365,3 +365,20 @@ fn no_number_that_a_server_may_send_makes_a_rule_panic() {
         });
     }
 }
+
+#[test]
+fn a_server_that_was_told_to_stop_does_not_hang_and_one_that_came_back_does() {
+    let mut e = healthy();
+    e.log(LogKind::Shutdown, "Received SIGTERM scheduling shutdown...", 1);
+    e.local = Reading::Missing(Missing::TimedOut);
+    let Diagnosis::Broken(finding) = diagnose(&e) else { panic!() };
+    assert_eq!(finding.cause, Cause::ReplicaDown);
+    assert!(finding.because[1].saw.contains("SIGTERM"), "{:?}", finding.because);
+    let mut later = e.clone();
+    if let Reading::Seen(log) = &mut later.log {
+        let stop = log.lines[0].last;
+        log.lines[0].last = stop.before(Duration::from_secs(10));
+    }
+    later.log(LogKind::Ready, "Ready to accept connections", 1);
+    assert_eq!(diagnose(&later).cause(), Some(Cause::ReplicaHung));
+}

@@ -24,6 +24,10 @@ pub(super) const fn kind(what: &What) -> &'static str {
         What::Diagnosed { .. } => "diagnosed",
         What::Held { .. } => "held",
         What::Proposed { .. } => "proposed",
+        What::Approved { .. } => "approved",
+        What::Rejected { .. } => "rejected",
+        What::Withdrawn { .. } => "withdrawn",
+        What::Acknowledged { .. } => "acknowledged",
         What::Intended { .. } => "intended",
         What::Finished { .. } => "finished",
         What::Ended { .. } => "ended",
@@ -43,6 +47,10 @@ const KINDS: &[&str] = &[
     "diagnosed",
     "held",
     "proposed",
+    "approved",
+    "rejected",
+    "withdrawn",
+    "acknowledged",
     "intended",
     "finished",
     "ended",
@@ -132,7 +140,7 @@ impl Ledger {
         run().map_err(|error| self.sorted(error))
     }
 
-    fn read(&self, filter: &str, params: impl Params) -> Result<Vec<Entry>, LedgerError> {
+    pub(super) fn read(&self, filter: &str, params: impl Params) -> Result<Vec<Entry>, LedgerError> {
         let run = || {
             let mut statement = self.connection.prepare(&format!("{COLUMNS} {filter}"))?;
             let mut rows = statement.query(params)?;

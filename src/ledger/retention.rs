@@ -40,6 +40,7 @@ impl Ledger {
         self.write(|transaction| {
             transaction.execute("DELETE FROM rotation WHERE ended_at < ?1", params![limit.0]).map(|_| ())
         })?;
+        self.write(|transaction| transaction.execute("DELETE FROM pause WHERE over < ?1", params![limit.0]))?;
         let mut incidents = 0;
         loop {
             let gone = self.remove(&format!("AND i.touched_at < {}", limit.0))?;

@@ -92,6 +92,17 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE INDEX rotation_entry_by_rotation ON rotation_entry (rotation, id);
 ",
+    "
+    CREATE TABLE pause (
+        began INTEGER NOT NULL,
+        scope TEXT NOT NULL,        -- JSON of model::people::Scope
+        over  INTEGER NOT NULL,     -- when it ends, or was ended
+        body  TEXT NOT NULL,        -- JSON of model::people::Pause
+        PRIMARY KEY (began, scope)
+    ) STRICT;
+    CREATE INDEX entry_that_acts ON entry (id)
+        WHERE kind IN ('intended', 'ended', 'interrupted', 'acknowledged');
+",
 ];
 
 /// The schema that this version writes.

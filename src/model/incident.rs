@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::finding::{Cause, Finding};
+use super::people::{Actor, People};
 use super::remedy::{Action, Outcome, Plan, Refusal};
 use super::{Address, Endpoint, LinkId, Timestamp};
 
@@ -132,8 +133,20 @@ pub enum What {
     Diagnosed { finding: Finding, primary: Option<Endpoint> },
     /// A remedy is held back; written only when the reason changes.
     Held { refusal: Refusal },
-    /// A plan that waits for a person.
-    Proposed { plan: Plan },
+    /// A plan that waits for a person. `expires`: none in a ledger of 0.1, whose proposals nobody could answer.
+    Proposed {
+        plan: Plan,
+        #[serde(default)]
+        expires: Option<Timestamp>,
+    },
+    /// A person said yes to the proposal. It is decided anew before anything is done.
+    Approved { by: Actor },
+    /// A person said no to it: the same plan is held until `until`, or until the cause is another.
+    Rejected { by: Actor, until: Timestamp },
+    /// The proposal stands no more, approved or not: it expired, or the world has moved.
+    Withdrawn { why: String },
+    /// A person has taken the incident. May come after its end, to lift the stop that it led to.
+    Acknowledged { by: Actor, name: String },
     /// The intent, durable before the first change.
     Intended { attempt: u32, plan: Plan },
     /// One step ended.
@@ -169,6 +182,9 @@ pub struct Incident {
     /// The refusals in force, and those before them, newest last.
     pub held: Vec<Refusal>,
     pub proposal: Option<Plan>,
+    /// What people have said to it.
+    #[serde(default)]
+    pub people: People,
     pub escalation: Option<String>,
     pub opened_at: Timestamp,
     pub down_at: Timestamp,
@@ -246,6 +262,7 @@ impl Incident {
             actions: Vec::new(),
             held: Vec::new(),
             proposal: None,
+            people: People::default(),
             escalation: None,
             opened_at: entry.at,
             down_at: *down_at,
@@ -278,7 +295,8 @@ impl Incident {
                     if self.causes.last() != Some(&finding.cause) {
                         self.causes.push(finding.cause);
                     }
-                    self.proposal = None;
+                    self.drop_proposal();
+                    self.people.rejected.clear();
                     if self.phase != Phase::Applying {
                         self.phase = self.troubled();
                     }
@@ -289,12 +307,15 @@ impl Incident {
                 self.primary = primary.clone().or(self.primary.take());
             }
             What::Held { refusal } => self.held.push(refusal.clone()),
-            What::Proposed { plan } => {
-                self.phase = Phase::Proposed;
-                self.proposal = Some(plan.clone());
-            }
+            What::Proposed { .. }
+            | What::Approved { .. }
+            | What::Rejected { .. }
+            | What::Withdrawn { .. }
+            | What::Acknowledged { .. } => self.take_answer(entry),
             What::Intended { attempt, .. } => {
                 self.phase = Phase::Applying;
+                self.drop_proposal();
+                self.people.withdrawn = None;
                 self.attempts = self.attempts.max(*attempt);
                 self.in_flight = Some(*attempt);
                 self.intended_at.get_or_insert(entry.at);
@@ -316,6 +337,7 @@ impl Incident {
             What::Escalated { why } => {
                 self.phase = Phase::Escalated;
                 self.escalation = Some(why.clone());
+                self.people.acknowledged = None;
             }
             What::Told { .. } => {
                 self.sequence += 1;
@@ -335,6 +357,42 @@ impl Incident {
     /// The phase of a fault that stands and is not being worked on: once a person was called, it stays with them.
     fn troubled(&self) -> Phase {
         if self.escalation.is_some() { Phase::Escalated } else { Phase::Open }
+    }
+
+    /// What is proposed to people, and what they say.
+    fn take_answer(&mut self, entry: &Entry) {
+        match &entry.what {
+            What::Proposed { plan, expires } => {
+                self.phase = Phase::Proposed;
+                self.proposal = Some(plan.clone());
+                self.people.proposed(entry.at, *expires);
+            }
+            What::Approved { by } => self.people.approve(entry.at, by),
+            What::Rejected { by, until } => {
+                self.people.reject(entry.at, by, self.proposal.as_ref(), *until);
+                self.proposal = None;
+                self.phase = self.troubled();
+            }
+            What::Withdrawn { why } => {
+                self.drop_proposal();
+                self.people.withdrawn = Some(why.clone());
+                if self.phase == Phase::Proposed {
+                    self.phase = self.troubled();
+                }
+            }
+            What::Acknowledged { by, name } => self.people.acknowledge(entry.at, by, name, self.attempts),
+            _ => {}
+        }
+    }
+
+    fn drop_proposal(&mut self) {
+        self.proposal = None;
+        self.people.proposal_gone();
+    }
+
+    /// Attempts that count: those since a person last took it.
+    pub fn counted_attempts(&self) -> u32 {
+        self.attempts.saturating_sub(self.people.attempts_before)
     }
 
     pub fn is_open(&self) -> bool {

@@ -154,6 +154,36 @@ impl Plan {
         };
         self.steps.iter().map(cost).sum()
     }
+
+    /// Whether both do the same to the same targets under the same conditions. When a plan was made is no part of it.
+    pub fn same(&self, other: &Plan) -> bool {
+        self.remedy == other.remedy && self.steps == other.steps && self.undo == other.undo
+    }
+
+    /// A short name for what it does, by which a person can say which plan they have read. No secret, and no proof.
+    pub fn print(&self) -> String {
+        let mut said = serde_json::json!([self.remedy, self.steps, self.undo]);
+        without_blanks(&mut said);
+        let text = said.to_string();
+        // FNV-1a.
+        let hash = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
+    }
+}
+
+/// A field that is not set says nothing, so that one which a later version adds does not change a plan's name.
+fn without_blanks(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, it| !matches!(it, Value::Null | Value::Bool(false)));
+            map.values_mut().for_each(without_blanks);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_blanks),
+        _ => {}
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

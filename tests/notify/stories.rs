@@ -160,7 +160,7 @@ pub fn proposed() -> Notice {
         opened(no_answer()),
         held(30, RefusalCode::TooEarly, Some(Remedy::RequestFailover), "0.1 s of 10 s"),
         held(10_000, RefusalCode::TooEarly, Some(Remedy::RequestFailover), "9.9 s of 10 s"),
-        (62_000, What::Proposed { plan: failover() }),
+        (62_000, What::Proposed { plan: failover(), expires: None }),
     ];
     notice(Announcement::Proposed, happened, &["redis-cli -h 10.0.0.11 -p 26379 SENTINEL FAILOVER mymaster"])
 }

@@ -269,8 +269,9 @@ leaks() {
     check 'no password in the journal of relinkd' journal_is_free_of canary
     check 'no password in the ledger or beside it' fails grep -ra canary /var/lib/relinkd
     check 'no password in what incidents prints' incidents_are_free_of canary
+    # 1.4 with a user namespace, in which the control socket could not see who asks.
     check 'systemd-analyze security finds little exposed' \
-        systemd-analyze --no-pager --threshold=15 security relinkd.service
+        systemd-analyze --no-pager --threshold=16 security relinkd.service
     systemd-analyze --no-pager security relinkd.service | tail -n 1 | sed 's/^/# /'
 }
 

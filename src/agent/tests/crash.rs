@@ -13,10 +13,10 @@ fn while_the_ledger_fails_nothing_is_changed_and_when_it_is_back_all_is_recorded
     world.advance(s(60));
     assert!(world.applied.is_empty());
     assert!(world.ledger.is_empty());
-    assert_eq!(world.agent.status().ledger_trouble.as_deref(), Some("disk full"));
+    assert_eq!(world.agent.status(world.now).ledger_trouble.as_deref(), Some("disk full"));
     world.recover();
     world.advance(s(15));
-    assert!(world.agent.status().ledger_trouble.is_none());
+    assert!(world.agent.status(world.now).ledger_trouble.is_none());
     assert_eq!(world.incidents_opened(), 1);
     assert_eq!(world.recorded("held ledger-unwritable"), 1);
     assert_eq!(world.recorded("resolved Relinkd"), 1);
@@ -151,12 +151,12 @@ fn an_emptied_group_stays_an_incident_over_a_restart() {
     });
     world.wake(Why::Timer);
     world.advance(s(5));
-    assert_eq!(world.agent.status().cause, Some(Cause::PrimaryEmptied));
+    assert_eq!(world.agent.status(world.now).cause, Some(Cause::PrimaryEmptied));
     world.crash();
     world.restart();
     world.wake(Why::Start);
     world.advance(s(60));
-    assert_eq!(world.agent.status().cause, Some(Cause::PrimaryEmptied), "{:?}", world.agent.status());
+    assert_eq!(world.agent.status(world.now).cause, Some(Cause::PrimaryEmptied), "{:?}", world.agent.status(world.now));
     world.set(|e| e.server().keys = 10);
     world.advance(s(60));
     assert_eq!((world.incidents_opened(), world.recorded("resolved Others")), (1, 1));

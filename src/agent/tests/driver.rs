@@ -20,6 +20,8 @@ pub struct World {
     pub futile: bool,
     /// When the fast poll last saw the link up.
     last_up: Option<Timestamp>,
+    pub host: Host,
+    pub pauses: Vec<Pause>,
     pub ledger_works: bool,
     /// What is durable.
     pub ledger: Vec<Entry>,
@@ -73,6 +75,8 @@ impl World {
             script: VecDeque::new(),
             futile: false,
             last_up: None,
+            host: Host::default(),
+            pauses: Vec::new(),
             ledger_works: true,
             ledger: Vec::new(),
             notices: Vec::new(),
@@ -101,9 +105,24 @@ impl World {
 
     pub fn feed(&mut self, input: Input) {
         self.agent.handle(input, self.now);
+        self.hand_out();
+    }
+
+    /// As the daemon does: what is handed out to be recorded is known to the host at once.
+    pub fn hand_out(&mut self) {
         while let Some(effect) = self.agent.poll_effect() {
+            if let Effect::Record { entries, .. } = &effect {
+                entries.iter().for_each(|entry| self.host.take(entry));
+            }
             self.queue.push_back(effect);
         }
+        self.agent.handle(Input::Beside(self.host.beside(&healthy().link)), self.now);
+    }
+
+    pub fn pauses_are(&mut self, pauses: Vec<Pause>) {
+        self.pauses = pauses;
+        self.feed(Input::Paused(self.pauses.clone()));
+        self.settle();
     }
 
     pub fn wake(&mut self, why: Why) {
@@ -127,9 +146,7 @@ impl World {
         while let Some(next) = self.agent.poll_timeout().filter(|next| *next <= until) {
             self.now = self.now.max(next);
             self.agent.handle_timeout(self.now);
-            while let Some(effect) = self.agent.poll_effect() {
-                self.queue.push_back(effect);
-            }
+            self.hand_out();
             self.settle();
             if !self.waiting.is_empty() {
                 self.retry();
@@ -256,9 +273,10 @@ impl World {
         self.agent = Agent::new(identity(self.lives), self.policy.clone(), self.now);
         self.agent.replay(&self.ledger, self.now);
         self.trace.push("restart".into());
-        while let Some(effect) = self.agent.poll_effect() {
-            self.queue.push_back(effect);
-        }
+        self.host = Host::default();
+        self.ledger.iter().for_each(|entry| self.host.take(entry));
+        self.hand_out();
+        self.feed(Input::Paused(self.pauses.clone()));
     }
 
     pub fn at_rest(&self) -> bool {
@@ -304,6 +322,10 @@ pub fn name(what: &What) -> String {
         What::Diagnosed { finding, .. } => format!("diagnosed {}", finding.cause),
         What::Held { refusal } => format!("held {}", refusal.code),
         What::Proposed { .. } => "proposed".into(),
+        What::Approved { .. } => "approved".into(),
+        What::Rejected { .. } => "rejected".into(),
+        What::Withdrawn { .. } => "withdrawn".into(),
+        What::Acknowledged { .. } => "acknowledged".into(),
         What::Intended { attempt, .. } => format!("intended {attempt}"),
         What::Finished { action, .. } => format!("finished {}", action.outcome.code()),
         What::Ended { outcome, .. } => format!("ended {}", outcome.code()),

@@ -262,7 +262,7 @@ fn a_store_that_is_configured_and_never_asked_makes_no_endless_looking() {
         world.agent.handle(Input::Looked(Box::new(seen.clone())), world.now);
     }
     assert!(!world.agent.is_looking());
-    let held = world.agent.status().held.unwrap();
+    let held = world.agent.status(world.now).held.unwrap();
     assert_eq!(held.code, RefusalCode::SecretUnavailable);
 }
 

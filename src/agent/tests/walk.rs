@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::driver::name;
 use super::*;
 use crate::model::incident::IncidentId;
+use crate::model::people::{Actor, Scope};
 
 /// splitmix64: the same seed gives the same walk.
 struct Dice(u64);
@@ -60,8 +61,41 @@ fn outcome(dice: &mut Dice) -> Outcome {
     }
 }
 
+/// Somebody answers, whatever it is that they answer.
+fn answer(world: &mut World, dice: &mut Dice) {
+    let by = Actor { uid: 0, name: "root".into(), sudo: None };
+    let last = world.ledger.iter().rev().find(|entry| matches!(entry.what, What::Opened { .. }));
+    let id = last.map(|entry| entry.incident.clone());
+    // A no is an answer too: there may be nothing to answer.
+    let _ = match (dice.roll(4), id) {
+        (0..2, _) => world.agent.approve(by, None, world.now),
+        (2, _) => world.agent.reject(by, world.now),
+        (_, Some(id)) => world.agent.acknowledge(&id, by, "carol".into(), world.now),
+        _ => Ok(()),
+    };
+    world.hand_out();
+    (0..dice.roll(3)).for_each(|_| _ = world.step());
+    match dice.roll(4) {
+        0 => world.crash(),
+        _ => world.settle(),
+    }
+}
+
+fn pause(world: &mut World, dice: &mut Dice) {
+    let owner = Actor { uid: 0, name: "root".into(), sudo: None };
+    let (began, ends) = (world.now, world.now.after(s(1 + dice.roll(120))));
+    let mut pauses = std::mem::take(&mut world.pauses);
+    match dice.roll(2) {
+        0 => pauses.push(Pause { scope: Scope::Host, owner, reason: "a walk".into(), began, ends, resumed: None }),
+        _ => pauses.iter_mut().for_each(|pause| _ = pause.resumed.get_or_insert((began, owner.clone()))),
+    }
+    world.pauses_are(pauses);
+}
+
 fn one_move(world: &mut World, dice: &mut Dice) {
-    match dice.roll(12) {
+    let waits = world.agent.incidents().open().is_some_and(|incident| incident.proposal.is_some());
+    match dice.roll(14) {
+        _ if waits && dice.roll(3) == 0 => answer(world, dice),
         0..3 => weather(world, dice),
         3 => world.wake(Why::Timer),
         4 => world.wake(Why::Log),
@@ -94,6 +128,8 @@ fn one_move(world: &mut World, dice: &mut Dice) {
                 _ => world.settle(),
             }
         }
+        12 => answer(world, dice),
+        13 => pause(world, dice),
         _ => {
             world.advance(s(dice.roll(400)));
             world.settle();
@@ -101,10 +137,19 @@ fn one_move(world: &mut World, dice: &mut Dice) {
     }
 }
 
+/// In some worlds a person has to say yes to everything.
+fn policy(seed: u64) -> Policy {
+    let mut policy = proposing();
+    if seed.is_multiple_of(4) {
+        policy.remedies.values_mut().for_each(|remedy| remedy.mode = crate::decide::Mode::Propose);
+    }
+    policy
+}
+
 /// What is durable has to make sense by itself.
 fn check(world: &World) {
     let mut in_flight: Option<u32> = None;
-    let mut attempts: BTreeMap<&IncidentId, u32> = BTreeMap::new();
+    let mut attempts: BTreeMap<&IncidentId, (u32, u32)> = BTreeMap::new();
     let mut open: Option<&IncidentId> = None;
     for entry in &world.ledger {
         match &entry.what {
@@ -115,9 +160,10 @@ fn check(world: &World) {
             What::Blip { .. } => assert_eq!(open, None, "no blip within an incident"),
             What::Intended { attempt, .. } => {
                 assert_eq!(in_flight, None, "one change in flight");
-                let known = attempts.insert(&entry.incident, *attempt).unwrap_or(0);
-                assert_eq!(*attempt, known + 1);
-                assert!(*attempt <= world.policy.max_attempts, "attempts are bounded");
+                let known = attempts.entry(&entry.incident).or_insert((*attempt - 1, 0));
+                assert_eq!(*attempt, known.0 + 1);
+                *known = (*attempt, known.1 + 1);
+                assert!(known.1 <= world.policy.max_attempts, "attempts are bounded, until a person takes it");
                 in_flight = Some(*attempt);
             }
             What::Finished { attempt, .. } => assert_eq!(in_flight, Some(*attempt)),
@@ -129,6 +175,8 @@ fn check(world: &World) {
                 assert_eq!(in_flight, None);
             }
             What::Told { event: Announcement::Resolved } => {}
+            // A person may take an incident that is over.
+            What::Acknowledged { .. } => _ = attempts.remove(&entry.incident),
             _ => assert_eq!(open, Some(&entry.incident), "{:?}", entry.what),
         }
     }
@@ -144,7 +192,7 @@ fn heal(world: &mut World) {
     world.set(|_| {});
     world.advance(s(60));
     assert!(world.at_rest());
-    assert!(world.agent.incidents().open().is_none(), "{:?}", world.agent.status());
+    assert!(world.agent.incidents().open().is_none(), "{:?}", world.agent.status(world.now));
     assert_eq!(world.recorded("opened"), world.recorded("resolved"));
     for id in world.told_incidents() {
         let last = world.notices.iter().rev().find(|notice| notice.incident.id == *id);
@@ -161,11 +209,11 @@ fn a_long_random_walk_breaks_no_promise() {
     let mut compared = 0;
     for seed in 0..24 {
         let mut dice = Dice(seed);
-        let mut world = World::with(proposing());
-        for _ in 0..250 {
+        let mut world = World::with(policy(seed));
+        for turn in 0..250 {
             one_move(&mut world, &mut dice);
-            if world.at_rest() && world.ledger_works {
-                let mut other = World::with(proposing());
+            if turn % 3 == 0 && world.at_rest() && world.ledger_works {
+                let mut other = World::with(policy(seed));
                 other.ledger = world.ledger.clone();
                 other.restart();
                 assert_eq!(other.agent.incidents(), world.agent.incidents(), "seed {seed}");
@@ -187,6 +235,11 @@ fn a_long_random_walk_breaks_no_promise() {
     // A walk that meets nothing proves nothing.
     assert!(compared > 500, "{compared}");
     for (word, least) in [
+        ("approved", 5),
+        ("rejected", 2),
+        ("withdrawn", 5),
+        ("acknowledged", 50),
+        ("held paused", 20),
         ("restart", 100),
         ("dropped", 5),
         ("interrupted", 5),

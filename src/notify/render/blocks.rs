@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::plain::{actions, held, particulars, proposed, reasons, standing};
+use super::plain::{actions, answered, held, particulars, proposed, reasons, standing};
 use super::{is_test, piece, refusals, summary, text};
 use crate::model::incident::{Announcement, Notice, Phase};
 
@@ -29,6 +29,7 @@ pub fn slack(notice: &Notice) -> Value {
     list(&mut blocks, "Why", &reasons(incident));
     list(&mut blocks, "Done", &actions(incident));
     list(&mut blocks, "Proposed", &proposed(incident));
+    list(&mut blocks, "Answered", &answered(incident));
     list(&mut blocks, "Held back", &refusals(incident).into_iter().map(held).collect::<Vec<_>>());
     commands(&mut blocks, next, &notice.next_steps);
     json!({ "text": escape(&text(notice), FALLBACK), "blocks": blocks })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{ACTIONS, is_test, piece, refusals, summary, words};
 use crate::model::human;
 use crate::model::incident::{Incident, Notice, Phase};
+use crate::model::people::Answered;
 use crate::model::remedy::{Action, Refusal};
 
 /// The sentence that matters first, the evidence below it.
@@ -29,6 +30,7 @@ pub fn text(notice: &Notice) -> String {
     section(&mut out, "Ruled out", ruled_out(incident));
     section(&mut out, "Done", actions(incident));
     section(&mut out, "Proposed", proposed(incident));
+    section(&mut out, "Answered", answered(incident));
     section(&mut out, now, refusals(incident).into_iter().map(held).collect());
     section(&mut out, next, notice.next_steps.iter().map(|step| piece(step)).collect());
     out
@@ -107,10 +109,24 @@ pub(super) fn actions(incident: &Incident) -> Vec<String> {
     incident.actions.iter().skip(incident.actions.len().saturating_sub(ACTIONS)).map(line).collect()
 }
 
+/// What people said.
+pub(super) fn answered(incident: &Incident) -> Vec<String> {
+    let line = |it: &Answered| match &it.name {
+        Some(name) => format!("{}: taken by {}, said {}", it.at, piece(name), piece(&it.by.to_string())),
+        None => format!("{}: {} by {}", it.at, it.answer.code(), piece(&it.by.to_string())),
+    };
+    incident.people.answers.iter().map(line).collect()
+}
+
 /// The steps that wait for a person.
 pub(super) fn proposed(incident: &Incident) -> Vec<String> {
     match (&incident.proposal, incident.phase) {
-        (Some(plan), Phase::Proposed) => plan.steps.iter().map(|step| piece(&step.change.describe())).collect(),
+        (Some(plan), Phase::Proposed) => {
+            let steps = plan.steps.iter().map(|step| piece(&step.change.describe()));
+            let until =
+                incident.people.expires.map(|at| format!("plan {}, open for an answer until {at}", plan.print()));
+            steps.chain(until).collect()
+        }
         _ => Vec::new(),
     }
 }

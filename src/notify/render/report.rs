@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::timings::millis;
 use super::{ACTIONS, Timings, piece, refusals, summary};
 use crate::model::finding::{Fact, Finding};
-use crate::model::incident::Notice;
+use crate::model::incident::{Incident, Notice, Phase};
+use crate::model::people::Answered;
 use crate::model::remedy::{Action, Refusal};
 
 /// All keys are always there; what is not known is null.
@@ -36,6 +37,8 @@ pub fn report(notice: &Notice) -> Value {
         "ruled_out": ruled_out(&incident.finding),
         "actions": incident.actions.iter().skip(latest).map(action).collect::<Vec<_>>(),
         "held": refusals(incident).into_iter().map(held).collect::<Vec<_>>(),
+        "proposal": proposal(incident),
+        "answers": incident.people.answers.iter().map(answer).collect::<Vec<_>>(),
         "next_steps": notice.next_steps.iter().map(|step| piece(step)).collect::<Vec<_>>(),
         "opened_at": incident.opened_at.to_string(),
         "link_down_at": down_at.map(|at| at.to_string()),
@@ -75,6 +78,29 @@ fn action(action: &Action) -> Value {
         "at": action.at.to_string(),
         "took_ms": millis(Duration::from_micros(action.took_us)),
         "detail": if detail.is_empty() { what } else { format!("{what}: {detail}") },
+    })
+}
+
+/// The plan that waits for a person; null where none does.
+fn proposal(incident: &Incident) -> Value {
+    let Some(plan) = incident.proposal.as_ref().filter(|_| incident.phase == Phase::Proposed) else {
+        return Value::Null;
+    };
+    json!({
+        "remedy": plan.remedy.code(),
+        "plan": plan.print(),
+        "steps": plan.steps.iter().map(|step| piece(&step.change.describe())).collect::<Vec<_>>(),
+        "expires": incident.people.expires.map(|at| at.to_string()),
+    })
+}
+
+fn answer(answered: &Answered) -> Value {
+    json!({
+        "at": answered.at.to_string(),
+        "answer": answered.answer.code(),
+        "by": piece(&answered.by.to_string()),
+        "uid": answered.by.uid,
+        "name": answered.name.as_ref().map(|name| piece(name)),
     })
 }
 

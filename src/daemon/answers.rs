@@ -1,0 +1,294 @@
+//! What is asked through the control socket. Answers that have to be durable first wait for the ledger beside the loop;
+//! a pause holds, and is over, from the moment in which that is recorded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::{Daemon, Record};
+use crate::agent::{Agent, Host, Input};
+use crate::control::{Asked, Request};
+use crate::ledger::{Ledger, LedgerError, Lookup};
+use crate::model::event::{Wake, Why};
+use crate::model::incident::IncidentId;
+use crate::model::people::{Actor, Pause, Scope};
+use crate::model::{Timestamp, tame};
+
+/// The longest pause. What is to last longer is a mode of the policy.
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+
+/// For this long a pause that is over still bears on what was there at its end.
+const REMEMBERED: Duration = Duration::from_secs(86_400);
+
+/// An answer that has come back from the ledger.
+pub(super) struct Recorded {
+    answer: oneshot::Sender<Value>,
+    what: Looked,
+}
+
+enum Looked {
+    /// These pauses are durable as they stand here.
+    Pauses(Result<(Vec<Pause>, Value), String>),
+    /// The incident, open or over, that a person takes.
+    Taken { by: Actor, name: String, found: Result<Option<(String, IncidentId)>, String>, asked: String },
+}
+
+/// What the ledger knows of the whole host: its pauses, and what its remedies have done.
+pub async fn standing(record: &Arc<Record>, now: Timestamp) -> Result<(Vec<Pause>, Host), String> {
+    let read = move |ledger: &mut Ledger| Ok((ledger.pauses(now.before(REMEMBERED))?, ledger.acts()?));
+    let (pauses, acts) = record.on_thread(move |record| record.with(read)).await?;
+    let mut host = Host::default();
+    acts.iter().for_each(|entry| host.take(entry));
+    Ok((pauses, host))
+}
+
+impl Daemon {
+    pub(super) fn answer(&mut self, asked: Asked) {
+        let Asked { request, by, answer } = asked;
+        let now = self.clock.now();
+        let said = match request {
+            Request::Status => self.snapshot().as_json(),
+            Request::Look { replica } => match self.named(&replica) {
+                Some(index) => {
+                    self.feed(index, Input::Wake(Wake { at: now, why: Why::Asked }));
+                    json!({ "looked": true })
+                }
+                None => json!({ "error": format!("no replica {replica:?} is watched here") }),
+            },
+            Request::Approve { incident, plan } => {
+                self.decided(&incident, |agent| agent.approve(by, plan.as_deref(), now))
+            }
+            Request::Reject { incident } => self.decided(&incident, |agent| agent.reject(by, now)),
+            Request::Ack { incident, by: name } => return self.take(incident, by, &name, answer),
+            Request::Pause { scope, for_ms, reason } => return self.pause(scope, for_ms, &reason, by, answer),
+            Request::Resume { scope } => return self.resume(scope.as_ref(), &by, answer),
+        };
+        let _ = answer.send(said);
+    }
+
+    /// The ledger has done its part.
+    pub(super) fn recorded(&mut self, done: Recorded) {
+        let now = self.clock.now();
+        let said = match done.what {
+            Looked::Pauses(Err(why)) => {
+                json!({ "error": format!("it could not be recorded, so it is not in force: {why}") })
+            }
+            Looked::Pauses(Ok((changed, said))) => {
+                self.pauses.retain(|known| {
+                    let replaced = changed.iter().any(|new| (new.began, &new.scope) == (known.began, &known.scope));
+                    !replaced && now.since(known.over()) < REMEMBERED
+                });
+                self.pauses.extend(changed);
+                self.tell_pauses();
+                said
+            }
+            Looked::Taken { by, name, found, asked } => match found {
+                Err(why) => json!({ "error": why }),
+                Ok(None) => refused(no_incident(&asked)),
+                Ok(Some((replica, id))) => match self.named(&replica) {
+                    None => refused(format!("{replica} is not watched by this daemon any more")),
+                    Some(index) => self.take_known(index, &id, by, name),
+                },
+            },
+        };
+        let _ = done.answer.send(said);
+    }
+
+    /// Before anything is looked at, every agent hears of the pauses and of what the host has done. While these cannot
+    /// be read nobody acts: a pause might be in force.
+    pub(super) async fn learn_standing(&mut self) {
+        match standing(&self.record, self.clock.now()).await {
+            Ok((pauses, host)) => (self.pauses, self.host) = (pauses, host),
+            Err(why) => {
+                tracing::error!("the pauses cannot be read, and nothing is changed until they can: {why}");
+                self.unread = true;
+                let now = self.clock.now();
+                self.agents.iter_mut().for_each(|agent| agent.handle(Input::LedgerFailed(why.clone()), now));
+            }
+        }
+        self.tell_pauses();
+        self.tell_host();
+    }
+
+    fn tell_pauses(&mut self) {
+        for index in 0..self.agents.len() {
+            self.feed(index, Input::Paused(self.pauses.clone()));
+        }
+    }
+
+    pub(super) fn tell_host(&mut self) {
+        let now = self.clock.now();
+        for (agent, watched) in self.agents.iter_mut().zip(&self.links) {
+            agent.handle(Input::Beside(self.host.beside(watched)), now);
+        }
+    }
+
+    fn named(&self, replica: &str) -> Option<usize> {
+        self.links.iter().position(|link| link.replica == replica)
+    }
+
+    /// The agent whose open incident has this id, or the beginning of it, or whose replica has this name.
+    fn concerned(&self, asked: &str) -> Result<Option<usize>, String> {
+        let begins =
+            |id: &str| !asked.is_empty() && id.get(..asked.len()).is_some_and(|it| it.eq_ignore_ascii_case(asked));
+        let fits = |(_, agent): &(usize, &Agent)| agent.incidents().open().is_some_and(|open| begins(&open.id.0));
+        let found: Vec<usize> = self.agents.iter().enumerate().filter(fits).map(|(index, _)| index).collect();
+        match found.as_slice() {
+            [] => Ok(self.named(asked).filter(|index| self.agents[*index].incidents().open().is_some())),
+            [one] => Ok(Some(*one)),
+            _ => Err(format!("{asked:?} fits several open incidents; give more of the id")),
+        }
+    }
+
+    fn decided(&mut self, asked: &str, decide: impl FnOnce(&mut Agent) -> Result<(), String>) -> Value {
+        let index = match self.concerned(asked) {
+            Err(why) => return refused(why),
+            Ok(None) => return refused(no_open(asked)),
+            Ok(Some(index)) => index,
+        };
+        let Some(agent) = self.agents.get_mut(index) else { return refused(no_open(asked)) };
+        let open = agent.incidents().open().cloned();
+        let done = decide(agent);
+        self.hand_out();
+        match (done, open) {
+            (Ok(()), Some(open)) => json!({ "incident": open.id, "replica": open.link.replica }),
+            (Ok(()), None) => json!({}),
+            (Err(why), _) => refused(why),
+        }
+    }
+
+    fn take(&mut self, asked: String, by: Actor, name: &str, answer: oneshot::Sender<Value>) {
+        let name = tame(name.trim(), 100);
+        if name.is_empty() {
+            let _ = answer.send(refused("ack needs a name: who takes it?".to_owned()));
+            return;
+        }
+        match self.concerned(&asked) {
+            Err(why) => _ = answer.send(refused(why)),
+            Ok(Some(index)) => {
+                let open = self.agents[index].incidents().open().map(|open| open.id.clone());
+                let said = open.map_or(Value::Null, |id| self.take_known(index, &id, by, name));
+                let _ = answer.send(said);
+            }
+            // It may be over: the stop that it led to is not.
+            Ok(None) => {
+                let record = Arc::clone(&self.record);
+                self.asks.spawn(async move {
+                    let wanted = asked.clone();
+                    let found = record.on_thread(move |record| record.with(|ledger| past(ledger, &wanted))).await;
+                    Recorded { answer, what: Looked::Taken { by, name, found, asked } }
+                });
+            }
+        }
+    }
+
+    fn take_known(&mut self, index: usize, id: &IncidentId, by: Actor, name: String) -> Value {
+        let stopped = self.host.failures().in_a_row >= self.settings.policy.max_failures;
+        let now = self.clock.now();
+        let Some(agent) = self.agents.get_mut(index) else { return refused(no_incident(&id.0)) };
+        let open = agent.incidents().open().is_some_and(|open| open.id == *id);
+        if !open && !stopped {
+            return refused(format!("incident {id} is over, and nothing waits for an answer"));
+        }
+        let done = agent.acknowledge(id, by, name, now);
+        self.hand_out();
+        match done {
+            Ok(()) => json!({ "incident": id, "stop_lifted": stopped }),
+            Err(why) => refused(why),
+        }
+    }
+
+    fn pause(&mut self, scope: Scope, for_ms: u64, reason: &str, by: Actor, answer: oneshot::Sender<Value>) {
+        let span = Duration::from_millis(for_ms);
+        let reason = tame(reason.trim(), 300);
+        let unknown = match &scope {
+            Scope::Host => None,
+            Scope::Group(name) => (!self.settings.groups.contains_key(name)).then_some(name),
+            Scope::Replica(name) => self.named(name).is_none().then_some(name),
+        };
+        let wrong = match unknown {
+            Some(name) => Some(format!("{name:?} is not in the configuration that the daemon runs with")),
+            None if reason.is_empty() => Some("a pause needs a reason".to_owned()),
+            None if span < Duration::from_secs(1) || span > LONGEST => {
+                Some("a pause lasts 1 s to 30 days; for longer, set [policy] mode = \"observe\"".to_owned())
+            }
+            None => None,
+        };
+        if let Some(why) = wrong {
+            let _ = answer.send(refused(why));
+            return;
+        }
+        let now = self.clock.now();
+        let pause = Pause { scope, owner: by, reason, began: now, ends: now.after(span), resumed: None };
+        let at_work =
+            self.agents.iter().zip(&self.links).filter(|(agent, link)| agent.is_acting() && pause.scope.holds(link));
+        let at_work: Vec<&str> = at_work.map(|(_, link)| link.replica.as_str()).collect();
+        let said = json!({ "pause": pause.told(), "at_work": at_work });
+        tracing::warn!("{} pauses {} until {}: {}", pause.owner, pause.scope, pause.ends, pause.reason);
+        self.keep(vec![pause], said, answer);
+    }
+
+    fn resume(&mut self, scope: Option<&Scope>, by: &Actor, answer: oneshot::Sender<Value>) {
+        let now = self.clock.now();
+        let meant = |pause: &&Pause| pause.in_force(now) && scope.is_none_or(|scope| pause.scope == *scope);
+        let mut over: Vec<Pause> = self.pauses.iter().filter(meant).cloned().collect();
+        if over.is_empty() {
+            let wider = self.pauses.iter().find(|pause| pause.in_force(now));
+            let why = match (scope, wider) {
+                (Some(scope), Some(wider)) => {
+                    format!(
+                        "no pause is for {scope} alone; {} paused {}: `relinkd resume` ends it",
+                        wider.owner, wider.scope
+                    )
+                }
+                _ => "nothing is paused".to_owned(),
+            };
+            let _ = answer.send(json!({ "resumed": [], "why": why }));
+            return;
+        }
+        over.iter_mut().for_each(|pause| pause.resumed = Some((now, by.clone())));
+        over.iter().for_each(|pause| tracing::warn!("{by} ends the pause of {}: {}", pause.scope, pause.reason));
+        let said = json!({ "resumed": over.iter().map(Pause::told).collect::<Vec<_>>() });
+        self.keep(over, said, answer);
+    }
+
+    /// Makes pauses durable, beside the loop.
+    fn keep(&mut self, pauses: Vec<Pause>, said: Value, answer: oneshot::Sender<Value>) {
+        let record = Arc::clone(&self.record);
+        self.asks.spawn(async move {
+            let kept = pauses.clone();
+            let write = move |ledger: &mut Ledger| kept.iter().try_for_each(|pause| ledger.record_pause(pause));
+            let done = record.on_thread(move |record| record.with(write)).await;
+            Recorded { answer, what: Looked::Pauses(done.map(|()| (pauses, said))) }
+        });
+    }
+}
+
+/// A past incident: by its id or the beginning of it, or a replica's newest.
+fn past(ledger: &mut Ledger, asked: &str) -> Result<Option<(String, IncidentId)>, LedgerError> {
+    match ledger.incident(asked)? {
+        Lookup::Found(incident) => Ok(Some((incident.link.replica, incident.id))),
+        Lookup::Many(_) => Ok(None),
+        Lookup::None => {
+            let all = ledger.incidents(None, 1000)?;
+            let newest = all.into_iter().find(|incident| incident.link.replica == asked);
+            Ok(newest.map(|incident| (incident.link.replica, incident.id)))
+        }
+    }
+}
+
+fn refused(why: String) -> Value {
+    json!({ "error": why, "refused": true })
+}
+
+fn no_open(asked: &str) -> String {
+    format!(
+        "no open incident's id begins with {asked:?}, and no replica of that name has one (relinkd status lists them)"
+    )
+}
+
+fn no_incident(asked: &str) -> String {
+    format!("no incident's id begins with {asked:?}, or more than one (relinkd incidents lists them)")
+}

@@ -1,0 +1,190 @@
+//! People in the loop, on real servers: answers to proposals, pauses, planned restarts, and who may speak at all.
+
+#[path = "live/catalogue.rs"]
+mod catalogue;
+mod live;
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use catalogue::silence;
+use lab::{Group, Kind, fault};
+use live::checks::text;
+use live::desk::Said;
+use live::{PATIENCE, RELINKD, Scene, Setup, on_each_server};
+use serde_json::Value;
+
+const OLD: &str = "old-CANARY-1";
+const NEW: &str = "new-CANARY-2";
+const WRONG: &str = "wrong-CANARY-3";
+
+on_each_server! {
+    answers =>
+        a_proposal_is_rejected_refused_approved_and_healed_redis_70,
+        a_proposal_is_rejected_refused_approved_and_healed_valkey_80;
+    pauses =>
+        a_pause_outlives_a_kill_and_its_end_sets_nothing_off_redis_70,
+        a_pause_outlives_a_kill_and_its_end_sets_nothing_off_valkey_80;
+    planned_restart =>
+        a_planned_restart_stays_silent_redis_70,
+        a_planned_restart_stays_silent_valkey_80;
+}
+
+fn group(kind: Kind) -> Group {
+    Group::builder(kind).replicas(1).sentinels(3).password(OLD).start().expect("a group")
+}
+
+fn setup(policy: &str) -> Setup {
+    let policy = format!("settle = \"300ms\"\n{policy}");
+    Setup { store: Some(NEW.to_owned()), policy, ..Setup::default() }
+}
+
+fn said(scene: &Scene, words: &[&str]) -> Said {
+    Said::of(&scene.verb(words))
+}
+
+fn rotate(scene: &Scene) {
+    fault::rotate_password(scene.group.primary(), NEW).expect("the password is rotated").keep();
+}
+
+fn proposed(scene: &Scene, but: &str) -> (String, String) {
+    let fits = |status: &Value| !status["proposal"].is_null() && status["proposal"]["plan"] != but;
+    let status = scene.wait_status("a proposal", fits);
+    (text(&status["incident"]), text(&status["proposal"]["plan"]))
+}
+
+fn answers(kind: Kind) {
+    let scene = Scene::start(group(kind), &setup("[policy.realign-auth]\nmode = \"propose\"\n"));
+    rotate(&scene);
+    let message = scene.told_event("proposed");
+    let (id, first) = proposed(&scene, "");
+    assert_eq!(message["next_steps"][0], format!("relinkd approve {id} --plan {first}   # to do what is proposed"));
+
+    let no = said(&scene, &["reject", &id[..20]]);
+    assert_eq!(no.exit, 0, "{no:?}");
+    let (_, why) = scene.held("auth-rejected", "approval-needed");
+    assert!(why.contains("root rejected it"), "{why}");
+    let nothing = said(&scene, &["approve", "cache"]);
+    assert!(nothing.exit == 1 && nothing.err.contains("nothing is proposed"), "{nothing:?}");
+
+    // Another process: another plan, which is proposed although the last was rejected.
+    scene.replica().kill9();
+    scene.replica().restart().expect("a restart");
+    let (_, second) = proposed(&scene, &first);
+    let stale = said(&scene, &["approve", "cache", "--plan", &first]);
+    assert!(stale.exit == 1 && stale.err.contains("--plan"), "{stale:?}");
+
+    // The world moves: the store offers what the primary does not take.
+    scene.store(WRONG);
+    let moved = said(&scene, &["approve", "cache", "--plan", &second]);
+    assert_eq!(moved.exit, 1, "{moved:?}");
+    assert!(moved.out.contains("not carried out") && moved.out.contains("secret-rejected"), "{moved:?}");
+    assert_eq!(masterauth(&scene), OLD);
+
+    let taken = said(&scene, &["ack", "cache", "--by", "bob"]);
+    assert_eq!(taken.exit, 0, "{taken:?}");
+    scene.wait_status("it is bob's", |status| status["taken_by"] == "bob");
+    scene.store(NEW);
+    let (id, _) = proposed(&scene, "");
+    let yes = said(&scene, &["approve", &id]);
+    assert_eq!(yes.exit, 0, "{yes:?}\n{}", scene.agent.log());
+    let resolved = scene.over(&id);
+    assert_eq!(masterauth(&scene), NEW);
+    let answers = |message: &Value| {
+        let all = message["answers"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|it| (text(&it["answer"]), text(&it["by"]))).collect::<Vec<_>>()
+    };
+    let said: Vec<_> = ["rejected", "approved", "acknowledged", "approved"].map(|it| (it.into(), "root".into())).into();
+    assert_eq!(answers(&resolved), said);
+    assert_eq!(answers(&scene.recorded(&id)), said);
+    scene.assert_no_secret();
+}
+
+fn masterauth(scene: &Scene) -> String {
+    let pair: Vec<String> = scene.replica().query(&["CONFIG", "GET", "masterauth"]).expect("masterauth");
+    pair[1].clone()
+}
+
+fn pauses(kind: Kind) {
+    let mut scene = Scene::start(group(kind), &setup("after_pause = \"3s\"\n"));
+    outsiders(&scene);
+    let wrong = said(&scene, &["pause", "--for", "1h", "--reason", " "]);
+    assert!(wrong.exit == 1 && wrong.err.contains("reason"), "{wrong:?}");
+    let wrong = said(&scene, &["pause", "--for", "1h", "--reason", "x", "--replica", "cash"]);
+    assert!(wrong.exit == 1 && wrong.err.contains("cash"), "{wrong:?}");
+    assert_eq!(said(&scene, &["wait", "--healthy"]).exit, 0);
+
+    let paused = said(&scene, &["pause", "--for", "1h", "--reason", "upgrade"]);
+    assert!(paused.exit == 0 && paused.out.contains("everything on this host"), "{paused:?}");
+    rotate(&scene);
+    let opened = scene.told_event("opened");
+    assert_eq!((&opened["held"][0]["refusal"], &opened["actions"]), (&"paused".into(), &Value::Array(Vec::new())));
+    let waited = said(&scene, &["wait", "--healthy", "--timeout", "1s"]);
+    assert!(waited.exit == 1 && waited.out.contains("auth-rejected"), "{waited:?}");
+
+    let would = said(&scene, &["heal", "cache", "--check"]);
+    assert!(would.exit == 1 && would.out.contains("would hold: paused: root paused"), "{would:?}");
+
+    scene.agent.kill9();
+    scene.agent.start_again().expect("relinkd starts again");
+    let (id, why) = scene.held("auth-rejected", "paused");
+    assert!(why.contains("root") && why.contains("upgrade"), "{why}");
+    let shown = said(&scene, &["status"]);
+    assert!(shown.out.starts_with("paused everything on this host, by root"), "{shown:?}");
+    assert_eq!(masterauth(&scene), OLD);
+
+    let ended = Instant::now();
+    assert_eq!(said(&scene, &["resume"]).exit, 0);
+    scene.held("auth-rejected", "too-early");
+    scene.over(&id);
+    assert!(ended.elapsed() > Duration::from_secs(3), "{:?}", ended.elapsed());
+    assert_eq!(masterauth(&scene), NEW);
+    assert_eq!(said(&scene, &["wait", "--healthy", "--timeout", "20s"]).exit, 0);
+    let twice = said(&scene, &["resume"]);
+    assert!(twice.exit == 0 && twice.out.contains("nothing is paused"), "{twice:?}");
+    // A deploy may stop the daemon too: the gate looks by itself.
+    scene.agent.stop().expect("relinkd stops");
+    let alone = scene.verb_json(&["wait", "--healthy", "--timeout", "20s"]);
+    assert_eq!((&alone["healthy"], &alone["seen_by"]), (&true.into(), &"look".into()));
+    assert_eq!(said(&scene, &["pause", "--for", "1h", "--reason", "x"]).exit, 69);
+}
+
+/// Even on a socket that somebody opened to all, only root, the daemon's user and the socket's group may change a thing.
+fn outsiders(scene: &Scene) {
+    let dir = scene.agent.dir();
+    let open = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    let place = dir.parent().expect("the lab's own directory");
+    for part in [place, dir, &dir.join("run")] {
+        open(part, 0o755);
+    }
+    open(&dir.join("run/control.sock"), 0o666);
+    open(&dir.join("config.toml"), 0o644);
+    let as_nobody = |groups: &str| {
+        let mut command = scene.replica().command_beside("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", groups, RELINKD, "--config"]);
+        command.arg(scene.agent.config_path()).args(["pause", "--for", "1s", "--reason", "x"]);
+        Said::of(&command.output().expect("setpriv runs"))
+    };
+    let denied = as_nobody("--clear-groups");
+    assert!(denied.exit == 77 && denied.err.contains("not in the group"), "{denied:?}");
+    assert_eq!(scene.verb_json(&["status"])["pauses"], Value::Array(Vec::new()));
+    let member = as_nobody("--groups=0");
+    assert_eq!(member.exit, 0, "the socket is root's here, and so is its group: {member:?}");
+    assert_eq!(said(scene, &["resume"]).exit, 0);
+    open(place, 0o700);
+}
+
+fn planned_restart(kind: Kind) {
+    let scene = Scene::start(group(kind), &setup("blip = \"200ms\"\n"));
+    for _ in 0..2 {
+        scene.replica().terminate().expect("SIGTERM");
+        scene.wait_status("it is seen", |status| status["cause"] == "replica-down");
+        scene.replica().restart().expect("a restart");
+        let back = |status: &Value| status["link_up"] == true && status["cause"].is_null();
+        scene.wait_status("it is back", back);
+    }
+    assert!(scene.replica().wait_until(|server| server.is_link_up(), PATIENCE).is_some());
+    silence(&scene);
+}
