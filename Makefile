@@ -62,6 +62,10 @@ rotations: setup lab ## 50 rotations of a password under load, with and without 
 faults: setup lab ## Inject every fault on every server, and report what relinkd said and when (ARGS: lab help)
 	target/release/lab faults $(ARGS)
 
+.PHONY: chaos
+chaos: setup lab ## Random trouble on three hosts, with relinkd acting and with it watching: wrong actions, lost writes (an hour)
+	target/release/lab chaos --rounds 200 --jobs 4
+
 .PHONY: lab
 lab:
 	$(CARGO) build --release --locked --workspace

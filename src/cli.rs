@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, Settings};
 use crate::model::Endpoint;
 
+mod align;
 mod answer;
 mod audit;
 mod check;
@@ -16,8 +17,9 @@ mod heal;
 mod history;
 mod once;
 mod paint;
-mod rotate;
 mod pause;
+mod rotate;
+mod round;
 mod run;
 mod status;
 mod wait;
@@ -43,6 +45,8 @@ pub enum Verb {
     Diagnose(DiagnoseArgs),
     /// One round of diagnose, decide, apply and verify, under the daemon's guards and in its record.
     Heal(HealArgs),
+    /// Makes masteruser and masterauth equal to what the secret store says, proved at the primary first; idempotent.
+    Align(AlignArgs),
     /// Would the group survive a failover today? Reads every node and Sentinel, and changes nothing.
     Audit(AuditArgs),
     /// A group's password from old to new, with no link, Sentinel or client refused on the way.
@@ -128,6 +132,23 @@ pub struct HealArgs {
     #[arg(long)]
     pub check: bool,
     /// Show each change: from what to what, without secrets.
+    #[arg(long)]
+    pub diff: bool,
+    /// Exit 0 when nothing had to be done, 2 when something was or would be changed, 1 on an error.
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct AlignArgs {
+    /// Which instance of the configuration; all that have a secret store when none is named.
+    pub replica: Option<String>,
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    pub check: bool,
+    /// Show what was and what is to be: users, fingerprints and the store's version, never a secret.
     #[arg(long)]
     pub diff: bool,
     /// Exit 0 when nothing had to be done, 2 when something was or would be changed, 1 on an error.
@@ -381,6 +402,7 @@ fn dispatch(cli: &Cli) -> Ended {
         Verb::Check(args) => check::check(&cli.config, args),
         Verb::Diagnose(args) => diagnose::diagnose(&cli.config, args),
         Verb::Heal(args) => heal::heal(&cli.config, args),
+        Verb::Align(args) => align::align(&cli.config, args),
         Verb::Audit(args) => audit::audit(&cli.config, args),
         Verb::Rotate(args) => rotate::rotate(&cli.config, args),
         Verb::Status(output) => status::status(&cli.config, output),

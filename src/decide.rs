@@ -14,6 +14,7 @@ use crate::model::people::Pause;
 use crate::model::remedy::{Decision, Plan, Refusal, RefusalCode, Remedy};
 use crate::model::turn::{self, Seat};
 
+mod align;
 mod failover;
 mod guards;
 mod next_steps;
@@ -21,6 +22,7 @@ mod people;
 mod proof;
 mod remedies;
 
+pub use align::{Alignment, alignment};
 pub use failover::turn_in;
 pub use next_steps::next_steps;
 pub use proof::{Login, judge_login};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::kind::{Binaries, Kind};
-use crate::namespace::Switch;
+use crate::namespace::{Host, Switch};
 use crate::process::poll;
 use crate::sentinel::{self, GROUP_NAME, Watch};
 use crate::server::{Duty, Server, Spec};
@@ -48,6 +48,7 @@ pub struct Builder {
     password: Option<String>,
     acl_user: Option<(String, String)>,
     namespaces: bool,
+    together: bool,
     down_after_ms: u64,
     failover_timeout_ms: u64,
     lines: Vec<String>,
@@ -101,6 +102,12 @@ impl Builder {
     /// [`crate::namespaces_available`].
     pub fn namespaces(mut self, wanted: bool) -> Builder {
         self.namespaces = wanted;
+        self
+    }
+
+    /// With namespaces: each Sentinel stands on the host of a data node, as in small installations.
+    pub fn sentinels_beside_nodes(mut self) -> Builder {
+        self.together = true;
         self
     }
 
@@ -176,6 +183,7 @@ impl Group {
             password: None,
             acl_user: None,
             namespaces: false,
+            together: false,
             down_after_ms: 1000,
             failover_timeout_ms: 6000,
             lines: Vec::new(),
@@ -253,6 +261,11 @@ impl Group {
         self.nodes.iter().find(|node| node.endpoint() == address)
     }
 
+    /// One more host in the group's network, for a client. None on loopback.
+    pub fn add_host(&self, name: &str) -> Result<Option<Host>> {
+        self.switch.as_ref().map(|switch| switch.add_host(name)).transpose()
+    }
+
     /// One more replica of the first primary, with extra configuration for it alone. Does not wait for its link.
     pub fn add_replica(&mut self, settings: &[(&str, &str)]) -> Result<&Server> {
         let lines: Vec<String> = settings.iter().map(|(key, value)| line(key, value)).collect();
@@ -289,7 +302,15 @@ impl Group {
     }
 
     fn launch(&self, name: &str, duty: Duty, lines: Vec<String>, special: Special) -> Result<Server> {
-        let host = self.switch.as_ref().map(|switch| switch.add_host(name)).transpose()?;
+        let shared = match duty {
+            Duty::Sentinel if self.settings.together => self.nodes.get(self.sentinels.len()).and_then(Server::host),
+            Duty::Sentinel | Duty::Data => None,
+        };
+        let host = match (shared, &self.switch) {
+            (Some(host), _) => Some(host.clone()),
+            (None, Some(switch)) => Some(switch.add_host(name)?),
+            (None, None) => None,
+        };
         let admin_password = match duty {
             Duty::Data => self.settings.admin_password().map(str::to_owned),
             Duty::Sentinel => None,

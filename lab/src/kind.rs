@@ -128,6 +128,15 @@ pub fn require_namespaces() -> Option<()> {
     None
 }
 
+/// The same rule for Ansible: the folder to put on PYTHONPATH, with `bin/ansible-playbook` in it.
+pub fn ansible() -> Option<PathBuf> {
+    let found = cached("ansible").filter(|dir| dir.join("bin/ansible-playbook").is_file());
+    if found.is_none() {
+        skip("Ansible is missing from the cache: run make setup");
+    }
+    found
+}
+
 pub(crate) fn skip(reason: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{reason} (in CI nothing may be skipped)");
     announce(&format!("SKIPPED: {reason}"));
@@ -146,8 +155,11 @@ fn on_path(program: &str) -> Option<PathBuf> {
 }
 
 pub(crate) fn in_cache(program: &str) -> Option<PathBuf> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/servers").join(program);
-    file.canonicalize().ok()
+    cached("servers").and_then(|dir| dir.join(program).canonicalize().ok())
+}
+
+fn cached(name: &str) -> Option<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache").join(name).canonicalize().ok()
 }
 
 fn version_of(server: &Path) -> Result<String, String> {

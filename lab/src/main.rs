@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lab::bench::{self, Bench};
+use lab::chaos::{self, Chaos};
 use lab::demo::{self, Play};
 use lab::faults::{self, Faults};
 use lab::rotations::{self, Rotations};
@@ -27,6 +28,9 @@ usage: lab up [--kind KIND] [--replicas N] [--sentinels N] [--auth] [--namespace
            inject every fault on every server, in random order, and report what relinkd said and when; then a quiet
            period and the cost of a look. Exit code 1: a verdict was wrong or missing, or an incident false. SPAN is
            such as 90s, 60m or 0s for none
+       lab chaos [--relinkd PATH] [--kind KIND] [--rounds N] [--seed N] [--jobs N] [--out FILE]
+           random trouble on three hosts with a relinkd on each, every round once with it acting and once only watching:
+           was a change wrong, a failover asked for twice, a message or an acknowledged write lost? Needs root
        lab receiver ADDRESS
            print each JSON message that is posted to ADDRESS, such as 127.0.0.1:9000, one a line
        lab sweep
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         ["bench", options @ ..] => measure(options),
         ["faults", options @ ..] => inject(options),
         ["rotations", options @ ..] => rotate(options),
+        ["chaos", options @ ..] => chaos(options),
         ["receiver", address] => receive(address),
         ["sweep"] => sweep(),
         ["help" | "--help" | "-h"] => print(USAGE),
@@ -192,6 +197,34 @@ fn span(text: &str) -> Option<Duration> {
     let minutes = text.strip_suffix('m').map(|count| count.parse::<u64>().ok()?.checked_mul(60));
     let seconds = || text.strip_suffix('s')?.parse().ok();
     minutes.unwrap_or_else(seconds).map(Duration::from_secs)
+}
+
+fn chaos(options: &[&str]) -> Result<(), String> {
+    let mut chaos = Chaos { relinkd: beside_me()?, kind: Kind::Redis70, rounds: 200, seed: 1, jobs: 3 };
+    let mut out = None;
+    let mut words = options.iter();
+    while let Some(option) = words.next() {
+        let mut value = || words.next().copied().ok_or(USAGE);
+        match *option {
+            "--relinkd" => chaos.relinkd = PathBuf::from(value()?),
+            "--kind" => chaos.kind = Kind::from_code(value()?).ok_or(USAGE)?,
+            "--rounds" => chaos.rounds = value()?.parse().map_err(|_| USAGE)?,
+            "--seed" => chaos.seed = value()?.parse().map_err(|_| USAGE)?,
+            "--jobs" => chaos.jobs = value()?.parse().map_err(|_| USAGE)?,
+            "--out" => out = Some(PathBuf::from(value()?)),
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    chaos.relinkd = present(chaos.relinkd)?;
+    if !lab::namespaces_available() {
+        return Err("network namespaces need root, iproute2 and nftables".to_owned());
+    }
+    let verdict = chaos::run(&chaos, &|line| drop(print(line)));
+    print(&format!("\n{verdict}"))?;
+    if let Some(out) = out {
+        std::fs::write(&out, verdict.to_string()).map_err(|error| format!("{}: {error}", out.display()))?;
+    }
+    if verdict.good { Ok(()) } else { Err("an aim was missed; see above".to_owned()) }
 }
 
 /// The relinkd that was built with this lab.

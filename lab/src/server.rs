@@ -207,6 +207,12 @@ impl Server {
         self.signal(Signal::CONT)
     }
 
+    /// Whether it stands under SIGSTOP, and would answer nobody.
+    pub fn is_stopped(&self) -> bool {
+        let stat = self.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+        stat.is_some_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T')))
+    }
+
     /// Starts it again from its configuration as it is now; kills it before, if it runs.
     pub fn restart(&self) -> Result<()> {
         self.kill9();

@@ -216,7 +216,7 @@ fn preset_auth(context: &Context<'_>, candidate: &CandidateView, primary: &Endpo
 }
 
 /// The first password of the store that the primary takes for a whole handshake.
-fn accepted_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
+pub(super) fn accepted_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
     if e.candidates.is_empty() {
         return Err(match &e.store {
             Reading::Missing(Missing::NotAsked) => (

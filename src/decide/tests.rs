@@ -9,6 +9,7 @@ use crate::model::evidence::*;
 use crate::model::finding::Diagnosis;
 use crate::model::remedy::{Change, Precondition};
 
+mod align;
 mod failover;
 mod plans;
 mod proof;

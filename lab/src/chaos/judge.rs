@@ -1,0 +1,197 @@
+//! Whether what relinkd did was right, by what was true at that time. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::plan::Upset;
+use super::witness::{Sample, Standing};
+
+/// An upset as it happened.
+#[derive(Clone, Debug)]
+pub struct Happened {
+    pub upset: Upset,
+    /// The nodes that it concerned.
+    pub nodes: Vec<usize>,
+    pub began: Timestamp,
+    /// None: until the end of the round.
+    pub ended: Option<Timestamp>,
+}
+
+/// One step that a relinkd made, out of its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Did {
+    pub node: usize,
+    pub remedy: String,
+    pub what: String,
+    pub at: Timestamp,
+}
+
+/// For how long a trouble that is over still explains what was decided in it.
+const AFTERMATH: Duration = Duration::from_secs(3);
+/// How far the witness and relinkd may be apart.
+const BLUR: Duration = Duration::from_millis(1_500);
+
+impl Happened {
+    fn stood_at(&self, at: Timestamp) -> bool {
+        at >= self.began && self.ended.is_none_or(|ended| at <= later(ended, AFTERMATH))
+    }
+
+    /// Whether a node that it concerns could not serve as a primary.
+    fn disables(&self) -> bool {
+        matches!(
+            self.upset,
+            Upset::Kill(_)
+                | Upset::Hang(_)
+                | Upset::Unplug(_)
+                | Upset::Cut(..)
+                | Upset::Deaf(..)
+                | Upset::FullDisk(_)
+                | Upset::KillSentinels(_)
+                | Upset::NoCandidate
+        )
+    }
+}
+
+/// Out of one relinkd's `incidents --json`: what it changed. Proofs and CONFIG REWRITE change no link.
+pub fn changes(node: usize, incidents: &[Value]) -> Vec<Did> {
+    let actions = incidents.iter().flat_map(|one| one["actions"].as_array().cloned().unwrap_or_default());
+    let text = |action: &Value, key: &str| action[key].as_str().unwrap_or_default().to_owned();
+    actions
+        .filter(|action| action["outcome"] == "changed")
+        .filter_map(|action| {
+            let at = text(&action, "at").parse().ok()?;
+            Some(Did { node, remedy: text(&action, "remedy"), what: text(&action, "detail"), at })
+        })
+        .filter(|did| !did.what.contains("wait until the link") && !did.what.contains("CONFIG REWRITE"))
+        .collect()
+}
+
+/// Why a change was wrong; none: it was right.
+pub fn wrong(did: &Did, happened: &[Happened], samples: &[Sample]) -> Option<String> {
+    let near = |sample: &&Sample| gap(sample.at, did.at) <= BLUR;
+    let told = |why: &str| Some(format!("{} at node {}, {}: {why}", did.remedy, did.node, did.at));
+    match did.remedy.as_str() {
+        "request-failover" => {
+            let named: BTreeSet<usize> = samples.iter().filter(near).filter_map(|sample| sample.named).collect();
+            let troubled = happened
+                .iter()
+                .any(|one| one.disables() && one.stood_at(did.at) && one.nodes.iter().any(|node| named.contains(node)));
+            // What nobody saw is no proof of anything.
+            if troubled || named.is_empty() { None } else { told("nothing was wrong with the primary") }
+        }
+        "realign-auth" => {
+            let stale = happened.iter().any(|one| {
+                matches!(one.upset, Upset::Password(_)) && one.nodes.contains(&did.node) && one.stood_at(did.at)
+            });
+            if stale { None } else { told("masterauth was right") }
+        }
+        "repoint" => {
+            let named: BTreeSet<usize> = samples
+                .iter()
+                .filter(|sample| gap(sample.at, did.at) <= BLUR * 4)
+                .filter_map(|sample| sample.named)
+                .collect();
+            let right = named.iter().any(|node| did.what.contains(&format!("10.77.0.{}", node + 1)));
+            if right || named.is_empty() { None } else { told("the Sentinels named another") }
+        }
+        "bounce-link" => {
+            let down = samples
+                .iter()
+                .filter(near)
+                .any(|sample| sample.nodes.get(did.node).copied().flatten() != Some(Standing::LinkUp));
+            if down { None } else { told("the link was up all the while") }
+        }
+        _ => told("nobody asked for it"),
+    }
+}
+
+/// Messages that the record says were told and that never arrived, and those that arrived under two names.
+pub fn lost_messages(incidents: &[Value], messages: &[(String, Value)]) -> Vec<String> {
+    let mut names: BTreeMap<(String, u64), BTreeSet<String>> = BTreeMap::new();
+    for (name, message) in messages {
+        let id = message["id"].as_str().unwrap_or_default().to_owned();
+        names.entry((id, message["sequence"].as_u64().unwrap_or(0))).or_default().insert(name.clone());
+    }
+    let mut found = Vec::new();
+    for incident in incidents {
+        let id = incident["id"].as_str().unwrap_or_default();
+        let told = incident["sequence"].as_u64().unwrap_or(0);
+        for sequence in 1..=told {
+            match names.get(&(id.to_owned(), sequence)) {
+                None => found.push(format!("message {sequence} of {told} of {id} never came")),
+                Some(names) if names.len() > 1 => found.push(format!("message {sequence} of {id} came as {names:?}")),
+                Some(_) => {}
+            }
+        }
+    }
+    found
+}
+
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(at)
+}
+
+fn gap(one: Timestamp, other: Timestamp) -> Duration {
+    one.duration_since(other).unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Who;
+    use super::*;
+    use serde_json::json;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn sample(second: i64, nodes: [Standing; 3]) -> Sample {
+        Sample { at: at(second), nodes: nodes.into_iter().map(Some).collect(), named: Some(0) }
+    }
+
+    fn did(remedy: &str, node: usize, what: &str) -> Did {
+        Did { node, remedy: remedy.to_owned(), what: what.to_owned(), at: at(10) }
+    }
+
+    const WHOLE: [Standing; 3] = [Standing::Primary, Standing::LinkUp, Standing::LinkUp];
+
+    #[test]
+    fn a_failover_is_right_only_while_the_primary_is_in_trouble() {
+        let samples = [sample(10, WHOLE)];
+        let killed = |node| Happened { upset: Upset::Kill(Who::Primary), nodes: vec![node], began: at(5), ended: None };
+        assert_eq!(wrong(&did("request-failover", 1, ""), &[killed(0)], &samples), None);
+        assert!(wrong(&did("request-failover", 1, ""), &[killed(2)], &samples).is_some());
+        assert!(wrong(&did("request-failover", 1, ""), &[], &samples).is_some());
+        let over = Happened { ended: Some(at(6)), ..killed(0) };
+        assert!(wrong(&did("request-failover", 1, ""), &[over], &samples).is_some());
+    }
+
+    #[test]
+    fn a_password_is_realigned_only_where_it_was_wrong() {
+        let stale = Happened { upset: Upset::Password(0), nodes: vec![1], began: at(9), ended: None };
+        assert_eq!(wrong(&did("realign-auth", 1, ""), std::slice::from_ref(&stale), &[]), None);
+        assert!(wrong(&did("realign-auth", 2, ""), &[stale], &[]).is_some());
+    }
+
+    #[test]
+    fn a_repoint_goes_to_whom_the_sentinels_name_and_a_bounce_to_a_link_that_is_down() {
+        let samples = [sample(10, WHOLE)];
+        assert_eq!(wrong(&did("repoint", 2, "it follows 10.77.0.1:6379 now"), &[], &samples), None);
+        assert!(wrong(&did("repoint", 2, "it follows 10.77.0.2:6379 now"), &[], &samples).is_some());
+        assert!(wrong(&did("bounce-link", 2, ""), &[], &samples).is_some());
+        let down = [sample(10, [Standing::Primary, Standing::LinkUp, Standing::LinkDown])];
+        assert_eq!(wrong(&did("bounce-link", 2, ""), &[], &down), None);
+    }
+
+    #[test]
+    fn a_message_of_the_record_that_never_came_is_lost_and_one_under_two_names_is_told() {
+        let incidents = [json!({"id": "A", "sequence": 2})];
+        let came = |name: &str, sequence: u64| (name.to_owned(), json!({"id": "A", "sequence": sequence}));
+        assert!(lost_messages(&incidents, &[came("A-1", 1), came("A-1", 1), came("A-2", 2)]).is_empty());
+        assert_eq!(lost_messages(&incidents, &[came("A-1", 1)]).len(), 1);
+        assert_eq!(lost_messages(&incidents, &[came("A-1", 1), came("x", 1), came("A-2", 2)]).len(), 1);
+    }
+}

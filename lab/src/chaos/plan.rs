@@ -1,0 +1,192 @@
+//! What goes wrong in a round, and when: pure, and the same for the same seed.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A data node by the role that it has when its turn comes: the same plan then strikes the same role in both runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Primary,
+    /// The first or second of the other two, by their number.
+    Replica(usize),
+}
+
+/// One thing that goes wrong, and is put right after its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upset {
+    /// SIGKILL; comes back from its files.
+    Kill(Who),
+    /// SIGSTOP; goes on.
+    Hang(Who),
+    /// Its host, with the Sentinel and the relinkd on it, loses the network.
+    Unplug(Who),
+    /// No packet between two hosts, either way.
+    Cut(Who, Who),
+    /// The first hears nothing of the second; the second hears the first.
+    Deaf(Who, Who),
+    /// A replica's `masterauth` goes wrong and its link is cut.
+    Password(usize),
+    /// The disk under a node's data fills up.
+    FullDisk(Who),
+    /// relinkd on a node's host dies, and is started again.
+    KillAgent(Who),
+    /// This many of the three Sentinels die, and are started again.
+    KillSentinels(usize),
+    /// No replica may be promoted for a while.
+    NoCandidate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub at: Duration,
+    pub lasts: Duration,
+    pub upset: Upset,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    pub number: usize,
+    /// In order of their time.
+    pub events: Vec<Event>,
+}
+
+/// One to three upsets a round, at random moments and of random length, so that they overlap as they like.
+pub fn plan(seed: u64, rounds: usize) -> Vec<Round> {
+    let mut dice = Dice(seed);
+    let mut all = Vec::with_capacity(rounds);
+    for number in 0..rounds {
+        let mut events = Vec::new();
+        for _ in 0..=dice.below(3) {
+            let at = Duration::from_millis(dice.below(4_000));
+            let lasts = Duration::from_millis(500 + dice.below(9_000));
+            events.push(Event { at, lasts, upset: upset(&mut dice) });
+        }
+        // Nobody promotable, or no majority, matters only while the primary is away, and for a while after.
+        if events.iter().any(|event| matches!(event.upset, Upset::NoCandidate | Upset::KillSentinels(2 | 3))) {
+            let (at, lasts) = (Duration::from_millis(500), Duration::from_secs(25));
+            events.push(Event { at, lasts, upset: Upset::Kill(Who::Primary) });
+        }
+        events.sort_by_key(|event| event.at);
+        all.push(Round { number, events });
+    }
+    all
+}
+
+fn upset(dice: &mut Dice) -> Upset {
+    let who = |dice: &mut Dice| match dice.below(2) {
+        0 => Who::Primary,
+        _ => Who::Replica(dice.index(2)),
+    };
+    let pair = |dice: &mut Dice| match dice.below(3) {
+        0 => (Who::Replica(dice.index(2)), Who::Primary),
+        1 => (Who::Primary, Who::Replica(dice.index(2))),
+        _ => (Who::Replica(0), Who::Replica(1)),
+    };
+    match dice.below(12) {
+        0 | 1 => Upset::Kill(who(dice)),
+        2 => Upset::Hang(who(dice)),
+        3 => Upset::Unplug(who(dice)),
+        4 => {
+            let (one, other) = pair(dice);
+            Upset::Cut(one, other)
+        }
+        5 => {
+            let (one, other) = pair(dice);
+            Upset::Deaf(one, other)
+        }
+        6 | 7 => Upset::Password(dice.index(2)),
+        8 => Upset::FullDisk(who(dice)),
+        9 => Upset::KillAgent(who(dice)),
+        10 => Upset::KillSentinels(1 + dice.index(2)),
+        _ => Upset::NoCandidate,
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Primary => f.write_str("primary"),
+            Who::Replica(number) => write!(f, "replica {number}"),
+        }
+    }
+}
+
+impl fmt::Display for Upset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Upset::Kill(who) => write!(f, "kill {who}"),
+            Upset::Hang(who) => write!(f, "hang {who}"),
+            Upset::Unplug(who) => write!(f, "unplug {who}"),
+            Upset::Cut(one, other) => write!(f, "cut {one} from {other}"),
+            Upset::Deaf(one, other) => write!(f, "{one} deaf to {other}"),
+            Upset::Password(number) => write!(f, "wrong masterauth at replica {number}"),
+            Upset::FullDisk(who) => write!(f, "full disk at {who}"),
+            Upset::KillAgent(who) => write!(f, "kill relinkd at {who}"),
+            Upset::KillSentinels(count) => write!(f, "kill {count} Sentinels"),
+            Upset::NoCandidate => f.write_str("no replica promotable"),
+        }
+    }
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = self.events.iter().map(|event| {
+            format!("{} at {:.1} s for {:.1} s", event.upset, event.at.as_secs_f64(), event.lasts.as_secs_f64())
+        });
+        f.write_str(&told.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// SplitMix64: small, and good enough to choose faults with.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn index(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_one_plan_and_another_seed_another() {
+        assert_eq!(plan(7, 50), plan(7, 50));
+        assert_ne!(plan(7, 50), plan(8, 50));
+    }
+
+    #[test]
+    fn every_kind_of_upset_comes_and_some_overlap() {
+        let all = plan(1, 200);
+        let told: String = all.iter().map(|round| format!("{round}\n")).collect();
+        for word in [
+            "kill primary",
+            "hang",
+            "unplug",
+            "cut",
+            "deaf",
+            "masterauth",
+            "disk",
+            "relinkd",
+            "Sentinels",
+            "promotable",
+        ] {
+            assert!(told.contains(word), "{word}");
+        }
+        let overlaps = |round: &Round| round.events.windows(2).any(|pair| pair[0].at + pair[0].lasts > pair[1].at);
+        assert!(all.iter().filter(|round| overlaps(round)).count() > 50);
+    }
+}

@@ -1,0 +1,243 @@
+//! A group on three hosts, each with a node, a Sentinel and a relinkd, a client that writes, and the ways to upset it.
+
+use std::fs;
+use std::io::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::plan::{Upset, Who};
+use super::witness::Witness;
+use super::writer::Writer;
+use crate::agent::Agent;
+use crate::fault::{self, Fault};
+use crate::group::{Group, Node};
+use crate::kind::Kind;
+use crate::process::poll;
+use crate::receiver::Receiver;
+use crate::server::Server;
+
+pub const HOSTS: usize = 3;
+const PASSWORD: &str = "chaos";
+/// Sentinel needs two of its PING periods to be sure on a busy machine.
+const DOWN_AFTER_MS: u64 = 2_000;
+const FAILOVER_TIMEOUT_MS: u64 = 10_000;
+const DISK_KIB: u32 = 24 * 1024;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The servers' own log of a request that somebody made (sentinel.c, sentinelCommand).
+const REQUESTED: &str = "Executing user requested FAILOVER";
+
+/// Dropped in this order: the client and the witness, relinkd, the receivers, the servers.
+pub struct Stage {
+    pub writer: Writer,
+    pub witness: Witness,
+    pub agents: Vec<Agent>,
+    pub receivers: Vec<Receiver>,
+    pub group: Group,
+    relinkd: PathBuf,
+}
+
+impl Stage {
+    pub fn set(kind: Kind, relinkd: &Path, mode: &str) -> Result<Stage> {
+        let mut builder = Group::builder(kind)
+            .replicas(HOSTS - 1)
+            .sentinels(HOSTS)
+            .namespaces(true)
+            .sentinels_beside_nodes()
+            .password(PASSWORD)
+            // What was acknowledged has to outlive a SIGKILL.
+            .config("appendonly", "yes")
+            .config("repl-timeout", "10")
+            .config("repl-ping-replica-period", "2")
+            .sentinel_timers(DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS);
+        for node in [Node::Primary, Node::Replica(0), Node::Replica(1)] {
+            builder = builder.small_disk(node, DISK_KIB);
+        }
+        let group = builder.start()?;
+        let client = group.add_host("client")?.ok_or_else(|| Error::other("no network to cut"))?;
+        let writer = Writer::start(client, group.sentinels().to_vec(), PASSWORD);
+        let witness = Witness::start(group.nodes().to_vec(), group.sentinels().to_vec());
+        let (mut agents, mut receivers) = (Vec::new(), Vec::new());
+        for node in group.nodes() {
+            let mut receiver = Receiver::start()?;
+            let url = receiver.listen_beside(node)?;
+            let mut agent = Agent::new(relinkd)?.beside(node);
+            fs::create_dir_all(agent.dir().join("state"))?;
+            agent.write_file("url", &url)?;
+            agent.write_file("password", PASSWORD)?;
+            let config = config(agent.dir(), &group, node, mode);
+            agent.start(&config)?;
+            agents.push(agent);
+            receivers.push(receiver);
+        }
+        Ok(Stage { writer, witness, agents, receivers, group, relinkd: relinkd.to_owned() })
+    }
+
+    /// Whom an upset means at this moment.
+    pub fn number(&self, who: Who) -> usize {
+        let primary = self.primary();
+        match who {
+            Who::Primary => primary,
+            Who::Replica(nth) => (0..HOSTS).filter(|number| *number != primary).nth(nth).unwrap_or(primary),
+        }
+    }
+
+    fn primary(&self) -> usize {
+        let named = self.group.current_primary().map(Server::endpoint);
+        let of = |address| self.group.nodes().iter().position(|node| node.endpoint() == address);
+        named.and_then(of).or_else(|| self.group.nodes().iter().position(Server::is_primary)).unwrap_or(0)
+    }
+
+    /// Makes an upset. Which nodes it concerns, and the way back; a relinkd or Sentinels that were killed come back by
+    /// [`Stage::revive`].
+    pub fn upset(&mut self, upset: Upset) -> Result<(Vec<usize>, Option<Fault>)> {
+        let host = |stage: &Stage, number: usize| stage.group.node(number).host().cloned();
+        match upset {
+            Upset::Kill(who) => {
+                let number = self.number(who);
+                Ok((vec![number], Some(fault::kill(self.group.node(number)))))
+            }
+            Upset::Hang(who) => {
+                let number = self.number(who);
+                Ok((vec![number], fault::freeze(self.group.node(number)).ok()))
+            }
+            Upset::Unplug(who) => {
+                let number = self.number(who);
+                Ok((vec![number], host(self, number).map(|host| host.unplug()).transpose()?))
+            }
+            Upset::Cut(one, other) | Upset::Deaf(one, other) => {
+                let pair = [self.number(one), self.number(other)];
+                let (Some(here), Some(there)) = (host(self, pair[0]), host(self, pair[1])) else {
+                    return Ok((pair.to_vec(), None));
+                };
+                let fault = match upset {
+                    Upset::Cut(..) => here.cut_from(&there)?,
+                    _ => here.deaf_to(&there)?,
+                };
+                Ok((pair.to_vec(), Some(fault)))
+            }
+            Upset::Password(nth) => {
+                let number = self.number(Who::Replica(nth));
+                let node = self.group.node(number);
+                let fault = fault::configure(node, &[("masterauth", "wrong")]).ok();
+                let _ = node.run(&["CLIENT", "KILL", "TYPE", "master"]);
+                Ok((vec![number], fault))
+            }
+            Upset::FullDisk(who) => {
+                let number = self.number(who);
+                Ok((vec![number], self.group.node(number).disk().map(|disk| disk.fill()).transpose()?))
+            }
+            Upset::KillAgent(who) => {
+                let number = self.number(who);
+                self.agents[number].kill9();
+                Ok((Vec::new(), None))
+            }
+            Upset::KillSentinels(count) => {
+                self.group.sentinels().iter().take(count).for_each(Server::kill9);
+                Ok((Vec::new(), None))
+            }
+            Upset::NoCandidate => {
+                let fault = (0..2).filter_map(|nth| {
+                    let node = self.group.node(self.number(Who::Replica(nth)));
+                    fault::configure(node, &[("replica-priority", "0")]).ok()
+                });
+                Ok((Vec::new(), fault.reduce(Fault::and)))
+            }
+        }
+    }
+
+    /// Starts again whatever does not run: a node that its own disk has ended, Sentinels, relinkd.
+    pub fn revive(&mut self, only: Option<Upset>) -> Result<()> {
+        let all = only.is_none();
+        if all || matches!(only, Some(Upset::KillSentinels(_))) {
+            for sentinel in self.group.sentinels().iter().filter(|sentinel| sentinel.pid().is_none()) {
+                sentinel.restart()?;
+            }
+        }
+        if all || matches!(only, Some(Upset::KillAgent(_))) {
+            for agent in &mut self.agents {
+                if agent.pid().is_none() {
+                    agent.start_again()?;
+                }
+            }
+        }
+        if all || matches!(only, Some(Upset::FullDisk(_))) {
+            for node in self.group.nodes().iter().filter(|node| node.pid().is_none()) {
+                node.restart()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One primary that all Sentinels name, both others linked to it, every Sentinel content.
+    pub fn wait_whole(&self, patience: Duration) -> bool {
+        poll(patience, || {
+            std::thread::sleep(Duration::from_millis(100));
+            let Some(primary) = self.group.current_primary() else { return false };
+            let agreed = self.group.sentinels().iter().all(|sentinel| {
+                sentinel.sentinel_primary() == Some(primary.endpoint())
+                    && sentinel.sentinel_is_whole(HOSTS - 1, HOSTS - 1)
+            });
+            let linked = |node: &Server| {
+                node.endpoint() == primary.endpoint()
+                    || (node.is_link_up()
+                        && node.info("replication", "master_host") == Some(primary.endpoint().0.clone()))
+            };
+            agreed && primary.is_primary() && self.group.nodes().iter().all(linked)
+        })
+        .is_some()
+    }
+
+    /// Waits until no relinkd has an open incident. What is still open then, by agent.
+    pub fn open_incidents(&self) -> Vec<String> {
+        let open = || -> Vec<String> {
+            let all = (0..HOSTS).flat_map(|number| self.incidents(number));
+            all.filter(|one| one["phase"] != "resolved").map(|one| one["summary"].to_string()).collect()
+        };
+        poll(PATIENCE, || {
+            std::thread::sleep(Duration::from_millis(200));
+            open().is_empty()
+        });
+        open()
+    }
+
+    /// The incidents of one relinkd's record, whole.
+    pub fn incidents(&self, number: usize) -> Vec<Value> {
+        let output = self
+            .group
+            .node(number)
+            .command_beside(&self.relinkd)
+            .arg("--config")
+            .arg(self.agents[number].config_path())
+            .args(["incidents", "--json"])
+            .output();
+        let text = output.map(|output| output.stdout).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// How often anybody has asked a Sentinel for a failover, over all Sentinels and their whole life.
+    pub fn requests(&self) -> usize {
+        self.group.sentinels().iter().map(|sentinel| sentinel.log_text().matches(REQUESTED).count()).sum()
+    }
+}
+
+fn config(dir: &Path, group: &Group, node: &Server, mode: &str) -> String {
+    let dir = dir.display();
+    let sentinels: Vec<String> = group.sentinels().iter().map(|server| format!("{:?}", server.address())).collect();
+    format!(
+        "[agent]\nhost = \"{address}\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nlisten = \"off\"\n\n\
+         [group.{name}]\nsentinels = [{sentinels}]\nmasterauth = {{ file = \"{dir}/password\" }}\n\n\
+         [replica.cache]\naddress = \"{address}\"\ngroup = \"{name}\"\npassword = {{ file = \"{dir}/password\" }}\n\n\
+         [notify.chaos]\nkind = \"webhook\"\nurl = {{ file = \"{dir}/url\" }}\n\n\
+         [policy]\nmode = \"{mode}\"\nsettle = \"1s\"\nbackground = \"5s\"\n\n\
+         [policy.repoint]\ncooldown = \"5s\"\nmax_per_hour = 1000\n\n\
+         [policy.realign-auth]\ncooldown = \"2s\"\nmax_per_hour = 1000\n\n\
+         [policy.bounce-link]\ncooldown = \"2s\"\nmax_per_hour = 1000\n\n\
+         [policy.request-failover]\nafter = \"5s\"\ncooldown = \"10s\"\nmax_per_hour = 1000\n",
+        name = group.name(),
+        sentinels = sentinels.join(", "),
+        address = node.address(),
+    )
+}
