@@ -89,6 +89,3 @@ impl Hands {
         self.sentinels.iter().find(|dial| dial.address == crate::model::Address::Tcp(endpoint.clone()))
     }
 }
-
-#[cfg(test)]
-mod tests;
