@@ -22,15 +22,20 @@ const EAGER: &str = "[policy.request-failover]\nmode = \"auto\"\nafter = \"2s\"\
 fn group(kind: Kind, failover_timeout_ms: u64) -> Group {
     let builder = Group::builder(kind).replicas(2).sentinels(3).password("secret");
     let group = builder.sentinel_timers(DOWN_AFTER_MS, failover_timeout_ms).start().expect("a group");
+    filled(&group);
+    group
+}
+
+/// Data that has arrived everywhere, and Sentinels that look more often.
+fn filled(group: &Group) {
     group.primary().write(100, 100).expect("data");
     let offset = group.primary().offset();
     for replica in &group.nodes()[1..] {
         assert!(replica.wait_until(|replica| replica.offset() >= offset, PATIENCE).is_some());
     }
     for sentinel in group.sentinels() {
-        sentinel.run(&["SENTINEL", "DEBUG", "info-period", "500"]).expect("Sentinels look more often");
+        sentinel.run(&["SENTINEL", "DEBUG", "info-period", "500"]).expect("a shorter period");
     }
-    group
 }
 
 fn priorities(group: &Group, priority: u32) {
@@ -138,9 +143,8 @@ fn asked_when_a_majority_is_back(kind: Kind) {
     let Some(()) = lab::require_namespaces() else { return };
     let builder = Group::builder(kind).replicas(2).sentinels(3).namespaces(true).password("secret");
     let group = builder.sentinel_timers(DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS).start().expect("a group");
-    group.primary().write(100, 100).expect("data");
+    filled(&group);
     for sentinel in group.sentinels() {
-        sentinel.run(&["SENTINEL", "DEBUG", "info-period", "500"]).expect("Sentinels look more often");
         sentinel.run(&["SENTINEL", "SET", "mymaster", "quorum", "1"]).expect("each may try alone");
     }
     let scene = Scene::start(group, &Setup { policy: EAGER.to_owned(), ..Setup::default() });
