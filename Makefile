@@ -42,6 +42,10 @@ scenarios: ## Judge every captured scenario anew, and show which verdicts change
 	UPDATE=1 $(CARGO) test --locked --test scenarios
 	git --no-pager diff -U1 --stat --patch -- ':(glob)tests/scenarios/**/expected.txt'
 
+.PHONY: simulate
+simulate: ## Many more days of the agent's toy world (SIM_STEPS, SIM_SEED)
+	SIM_STEPS=$(or $(SIM_STEPS),3000000) $(CARGO) test --locked --test simulation -- --nocapture
+
 .PHONY: demo
 demo: setup lab ## Break a Sentinel group in three ways, and see relinkd heal it
 	target/release/lab demo

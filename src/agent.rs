@@ -123,6 +123,8 @@ pub struct Agent {
     /// When this agent may ask for a failover, if that is what it waits for.
     our_turn: Option<Timestamp>,
     ledger: LedgerHealth,
+    /// The record of before is not known.
+    unread: bool,
     stopping: bool,
     pauses: Vec<Pause>,
     beside: Beside,
@@ -151,6 +153,7 @@ impl Agent {
             passing_since: None,
             our_turn: None,
             ledger: LedgerHealth::Writable,
+            unread: false,
             stopping: false,
             pauses: Vec::new(),
             beside: Beside::default(),
@@ -165,7 +168,7 @@ impl Agent {
     /// unknown until the next look.
     pub fn replay(&mut self, entries: &[Entry], now: Timestamp) {
         for entry in entries.iter().filter(|entry| entry.link.replica == self.identity.link.replica) {
-            self.incidents.take(entry);
+            self.incidents.take(&entry.dated_at_most(now));
         }
         if let Some(open) = self.incidents.open().filter(|open| open.finding.cause == Cause::PrimaryEmptied) {
             self.memory.emptied_before(open.opened_at);
@@ -266,7 +269,7 @@ impl Agent {
         self.last.next_steps.clear();
         self.passing_since = None;
         self.latent = false;
-        if self.incidents.open().is_none() {
+        if self.incidents.open().is_none() && !self.unread {
             self.note_blip(now);
         }
         // A break within the settle time is a new one: what was suspected of the last says nothing about it.
@@ -400,6 +403,9 @@ impl Agent {
 
     /// A standing fault opens at once, a suspicion when it outlasts a blip, a passing state when it outlasts patience.
     fn opens(&self, finding: &Finding, now: Timestamp) -> bool {
+        if self.unread {
+            return false;
+        }
         if finding.cause.passing() {
             return self.passing_since.is_some_and(|since| now.since(since) >= self.policy.patience);
         }

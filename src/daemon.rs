@@ -15,10 +15,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::agent::{Agent, Effect, Host, Input};
 use crate::config::{self, Settings};
 use crate::control::{self, Asked};
+use crate::ledger::Ledger;
 use crate::model::LinkId;
 use crate::model::event::{Wake, Why};
 use crate::model::people::Pause;
-use crate::notify::Channel;
+use crate::notify::{Channel, LONGEST_WAIT};
 use crate::secrets::Salt;
 
 mod answers;
@@ -210,10 +211,15 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// A restart, or new settings, give a channel another chance that its receiver had switched off.
+    /// A restart, or new settings, give a channel another chance that its receiver had switched off. Its messages wait
+    /// for no date that a former clock has set.
     async fn enable(&self, channel: &str) {
-        let name = channel.to_owned();
-        let done = self.record.on_thread(move |record| record.with(|ledger| ledger.enable_channel(&name))).await;
+        let (name, now) = (channel.to_owned(), self.clock.now());
+        let work = move |ledger: &mut Ledger| {
+            ledger.enable_channel(&name)?;
+            ledger.bring_forward(&name, now, now.after(LONGEST_WAIT))
+        };
+        let done = self.record.on_thread(move |record| record.with(work)).await;
         if let Err(why) = done {
             tracing::warn!(channel, "{why}");
         }
@@ -418,7 +424,7 @@ pub async fn revive(record: &Arc<Record>, watched: &Watched, settings: &Settings
         }
         Err(why) => {
             tracing::error!(replica = watched.name, "the ledger cannot be read: {why}");
-            agent.handle(Input::LedgerFailed(why), now);
+            agent.without_ledger(why);
             (agent, false)
         }
     }

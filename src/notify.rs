@@ -25,6 +25,7 @@ mod slack;
 mod webhook;
 
 pub use courier::{Next, backoff, schedule};
+pub use http::LONGEST_WAIT;
 
 /// `[notify.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

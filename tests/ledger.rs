@@ -265,6 +265,19 @@ fn a_message_that_is_held_back_is_not_what_falls_due_next() {
 }
 
 #[test]
+fn a_message_that_is_due_far_ahead_of_the_clock_is_brought_forward() {
+    let (_dir, _path, mut ledger) = fresh(KEEP_ALL);
+    tell(&mut ledger, "A", 172_800_000, 1, &["ops"]);
+    tell(&mut ledger, "B", 500, 1, &["ops"]);
+    assert_eq!(keys(&mut ledger, 1_000), ["ops B-1"]);
+    ledger.bring_forward("ops", at(1_000), at(3_600_000)).unwrap();
+    assert_eq!(keys(&mut ledger, 1_000), ["ops A-1", "ops B-1"]);
+    ledger.postpone(1, at(600_000), "busy").unwrap();
+    ledger.bring_forward("ops", at(1_000), at(3_600_000)).unwrap();
+    assert_eq!(keys(&mut ledger, 1_000), ["ops B-1"], "an ordinary wait stands");
+}
+
+#[test]
 fn a_disabled_channel_gets_nothing_until_it_is_enabled() {
     let (_dir, path, mut ledger) = fresh(KEEP_ALL);
     tell(&mut ledger, "01A", 0, 1, &["ops", "hook"]);

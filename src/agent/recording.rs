@@ -87,6 +87,13 @@ impl Agent {
         IncidentId::from_parts(now, random)
     }
 
+    /// What the ledger holds from before cannot be read: this agent watches and records nothing, or a second incident
+    /// would begin beside one that is open there. It gives way to one that has read it.
+    pub fn without_ledger(&mut self, why: String) {
+        self.ledger = LedgerHealth::Unwritable(why);
+        self.unread = true;
+    }
+
     /// Nothing is changed behind a record that failed; the plan in flight ends here.
     pub(super) fn ledger_failed(&mut self, why: String, now: Timestamp) {
         self.ledger = LedgerHealth::Unwritable(why);

@@ -40,7 +40,7 @@ pub async fn standing(record: &Arc<Record>, now: Timestamp) -> Result<(Vec<Pause
     let read = move |ledger: &mut Ledger| Ok((ledger.pauses(now.before(REMEMBERED))?, ledger.acts()?));
     let (pauses, acts) = record.on_thread(move |record| record.with(read)).await?;
     let mut host = Host::default();
-    acts.iter().for_each(|entry| host.take(entry));
+    acts.iter().for_each(|entry| host.take(&entry.dated_at_most(now)));
     Ok((pauses, host))
 }
 

@@ -28,9 +28,10 @@ const ALWAYS: &[Guard] = &[
     group_limit,
 ];
 
-const REALIGN_AUTH: &[Guard] = &[sentinels_name_our_primary, settings_readable];
-const BOUNCE_LINK: &[Guard] = &[sentinels_name_our_primary, sync_running, handshake_is_green];
+const REALIGN_AUTH: &[Guard] = &[no_tilt, sentinels_name_our_primary, settings_readable];
+const BOUNCE_LINK: &[Guard] = &[no_tilt, sentinels_name_our_primary, sync_running, handshake_is_green];
 const REPOINT: &[Guard] = &[
+    no_tilt,
     sentinels_agree,
     no_dissent,
     failover_settled,
@@ -164,6 +165,15 @@ fn hourly_limit(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
         ));
     }
     Ok(())
+}
+
+/// What a Sentinel in TILT says of failovers is not to be relied on. The hands refuse then too, and each plan that they
+/// refuse would cost an attempt.
+fn no_tilt(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    match c.evidence.answering().find(|(_, says)| says.tilt == Reading::Seen(true)) {
+        Some((endpoint, _)) => Err((RefusalCode::Tilt, format!("Sentinel {endpoint} is in TILT"))),
+        None => Ok(()),
+    }
 }
 
 /// A majority of all known Sentinels name one address.

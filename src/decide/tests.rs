@@ -198,6 +198,13 @@ fn holds_every_remedy_while_the_ledger_cannot_be_written() {
 }
 
 #[test]
+fn holds_every_remedy_while_a_sentinel_is_in_tilt() {
+    for (_, case) in each() {
+        holds_while(case, RefusalCode::Tilt, |case| case.e.sentinel(2).tilt = Reading::Seen(true));
+    }
+}
+
+#[test]
 fn holds_every_remedy_while_the_look_is_old_or_from_before_the_last_change() {
     for (_, case) in each() {
         holds_while(case, RefusalCode::EvidenceStale, |case| {

@@ -161,6 +161,17 @@ impl Ledger {
         })
     }
 
+    /// What would fall due later than `latest`, as after the system's clock was set back, falls due now.
+    pub fn bring_forward(&mut self, channel: &str, now: Timestamp, latest: Timestamp) -> Result<(), LedgerError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE delivery SET due_at = ?2 WHERE channel = ?1 AND state = 'waiting' AND due_at > ?3",
+                params![channel, now.0, latest.0],
+            )?;
+            Ok(())
+        })
+    }
+
     /// Messages recorded from now on go out again.
     pub fn enable_channel(&mut self, channel: &str) -> Result<(), LedgerError> {
         self.write(|transaction| {

@@ -113,6 +113,22 @@ pub struct Entry {
     pub what: What,
 }
 
+impl Entry {
+    /// The same, as if it had been made at `now` at the latest. Where the system's clock was set back, nobody can tell
+    /// how long ago it was: it counts as of this moment, so that no bound holds longer than it would have from now on.
+    pub fn dated_at_most(&self, now: Timestamp) -> Entry {
+        let mut entry = self.clone();
+        let ahead = self.at.since(now);
+        entry.at = entry.at.min(now);
+        match &mut entry.what {
+            What::LinkUp { at } | What::LinkDown { at } | What::Opened { down_at: at, .. } => *at = (*at).min(now),
+            What::Rejected { until: at, .. } | What::Proposed { expires: Some(at), .. } => *at = at.before(ahead),
+            _ => {}
+        }
+        entry
+    }
+}
+
 /// What an entry records. Kinds are only ever added: a ledger of an old version opens for ever.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

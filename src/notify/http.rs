@@ -16,7 +16,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES: usize = 4096;
 
 /// The longest `Retry-After` that is honoured. A receiver that names a week would make us mute.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// An answer as far as it was read.
 pub(super) struct Answer {

@@ -118,7 +118,7 @@ fn one_who_replays_knows_what_the_one_who_lived_knows() {
         assert!(world.at_rest());
         let lived = world.agent.incidents().clone();
         let mut other = World::healthy();
-        other.ledger = world.ledger.clone();
+        (other.ledger, other.now) = (world.ledger.clone(), world.now);
         other.restart();
         assert_eq!(*other.agent.incidents(), lived);
         compared += usize::from(lived.open().is_some());
@@ -160,4 +160,46 @@ fn an_emptied_group_stays_an_incident_over_a_restart() {
     world.set(|e| e.server().keys = 10);
     world.advance(s(60));
     assert_eq!((world.incidents_opened(), world.recorded("resolved Others")), (1, 1));
+}
+
+#[test]
+fn a_start_that_cannot_read_the_ledger_opens_no_incident_beside_the_one_that_is_open_there() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.candidates.clear();
+    world.wake(Why::Timer);
+    assert_eq!(world.incidents_opened(), 1);
+    let recorded = world.ledger.len();
+    world.restart_without_ledger();
+    world.advance(s(120));
+    assert_eq!((world.ledger.len(), world.applied.len()), (recorded, 0), "{:?}", world.trace);
+    let status = world.agent.status(world.now);
+    assert_eq!(status.cause, Some(Cause::AuthRejected), "what is wrong is shown all the same");
+    assert_eq!(status.ledger_trouble.as_deref(), Some("database is locked"));
+    world.set(|_| {});
+    world.advance(s(60));
+    assert_eq!(world.ledger.len(), recorded, "nor a blip");
+    world.crash();
+    world.advance(s(60));
+    assert_eq!((world.incidents_opened(), world.recorded("resolved")), (1, 1), "{:?}", world.trace);
+}
+
+/// What the ledger dates ahead of the clock counts as of the start.
+#[test]
+fn after_the_clock_was_set_back_no_bound_holds_longer_than_it_would_have() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.wake(Why::Timer);
+    world.advance(s(1));
+    assert_eq!(world.recorded("link-up"), 1, "healed, and not yet over: {:?}", world.trace);
+    world.now = world.now.before(s(172_800));
+    world.crash();
+    world.advance(s(5));
+    assert_eq!(world.recorded("resolved"), 1, "whole for the settle time: {:?}", world.trace);
+    world.set(|e| _ = e.reject_password());
+    world.wake(Why::Timer);
+    let realigned = |world: &World| world.recorded("intended");
+    assert_eq!((realigned(&world), world.recorded("held cooldown")), (1, 1), "{:?}", world.trace);
+    world.advance(s(15));
+    assert_eq!(realigned(&world), 2, "the cool-down counts from the start: {:?}", world.trace);
 }

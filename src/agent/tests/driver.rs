@@ -279,6 +279,16 @@ impl World {
         self.feed(Input::Paused(self.pauses.clone()));
     }
 
+    /// A start that cannot read the ledger.
+    pub fn restart_without_ledger(&mut self) {
+        self.queue.clear();
+        self.waiting.clear();
+        self.lives += 1;
+        self.agent = Agent::new(identity(self.lives), self.policy.clone(), self.now);
+        self.agent.without_ledger("database is locked".into());
+        self.wake(Why::Start);
+    }
+
     pub fn at_rest(&self) -> bool {
         self.queue.is_empty() && self.waiting.is_empty() && !self.agent.is_acting()
     }
