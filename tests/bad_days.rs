@@ -340,6 +340,66 @@ fn a_read_only_disk_means_hands_off_until_it_is_writable_redis_70() {
     drop(mounted);
 }
 
+#[test]
+fn a_corrupt_ledger_means_hands_off_until_it_is_out_of_the_way_redis_70() {
+    let Some(kind) = redis() else { return };
+    let mut desk = Desk::new(group(kind));
+    desk.configure(&setup());
+    let path = ledger(&desk);
+    fs::write(&path, "no database at all\n".repeat(1000)).unwrap();
+    desk.agent.start_again().unwrap();
+    no_ledger_no_hands(&mut desk, "mv ", || fs::rename(&path, path.with_extension("broken")).unwrap());
+}
+
+#[test]
+fn a_ledger_of_an_older_version_goes_on_where_it_ended_redis_70() {
+    let Some(kind) = redis() else { return };
+    let mut desk = Desk::new(group(kind));
+    desk.configure(&setup());
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/ledger/v1.db");
+    fs::copy(old, ledger(&desk)).unwrap();
+    desk.agent.start_again().unwrap();
+    let resolved = told(&desk, "resolved");
+    assert_eq!(resolved["id"], "01HF7YAT00STILLOPEN", "its open incident ends: {resolved:#}");
+    let names: Vec<String> = delivered(&desk).into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(names, ["01HF7YAT00STILLOPEN-1", "01HF7YAT00STILLOPEN-2"], "and its message was still to be sent");
+    rotate(&desk);
+    desk.group.replica(0).wait_link_down(PATIENCE).unwrap();
+    desk.group.replica(0).wait_link_up(PATIENCE).unwrap_or_else(|| panic!("no heal\n{}", desk.agent.log()));
+    is_sound(&mut desk);
+}
+
+/// As if the system's clock had been two days ahead, and was put right while relinkd did not run.
+#[test]
+fn a_clock_that_was_set_back_delays_no_heal_and_no_message_redis_70() {
+    let Some(kind) = redis() else { return };
+    let mut desk = at_work(group(kind), &setup());
+    desk.receiver.answer_next([Answer::status(429).header("Retry-After", "600")]);
+    rotate(&desk);
+    desk.agent.wait_log("not delivered", PATIENCE).unwrap();
+    desk.group.replica(0).wait_link_up(PATIENCE).expect("healed");
+    assert!(desk.agent.stop().unwrap().success());
+    let book = rusqlite::Connection::open(ledger(&desk)).unwrap();
+    let ahead = "172800000000";
+    book.execute_batch(&format!(
+        "UPDATE entry SET at = at + {ahead};
+         UPDATE incident SET opened_at = opened_at + {ahead}, touched_at = touched_at + {ahead};
+         UPDATE notice SET at = at + {ahead};
+         UPDATE delivery SET due_at = due_at + {ahead}"
+    ))
+    .unwrap();
+    drop(book);
+    let before = desk.receiver.requests().len();
+    desk.agent.start_again().unwrap();
+    assert!(desk.receiver.wait_for(before + 1, PATIENCE).is_some(), "the message waits\n{}", desk.agent.log());
+    told(&desk, "resolved");
+    desk.agent.write_file("masterauth", PASSWORD).unwrap();
+    fault::rotate_password(desk.group.primary(), PASSWORD).unwrap().keep();
+    desk.group.replica(0).wait_link_down(PATIENCE).unwrap();
+    desk.group.replica(0).wait_link_up(PATIENCE).unwrap_or_else(|| panic!("no heal\n{}", desk.agent.log()));
+    is_sound(&mut desk);
+}
+
 /// Every message that the receiver got, as `(id of the message, incident, event)`.
 fn delivered(desk: &Desk) -> Vec<(String, String, String)> {
     let one = |request: &lab::Request| {

@@ -64,6 +64,8 @@ struct Flight {
     /// Steps whose end is durable, and those that were begun.
     finished: usize,
     begun: usize,
+    /// A step did not go well, so that it may all be taken back.
+    failed: bool,
     /// How many were begun when the undo began.
     undo_from: Option<usize>,
 }
@@ -142,10 +144,7 @@ impl Record {
                 let flight = self.flight.as_mut().filter(|flight| flight.attempt == *attempt);
                 let Some(flight) = flight else { return broken(Promise::Order, format!("no such flight: {entry:?}")) };
                 flight.finished += 1;
-                let failed = !action.outcome.went_well() && flight.undo_from.is_none();
-                if failed && !flight.plan.undo.is_empty() && !action.what.contains("CONFIG REWRITE") {
-                    flight.undo_from = Some(flight.begun);
-                }
+                flight.failed |= matches!(action.outcome, Outcome::Failed(_) | Outcome::UnderWay(_));
             }
             What::Ended { attempt, .. } | What::Interrupted { attempt } => {
                 let known = self.flight.take().map(|flight| flight.attempt);
@@ -192,7 +191,8 @@ impl Record {
         let busy = seen.answering().find(|(_, says)| says.fails_over());
         require(busy.is_none(), Promise::NotDuringFailover, || format!("intended while seen: {busy:?}"))?;
         self.runs.push(Run { remedy: plan.remedy, began: now, ended: None, clock: scene.clock });
-        self.flight = Some(Flight { attempt, plan: plan.clone(), finished: 0, begun: 0, undo_from: None });
+        self.flight =
+            Some(Flight { attempt, plan: plan.clone(), finished: 0, begun: 0, failed: false, undo_from: None });
         Ok(())
     }
 
@@ -201,11 +201,13 @@ impl Record {
         let Some(flight) = self.flight.as_mut().filter(|flight| flight.attempt == attempt) else {
             return broken(Promise::IntentFirst, format!("no durable intent for {:?}", step.change));
         };
-        let (done, steps) = match flight.undo_from {
-            None => (flight.begun, &flight.plan.steps),
-            Some(from) => (flight.begun - from, &flight.plan.undo),
+        if flight.failed && flight.undo_from.is_none() && flight.plan.undo.first() == Some(step) {
+            flight.undo_from = Some(flight.begun);
+        }
+        let next = match flight.undo_from {
+            None => flight.plan.steps.get(flight.begun),
+            Some(from) => flight.plan.undo.get(flight.begun - from),
         };
-        let next = steps.get(done);
         let in_order = next == Some(step) && flight.begun == flight.finished;
         require(in_order, Promise::IntentFirst, || format!("{:?} in place of {next:?}", step.change))?;
         flight.begun += 1;

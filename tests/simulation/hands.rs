@@ -1,7 +1,9 @@
 //! Carries out a step in the toy world, as `act` does in the real one: the precondition read once more, then the change.
 
 use relinkd::model::Endpoint;
+use relinkd::model::evidence::SentinelSays;
 use relinkd::model::remedy::{Change, Outcome, Precondition, Step};
+use relinkd::model::turn::all_in_sight;
 
 use super::look::{print, sentinel_at, target, target_at};
 use super::world::{HOSTS, Link, Process, Target, Way, World};
@@ -12,7 +14,8 @@ pub type Former = Option<u32>;
 impl World {
     /// Why the step may not be made any more.
     pub fn moved(&self, host: usize, expect: &Precondition) -> Option<String> {
-        let wanted = expect.sentinels_name.is_some() || expect.no_failover || expect.primary_down;
+        let wanted =
+            expect.sentinels_name.is_some() || expect.no_failover || expect.primary_down || expect.turn.is_some();
         if wanted {
             let heard: Vec<usize> =
                 (0..HOSTS).filter(|other| self.path(host, *other) && self.sentinels[*other].up).collect();
@@ -33,6 +36,17 @@ impl World {
             }
             if expect.primary_down && !votes(&|other| self.sentinels[other].s_down.is_some()) {
                 return Some("the Sentinels see the primary".into());
+            }
+            let says: Vec<SentinelSays> = heard.iter().map(|other| self.says(*other)).collect();
+            if let Some(first_ms) = expect.in_sight
+                && let Err(unsure) = all_in_sight(&says.iter().collect::<Vec<_>>(), first_ms)
+            {
+                return Some(unsure.to_string());
+            }
+            if let Some(turn) = &expect.turn
+                && says.iter().filter(|says| turn.granted_by(says)).count() < need
+            {
+                return Some("the turn is not ours any more".into());
             }
         }
         self.moved_here(host, expect)

@@ -239,7 +239,7 @@ impl World {
         SentinelView { endpoint: sentinel(of), says }
     }
 
-    fn says(&self, host: usize) -> SentinelSays {
+    pub fn says(&self, host: usize) -> SentinelSays {
         let sentinel = &self.sentinels[host];
         let heard = self.sentinels_heard(host);
         let mut words = vec!["master"];
@@ -272,11 +272,17 @@ impl World {
 
     fn replica_in_sentinel(&self, from: usize, host: usize) -> ReplicaInSentinel {
         let peer = &self.nodes[host];
-        let reached = peer.process == Process::Up && self.path(from, host);
+        let lost = self.sentinels[from].lost_since[host].map(|since| self.now.since(since));
+        let down = lost.filter(|span| *span >= DOWN_AFTER);
+        let age = lost.map_or(500, millis);
         ReplicaInSentinel {
             endpoint: node(host),
             run_id: format!("run-{host}-{}", peer.run),
-            flags: flags(if reached { &["slave"] } else { &["slave", "s_down", "disconnected"] }),
+            flags: flags(if down.is_some() { &["slave", "s_down", "disconnected"] } else { &["slave"] }),
+            s_down_ms: down.map(|span| millis(span - DOWN_AFTER)),
+            last_ok_ping_ms: age,
+            info_refresh_ms: age,
+            reports_primary: lost.is_none() && peer.follows.is_none(),
             priority: peer.priority,
             offset: if peer.linked_once() { peer.offset } else { 0 },
             link_ok: peer.link_up(),

@@ -28,7 +28,7 @@ pub enum Plant {
     IgnoresMode,
     /// It looks all the time.
     NeverRests,
-    /// Every agent may ask for a failover, none waits for another, and each asks its own Sentinel first.
+    /// No agent knows of the others' turns, none reads again before it asks, and each asks its own Sentinel first.
     Uncoordinated,
 }
 
@@ -76,6 +76,14 @@ impl Plant {
     }
 
     pub fn blind(plant: Option<Plant>, seen: &mut Evidence) {
+        let own = seen.local.seen().map(|view| view.run_id.clone()).unwrap_or_default();
+        if plant == Some(Plant::Uncoordinated) {
+            for sentinel in &mut seen.sentinels {
+                if let relinkd::model::evidence::Reading::Seen(says) = &mut sentinel.says {
+                    says.replicas.retain(|replica| replica.run_id == own);
+                }
+            }
+        }
         if plant == Some(Plant::BlindToFailover) {
             for sentinel in &mut seen.sentinels {
                 if let relinkd::model::evidence::Reading::Seen(says) = &mut sentinel.says {
@@ -89,6 +97,7 @@ impl Plant {
 
     pub fn ask_elsewhere(plant: Option<Plant>, host: usize, step: &mut Step) {
         if let (Some(Plant::Uncoordinated), Change::RequestFailover { sentinels, .. }) = (plant, &mut step.change) {
+            (step.expect.turn, step.expect.in_sight) = (None, None);
             let count = sentinels.len();
             sentinels.rotate_left(host % count);
         }

@@ -30,6 +30,8 @@ pub struct Sentinel {
     /// Its own next failover comes no earlier.
     pub not_before: Timestamp,
     silent_since: Option<Timestamp>,
+    /// Since when it has not seen each node.
+    pub lost_since: [Option<Timestamp>; HOSTS],
     astray_since: [Option<Timestamp>; HOSTS],
 }
 
@@ -46,12 +48,16 @@ impl Sentinel {
             tilt_until: now,
             not_before: now,
             silent_since: None,
+            lost_since: [None; HOSTS],
             astray_since: [None; HOSTS],
         }
     }
 
     pub fn is_calm(&self, primary: usize, now: Timestamp) -> bool {
-        let quiet = self.silent_since.is_none() && self.failover.is_none() && self.astray_since == [None; HOSTS];
+        let quiet = self.silent_since.is_none()
+            && self.failover.is_none()
+            && self.astray_since == [None; HOSTS]
+            && self.lost_since == [None; HOSTS];
         self.primary == primary && (!self.up || (quiet && now >= self.tilt_until))
     }
 
@@ -85,6 +91,11 @@ impl World {
 
     fn see(&mut self, host: usize) {
         let now = self.now;
+        for node in 0..HOSTS {
+            let lost = self.nodes[node].process != Process::Up || !self.path(host, node);
+            let since = self.sentinels[host].lost_since[node];
+            self.sentinels[host].lost_since[node] = lost.then(|| since.unwrap_or(now));
+        }
         let primary = self.sentinels[host].primary;
         let sees = self.path(host, primary) && self.nodes[primary].process == Process::Up;
         let sentinel = &mut self.sentinels[host];
@@ -176,7 +187,9 @@ impl World {
             *other != former && node.process == Process::Up && self.path(host, *other) && node.priority > 0
         };
         let to = (0..HOSTS).filter(fit).max_by_key(|other| (self.nodes[*other].offset, *other))?;
-        let until = self.now.after(self.dice.between_ms(700, 4_000));
+        // What is asked for is not put to a vote first, and is done by then (model::turn, PROMOTION_MS).
+        let most = if asked_by.is_some() { 2_300 } else { 4_000 };
+        let until = self.now.after(self.dice.between_ms(700, most));
         self.sentinels[host].failover = Some(Failover { to, until });
         if let Some(host) = asked_by {
             self.requests.push(Request { outage: self.outage, at: self.now, host });

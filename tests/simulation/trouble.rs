@@ -6,7 +6,6 @@ use relinkd::decide::{Mode, Policy};
 use relinkd::model::event::{SentinelEvent, Why};
 use relinkd::model::remedy::Remedy;
 
-use super::plant::Plant;
 use super::run::Run;
 use super::world::{HOSTS, Link, Process, Target};
 
@@ -87,6 +86,12 @@ const ALL: &[(&str, Trouble)] = &[
     ("the store is back", |run| run.world.store.works = true),
     ("cut the links", shake),
     ("the primary takes no PSYNC", |run| run.with_primary(|run, host| run.world.nodes[host].lame = true)),
+    ("rotate, and PSYNC is not taken", |run| {
+        run.with_primary(|run, host| run.world.nodes[host].lame = true);
+        rotate(run);
+        run.world.store.offers = vec![run.world.password, run.world.password - 1];
+        shake(run);
+    }),
     ("PSYNC is taken again", unlame),
     ("PSYNC is taken again", unlame),
     ("kill a Sentinel", |run| {
@@ -128,7 +133,7 @@ const ALL: &[(&str, Trouble)] = &[
     ("other settings", |run| {
         let host = run.dice.below(HOSTS);
         run.stop(host);
-        run.hosts[host].policy = policy(run, host);
+        run.hosts[host].policy = policy(run);
     }),
     ("the ledger fails", |run| {
         let host = run.dice.below(HOSTS);
@@ -219,8 +224,8 @@ fn set_clock(run: &mut Run, way: i64) {
     chosen.clock += u32::from(way > 0);
 }
 
-/// Settings as a person might have them. One agent may ask for failovers, unless it is planted otherwise.
-pub fn policy(run: &mut Run, host: usize) -> Policy {
+/// Settings as a person might have them.
+pub fn policy(run: &mut Run) -> Policy {
     let mut policy = Policy::default();
     for (remedy, rules) in &mut policy.remedies {
         rules.mode = match run.dice.roll(8) {
@@ -229,8 +234,6 @@ pub fn policy(run: &mut Run, host: usize) -> Policy {
             _ => Mode::Auto,
         };
         if *remedy == Remedy::RequestFailover {
-            let may = host == 0 || run.plant == Some(Plant::Uncoordinated);
-            rules.mode = if may { Mode::Auto } else { Mode::Propose };
             (rules.after, rules.cooldown) = (Duration::from_secs(2), Duration::from_secs(120));
             rules.max_per_hour = 6;
         }

@@ -311,7 +311,7 @@ impl World {
                 if shared && node.offset <= peer.offset && node.linked_once() {
                     return self.link_up(host, to);
                 }
-                Link::Syncing { until: now.after(self.dice.between_ms(300, 8_000)) }
+                Link::Syncing { until: now.after(self.dice.between_ms(300, 15_000)) }
             }
             _ => Link::Waiting { next: now.after(Duration::from_secs(1)) },
         };

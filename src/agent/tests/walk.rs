@@ -214,7 +214,7 @@ fn a_long_random_walk_breaks_no_promise() {
             one_move(&mut world, &mut dice);
             if turn % 3 == 0 && world.at_rest() && world.ledger_works {
                 let mut other = World::with(policy(seed));
-                other.ledger = world.ledger.clone();
+                (other.ledger, other.now) = (world.ledger.clone(), world.now);
                 other.restart();
                 assert_eq!(other.agent.incidents(), world.agent.incidents(), "seed {seed}");
                 compared += 1;
