@@ -155,15 +155,15 @@ fn a_sentinels_permissions_are_tried_and_failover_only_where_the_policy_asks_for
     };
     let secret = desk.agent.write_file("sentinel", PASSWORD).unwrap();
     let group = format!("sentinel_user = \"watcher\"\nsentinel_password = {{ file = \"{}\" }}", secret.display());
-    let auto = "[policy.request-failover]\nmode = \"auto\"".to_owned();
-    desk.configure(&Setup { group: group.clone(), policy: auto, ..Setup::default() });
+    desk.configure(&Setup { group: group.clone(), ..Setup::default() });
 
     grant(&["+acl|dryrun", "+psubscribe", "+subscribe"]);
     let (exit, said) = check(&desk, &[]);
     assert_eq!(exit, 77, "{said}");
     assert!(said.contains("ACL SETUSER watcher '+sentinel|failover'"), "{said}");
 
-    desk.configure(&Setup { group, ..Setup::default() });
+    let propose = "[policy.request-failover]\nmode = \"propose\"".to_owned();
+    desk.configure(&Setup { group, policy: propose, ..Setup::default() });
     let (exit, said) = check(&desk, &[]);
     assert_eq!(exit, 0, "a proposal needs no permission yet: {said}");
     assert!(said.contains("lacks +sentinel|failover"), "{said}");
