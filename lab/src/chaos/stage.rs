@@ -58,7 +58,7 @@ impl Stage {
         let group = builder.start()?;
         let client = group.add_host("client")?.ok_or_else(|| Error::other("no network to cut"))?;
         let writer = Writer::start(client, group.sentinels().to_vec(), PASSWORD);
-        let witness = Witness::start(group.nodes().to_vec(), group.sentinels().to_vec());
+        let witness = Witness::start(group.nodes().to_vec(), group.sentinels().to_vec(), PASSWORD);
         let (mut agents, mut receivers) = (Vec::new(), Vec::new());
         for node in group.nodes() {
             let mut receiver = Receiver::start()?;

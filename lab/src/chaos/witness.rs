@@ -18,6 +18,8 @@ pub struct Sample {
     pub at: Timestamp,
     /// By node: none where it did not answer.
     pub nodes: Vec<Option<Standing>>,
+    /// Nodes whose `masterauth` is not the group's password.
+    pub stale: Vec<usize>,
     /// Which node most Sentinels name.
     pub named: Option<usize>,
 }
@@ -44,13 +46,13 @@ pub struct Witness {
 }
 
 impl Witness {
-    pub fn start(nodes: Vec<Server>, sentinels: Vec<Server>) -> Witness {
+    pub fn start(nodes: Vec<Server>, sentinels: Vec<Server>, password: &'static str) -> Witness {
         let (notes, stop) = (Arc::<Mutex<Notes>>::default(), Arc::<AtomicBool>::default());
         let (shared, ended) = (Arc::clone(&notes), Arc::clone(&stop));
         let thread = thread::spawn(move || {
             let mut last = Instant::now();
             while !ended.load(Ordering::Relaxed) {
-                let sample = look(&nodes, &sentinels);
+                let sample = look(&nodes, &sentinels, password);
                 let spent = last.elapsed();
                 last = Instant::now();
                 let broken = sample.nodes.iter().flatten().filter(|one| **one == Standing::LinkDown).count();
@@ -90,23 +92,31 @@ impl Drop for Witness {
     }
 }
 
-fn look(nodes: &[Server], sentinels: &[Server]) -> Sample {
+fn look(nodes: &[Server], sentinels: &[Server], password: &str) -> Sample {
     let addresses: Vec<(String, u16)> = sentinels.iter().filter_map(Server::sentinel_primary).collect();
     let named = nodes
         .iter()
         .position(|node| addresses.iter().filter(|address| **address == node.endpoint()).count() * 2 > sentinels.len());
-    Sample { at: Timestamp::now(), nodes: nodes.iter().map(standing).collect(), named }
+    let seen: Vec<Option<(Standing, String)>> = nodes.iter().map(standing).collect();
+    let stale = seen.iter().enumerate().filter(|(_, one)| one.as_ref().is_some_and(|(_, held)| held != password));
+    let stale = stale.map(|(number, _)| number).collect();
+    let nodes = seen.into_iter().map(|one| one.map(|(standing, _)| standing)).collect();
+    Sample { at: Timestamp::now(), nodes, stale, named }
 }
 
-fn standing(node: &Server) -> Option<Standing> {
+/// How a node stands, and the password that it would log in to a primary with.
+fn standing(node: &Server) -> Option<(Standing, String)> {
     // A frozen server would hold the look up; whoever is stopped is not asked.
     if node.is_stopped() {
         return None;
     }
-    let text: String = command(&["INFO", "replication"]).query(&mut node.connect().ok()?).ok()?;
-    Some(match (field_of(&text, "role"), field_of(&text, "master_link_status")) {
+    let mut connection = node.connect().ok()?;
+    let text: String = command(&["INFO", "replication"]).query(&mut connection).ok()?;
+    let held: Vec<String> = command(&["CONFIG", "GET", "masterauth"]).query(&mut connection).ok()?;
+    let standing = match (field_of(&text, "role"), field_of(&text, "master_link_status")) {
         (Some("master"), _) => Standing::Primary,
         (_, Some("up")) => Standing::LinkUp,
         _ => Standing::LinkDown,
-    })
+    };
+    Some((standing, held.into_iter().nth(1).unwrap_or_default()))
 }
