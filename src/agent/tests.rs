@@ -12,7 +12,6 @@ mod driver;
 mod healing;
 mod people;
 mod telling;
-mod walk;
 
 use driver::{World, proposing};
 

@@ -41,7 +41,7 @@ pub async fn standing(record: &Arc<Record>, now: Timestamp) -> Result<(Vec<Pause
     let (pauses, acts) = record.on_thread(move |record| record.with(read)).await?;
     let mut host = Host::default();
     acts.iter().for_each(|entry| host.take(&entry.dated_at_most(now)));
-    Ok((pauses, host))
+    Ok((pauses.into_iter().map(|pause| pause.dated_at_most(now)).collect(), host))
 }
 
 impl Daemon {

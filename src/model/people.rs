@@ -86,8 +86,20 @@ impl Pause {
         })
     }
 
+    /// What a person has ended stays ended, wherever the system's clock was set since.
     pub fn in_force(&self, now: Timestamp) -> bool {
-        now < self.over()
+        self.resumed.is_none() && now < self.ends
+    }
+
+    /// The same, as if it had been set at `now` at the latest: after the system's clock was set back it holds for no
+    /// longer than was asked for.
+    pub fn dated_at_most(mut self, now: Timestamp) -> Pause {
+        let ahead = self.began.since(now);
+        (self.began, self.ends) = (self.began.before(ahead), self.ends.before(ahead));
+        if let Some((at, _)) = &mut self.resumed {
+            *at = (*at).min(now);
+        }
+        self
     }
 }
 

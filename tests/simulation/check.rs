@@ -7,6 +7,7 @@ use relinkd::decide::{Mode, Policy};
 use relinkd::model::Timestamp;
 use relinkd::model::evidence::Evidence;
 use relinkd::model::incident::{Entry, IncidentId, Notice, What};
+use relinkd::model::people::Pause;
 use relinkd::model::remedy::{Outcome, Plan, Remedy, Step};
 
 use super::world::{Process, World};
@@ -28,8 +29,10 @@ pub enum Promise {
     Limits,
     /// Nothing while a failover runs or may run.
     NotDuringFailover,
-    /// Only what the mode allows.
+    /// Only what the mode allows, or a person has allowed.
     Mode,
+    /// Nothing while a pause is in force.
+    Paused,
     /// One request for each outage, over all agents.
     OneRequest,
     /// No request harms: the primary is gone for most Sentinels, and no empty replica is promoted.
@@ -86,6 +89,13 @@ pub struct Record {
     attempts: BTreeMap<IncidentId, u32>,
     runs: Vec<Run>,
     told: BTreeMap<IncidentId, u32>,
+    proposed: Option<Plan>,
+    approved: Option<Plan>,
+    /// Attempts of the open incident before a person last took it.
+    attempts_before: BTreeMap<IncidentId, u32>,
+    failures: u32,
+    /// Too many failures in a row, and nobody has taken an incident since.
+    stopped: bool,
     /// The last message of each incident that the receiver has, as it was sent.
     received: BTreeMap<IncidentId, (u32, Notice)>,
     pub opened: usize,
@@ -99,6 +109,7 @@ pub struct Scene<'a> {
     /// How far the host's clock is from the truth, microseconds.
     pub skew_us: i64,
     pub seen: Option<&'a Evidence>,
+    pub pauses: &'a [Pause],
 }
 
 impl Scene<'_> {
@@ -136,6 +147,7 @@ impl Record {
                 require(self.open.is_none(), Promise::Order, || "a blip within an incident".into())?;
             }
             What::Told { .. } => *self.told.entry(entry.incident.clone()).or_default() += 1,
+            What::Acknowledged { .. } => self.acknowledge(entry),
             _ => require(in_open, Promise::Order, || format!("{entry:?} while {:?} is open", self.open))?,
         }
         match &entry.what {
@@ -152,8 +164,15 @@ impl Record {
                 if let Some(run) = self.runs.last_mut() {
                     run.ended = Some(scene.truth(entry));
                 }
+                if let What::Ended { outcome, .. } = &entry.what {
+                    self.note_failure(outcome, scene.policy);
+                }
             }
+            What::Proposed { plan, .. } => self.proposed = Some(plan.clone()),
+            What::Approved { .. } => self.approved = self.proposed.clone(),
+            What::Withdrawn { .. } | What::Rejected { .. } => (self.proposed, self.approved) = (None, None),
             What::Resolved { .. } => {
+                (self.proposed, self.approved) = (None, None);
                 require(self.flight.is_none(), Promise::Order, || "resolved with a change in flight".into())?;
                 self.open = None;
                 self.resolved += 1;
@@ -167,10 +186,19 @@ impl Record {
         let rules = scene.policy.of(plan.remedy);
         let now = scene.truth(entry);
         require(self.flight.is_none(), Promise::OneInFlight, || format!("two plans in flight: {entry:?}"))?;
-        require(rules.mode == Mode::Auto, Promise::Mode, || format!("{} in mode {:?}", plan.remedy, rules.mode))?;
-        require(plan.discards() == 0, Promise::NoHarm, || format!("writes are thrown away unasked: {entry:?}"))?;
+        let approved = self.approved.take().is_some_and(|known| known.same(plan) && rules.mode != Mode::Observe);
+        require(rules.mode == Mode::Auto || approved, Promise::Mode, || {
+            format!("{} in mode {:?}", plan.remedy, rules.mode)
+        })?;
+        let pause = scene.pauses.iter().find(|pause| pause.began < entry.at && pause.in_force(entry.at));
+        require(pause.is_none(), Promise::Paused, || format!("{entry:?} in {pause:?}"))?;
+        require(!self.stopped, Promise::Limits, || format!("after {} failures in a row", self.failures))?;
+        require(plan.discards() == 0 || approved, Promise::NoHarm, || {
+            format!("writes are thrown away unasked: {entry:?}")
+        })?;
         let known = self.attempts.insert(entry.incident.clone(), attempt).unwrap_or(0);
-        require(attempt == known + 1 && attempt <= scene.policy.max_attempts, Promise::Limits, || {
+        let before = self.attempts_before.get(&entry.incident).copied().unwrap_or(0);
+        require(attempt == known + 1 && attempt - before <= scene.policy.max_attempts, Promise::Limits, || {
             format!("attempt {attempt} after {known}, of {}", scene.policy.max_attempts)
         })?;
         // Where the host's clock was set forward, nobody can tell how long ago it was.
@@ -194,6 +222,21 @@ impl Record {
         self.flight =
             Some(Flight { attempt, plan: plan.clone(), finished: 0, begun: 0, failed: false, undo_from: None });
         Ok(())
+    }
+
+    fn acknowledge(&mut self, entry: &Entry) {
+        let attempts = self.attempts.get(&entry.incident).copied().unwrap_or(0);
+        self.attempts_before.insert(entry.incident.clone(), attempts);
+        (self.failures, self.stopped) = (0, false);
+    }
+
+    fn note_failure(&mut self, outcome: &Outcome, policy: &Policy) {
+        match outcome {
+            Outcome::Failed(_) => self.failures += 1,
+            Outcome::Changed(_) | Outcome::UnderWay(_) => self.failures = 0,
+            Outcome::AlreadySo(_) | Outcome::PreconditionGone(_) => {}
+        }
+        self.stopped |= self.failures >= policy.max_failures;
     }
 
     /// A step is about to be carried out.

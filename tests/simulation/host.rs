@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use relinkd::agent::{Agent, Effect, Identity, Input};
+use relinkd::agent::{self, Agent, Effect, Identity, Input};
 use relinkd::decide::Policy;
 use relinkd::model::event::{Wake, Why};
 use relinkd::model::evidence::Evidence;
 use relinkd::model::incident::{Entry, IncidentId, Notice, What};
+use relinkd::model::people::{Actor, Pause, Scope};
 use relinkd::model::remedy::{Change, Outcome, Step};
 use relinkd::model::{Address, LinkId, Timestamp};
 
@@ -88,6 +89,10 @@ pub struct Host {
     pub stopping: bool,
     /// What is durable.
     pub ledger: Vec<Entry>,
+    pub pauses: Vec<Pause>,
+    /// What the remedies of this host have done, as the daemon folds it.
+    standing: agent::Host,
+    now_at_hand_out: Timestamp,
     pub outbox: VecDeque<Notice>,
     pub deliver_at: Timestamp,
     pub record: Record,
@@ -118,6 +123,9 @@ impl Host {
             unread: false,
             stopping: false,
             ledger: Vec::new(),
+            pauses: Vec::new(),
+            standing: agent::Host::default(),
+            now_at_hand_out: now,
             outbox: VecDeque::new(),
             deliver_at: now,
             record: Record::default(),
@@ -136,9 +144,13 @@ impl Host {
         Timestamp(clock.0 - self.skew_us)
     }
 
+    fn link(&self) -> LinkId {
+        LinkId { replica: format!("node-{}", self.index), group: "mymaster".into() }
+    }
+
     fn identity(&self) -> Identity {
         Identity {
-            link: LinkId { replica: format!("node-{}", self.index), group: "mymaster".into() },
+            link: self.link(),
             address: Address::Tcp(node(self.index)),
             host: format!("db-{}", self.index),
             has_store: true,
@@ -186,9 +198,18 @@ impl Host {
             agent
         };
         self.unread = !self.ledger_works;
+        if self.ledger_works {
+            self.standing = agent::Host::default();
+            self.ledger.iter().for_each(|entry| self.standing.take(&entry.dated_at_most(now)));
+            let pauses = std::mem::take(&mut self.pauses);
+            self.pauses = pauses.into_iter().map(|pause| pause.dated_at_most(now)).collect();
+            agent.handle(Input::Paused(self.pauses.clone()), now);
+            agent.handle(Input::Beside(self.standing.beside(&self.link())), now);
+        }
         self.read_ahead = self.ledger.iter().any(|entry| entry.at > now);
         let resumed = Plant::resumes(self.plant, &agent, &self.ledger);
         agent.handle(Input::Wake(Wake { at: now, why: Why::Start }), now);
+        self.now_at_hand_out = now;
         self.agent = Some(agent);
         self.hand_out();
         self.queue.extend(resumed);
@@ -210,6 +231,7 @@ impl Host {
 
     pub fn feed(&mut self, input: Input, truth: Timestamp) {
         let now = self.clock(truth);
+        self.now_at_hand_out = now;
         if let Some(agent) = &mut self.agent {
             agent.handle(input, now);
         }
@@ -222,6 +244,7 @@ impl Host {
 
     pub fn timeout(&mut self, truth: Timestamp) {
         let now = self.clock(truth);
+        self.now_at_hand_out = now;
         if let Some(agent) = &mut self.agent {
             agent.handle_timeout(now);
         }
@@ -234,8 +257,48 @@ impl Host {
         while let Some(effect) = agent.poll_effect() {
             effects.push(effect);
         }
+        let mut acted = false;
+        for effect in &effects {
+            if let Effect::Record { entries, .. } = effect {
+                entries.iter().for_each(|entry| self.standing.take(entry));
+                acted |= entries.iter().any(|entry| agent::Host::concerns(&entry.what));
+            }
+        }
         Plant::reorder(self.plant, &mut effects);
         self.queue.extend(effects);
+        if acted {
+            let (beside, now) = (self.standing.beside(&self.link()), self.now_at_hand_out);
+            if let Some(agent) = &mut self.agent {
+                agent.handle(Input::Beside(beside), now);
+            }
+        }
+    }
+
+    /// A person says something to the agent; a no is an answer too.
+    pub fn answered(&mut self, truth: Timestamp, say: impl FnOnce(&mut Agent, Actor, Timestamp) -> Result<(), String>) {
+        let now = self.clock(truth);
+        self.now_at_hand_out = now;
+        if let Some(agent) = &mut self.agent {
+            let _ = say(agent, person(), now);
+        }
+        self.hand_out();
+    }
+
+    /// Hands off from now on, for this long.
+    pub fn pause(&mut self, truth: Timestamp, span: Duration) {
+        let now = self.clock(truth);
+        let (began, ends) = (now, now.after(span));
+        let (owner, reason, resumed) = (person(), "maintenance".into(), None);
+        self.pauses.push(Pause { scope: Scope::Host, owner, reason, began, ends, resumed });
+        self.feed(Input::Paused(self.pauses.clone()), truth);
+    }
+
+    pub fn resume(&mut self, truth: Timestamp) {
+        let now = self.clock(truth);
+        for pause in self.pauses.iter_mut().filter(|pause| pause.in_force(now)) {
+            pause.resumed = Some((now, person()));
+        }
+        self.feed(Input::Paused(self.pauses.clone()), truth);
     }
 
     pub fn at_rest(&self) -> bool {
@@ -255,6 +318,10 @@ impl Host {
         let courier = (!self.outbox.is_empty()).then_some(self.deliver_at);
         [timer, runner, retry, courier].into_iter().flatten().min()
     }
+}
+
+pub fn person() -> Actor {
+    Actor { uid: 1_000, name: "carol".into(), sudo: None }
 }
 
 fn eager(policy: &Policy) -> Policy {

@@ -7,7 +7,7 @@ use relinkd::agent::{Agent, Effect, Input};
 use relinkd::decide::Mode;
 use relinkd::model::Timestamp;
 use relinkd::model::event::{Pulse, Why};
-use relinkd::model::incident::What;
+use relinkd::model::incident::{Announcement, What};
 use relinkd::model::remedy::{Change, Outcome, Remedy, Step};
 
 use super::check::{Kept, Promise, Scene, broken, may_be_asked, requested};
@@ -86,6 +86,10 @@ impl Run {
         }
         self.mend();
         self.until(Duration::from_secs(1_500))?;
+        for host in 0..HOSTS {
+            trouble::take(self, Some(host));
+        }
+        self.until(Duration::from_secs(30))?;
         for host in &self.hosts {
             host.record.is_over()?;
         }
@@ -144,6 +148,7 @@ impl Run {
         self.world.mend();
         for host in &mut self.hosts {
             host.ledger_works = true;
+            host.resume(now);
             if host.agent.is_none() {
                 host.starts_at = now;
             }
@@ -448,8 +453,13 @@ impl Run {
                 self.say(|| format!("{index}: {} {words}", entry.incident));
             }
             let host = &mut self.hosts[index];
-            let scene =
-                Scene { policy: &host.policy, clock: host.clock, skew_us: host.skew_us, seen: host.seen.as_deref() };
+            let scene = Scene {
+                policy: &host.policy,
+                clock: host.clock,
+                skew_us: host.skew_us,
+                seen: host.seen.as_deref(),
+                pauses: &host.pauses,
+            };
             host.record.take(&entries, notice.as_deref(), &scene)?;
             host.ledger.append(&mut entries);
             host.outbox.extend(notice.map(|notice| *notice));
@@ -484,12 +494,25 @@ impl Run {
         host.record.receive(&notice)?;
         host.deliver_at = now.after(Duration::from_millis(20));
         self.count(format!("message {}", notice.event.name()));
+        if notice.event == Announcement::Proposed {
+            self.read_by_a_person(index);
+        }
         if self.dies(index, 40, "between a message and its note") {
             self.hosts[index].outbox.iter_mut().take(1).for_each(|notice| Plant::rename(self.plant, notice));
         } else {
             self.hosts[index].outbox.pop_front();
         }
         Ok(())
+    }
+
+    /// Who reads a proposal answers it, more often than not.
+    fn read_by_a_person(&mut self, index: usize) {
+        let now = self.world.now;
+        match self.dice.roll(6) {
+            0..3 => self.hosts[index].answered(now, |agent, by, now| agent.approve(by, None, now)),
+            3 => self.hosts[index].answered(now, |agent, by, now| agent.reject(by, now)),
+            _ => {}
+        }
     }
 
     /// The agent that lived against one that replays.

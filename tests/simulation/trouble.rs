@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use relinkd::decide::{Mode, Policy};
 use relinkd::model::event::{SentinelEvent, Why};
+use relinkd::model::incident::What;
 use relinkd::model::remedy::Remedy;
 
 use super::run::Run;
@@ -148,6 +149,27 @@ const ALL: &[(&str, Trouble)] = &[
     ("the receiver is away", |run| run.receiver_works = false),
     ("the receiver is back", |run| run.receiver_works = true),
     ("a person asks", |run| wake(run, Why::Asked)),
+    ("a person pauses a host", |run| {
+        let (host, now) = (run.dice.below(HOSTS), run.world.now);
+        let span = run.dice.between_ms(5_000, 900_000);
+        if run.hosts[host].agent.is_some() && run.hosts[host].ledger_works {
+            run.hosts[host].pause(now, span);
+        }
+    }),
+    ("a person resumes", |run| {
+        let (host, now) = (run.dice.below(HOSTS), run.world.now);
+        if run.hosts[host].agent.is_some() && run.hosts[host].ledger_works {
+            run.hosts[host].resume(now);
+        }
+    }),
+    ("a person approves", approve),
+    ("a person approves", approve),
+    ("a person approves", approve),
+    ("a person says no", |run| {
+        let (host, now) = (run.dice.below(HOSTS), run.world.now);
+        run.hosts[host].answered(now, |agent, by, now| agent.reject(by, now));
+    }),
+    ("a person takes an incident", |run| take(run, None)),
     ("a line in a log", |run| wake(run, Why::Log)),
     ("a Sentinel speaks", |run| wake(run, spoken())),
 ];
@@ -198,6 +220,24 @@ pub fn shake(run: &mut Run) {
     }
 }
 
+/// Of everything that is proposed anywhere.
+fn approve(run: &mut Run) {
+    let now = run.world.now;
+    for host in &mut run.hosts {
+        host.answered(now, |agent, by, now| agent.approve(by, None, now));
+    }
+}
+
+/// The last incident of a host, or of one of them.
+pub fn take(run: &mut Run, host: Option<usize>) {
+    let host = host.unwrap_or_else(|| run.dice.below(HOSTS));
+    let now = run.world.now;
+    let last = run.hosts[host].ledger.iter().rev().find(|entry| matches!(entry.what, What::Opened { .. }));
+    if let Some(id) = last.map(|entry| entry.incident.clone()) {
+        run.hosts[host].answered(now, |agent, by, now| agent.acknowledge(&id, by, "carol".into(), now));
+    }
+}
+
 fn wake(run: &mut Run, why: Why) {
     let host = run.dice.below(HOSTS);
     let now = run.world.now;
@@ -230,7 +270,7 @@ pub fn policy(run: &mut Run) -> Policy {
     for (remedy, rules) in &mut policy.remedies {
         rules.mode = match run.dice.roll(8) {
             0 => Mode::Observe,
-            1 => Mode::Propose,
+            1 | 2 => Mode::Propose,
             _ => Mode::Auto,
         };
         if *remedy == Remedy::RequestFailover {

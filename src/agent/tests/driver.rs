@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::model::incident::IncidentId;
 use crate::model::remedy::Change;
 
 pub struct World {
@@ -293,10 +292,6 @@ impl World {
         self.queue.is_empty() && self.waiting.is_empty() && !self.agent.is_acting()
     }
 
-    pub fn about_to_act(&self) -> bool {
-        matches!(self.queue.front(), Some(Effect::Apply { .. }))
-    }
-
     /// Steps until the next effect would be the one that `wanted` names.
     pub fn run_until(&mut self, wanted: impl Fn(&Effect) -> bool) {
         for _ in 0..500 {
@@ -318,10 +313,6 @@ impl World {
 
     pub fn recorded(&self, kind: &str) -> usize {
         self.ledger.iter().filter(|entry| name(&entry.what).starts_with(kind)).count()
-    }
-
-    pub fn told_incidents(&self) -> std::collections::BTreeSet<&IncidentId> {
-        self.notices.iter().map(|notice| &notice.incident.id).collect()
     }
 }
 

@@ -399,3 +399,22 @@ fn a_yes_counts_after_a_pause_and_not_in_it() {
     approve(&mut world).unwrap();
     assert_eq!(world.recorded("ended changed"), 1);
 }
+
+/// The clock was two days ahead while people paused and resumed, and was put right.
+#[test]
+fn after_the_clock_was_set_back_a_pause_that_was_ended_stays_ended_and_another_holds_no_longer_than_was_asked_for() {
+    let (now, ahead) = (T0, T0.after(s(172_800)));
+    let owner = Actor { uid: 0, name: "root".into(), sudo: None };
+    let set = |resumed| Pause {
+        scope: Scope::Host,
+        owner: owner.clone(),
+        reason: "upgrade".into(),
+        began: ahead,
+        ends: ahead.after(s(600)),
+        resumed,
+    };
+    let ended = set(Some((ahead.after(s(60)), owner.clone())));
+    assert!(!ended.in_force(now) && !ended.clone().dated_at_most(now).in_force(now));
+    let pause = set(None).dated_at_most(now);
+    assert!(pause.in_force(now.after(s(599))) && !pause.in_force(now.after(s(600))));
+}
