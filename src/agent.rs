@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::decide::{Context, History, LedgerHealth, Policy, decide, next_steps, turn_in, wants_candidates};
 use crate::diagnose::{diagnose, role_in_doubt};
-use crate::model::event::{Wake, Why};
+use crate::model::event::{StoreNews, Wake, Why};
 use crate::model::evidence::{Evidence, Missing, Reading};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
 use crate::model::incident::{Announcement, Entry, Notice, Phase, ResolvedBy, What};
@@ -25,6 +25,7 @@ use crate::model::{Address, LinkId, Timestamp};
 
 mod answers;
 mod applying;
+mod following;
 mod host;
 mod incidents;
 mod looking;
@@ -33,6 +34,8 @@ mod recording;
 mod status;
 mod telling;
 
+use following::Following;
+pub use following::{SecretStatus, Standing};
 pub use host::{Beside, Host};
 pub use incidents::Incidents;
 pub use memory::ByHand;
@@ -72,6 +75,8 @@ pub enum Input {
     Paused(Vec<Pause>),
     /// What all agents of this host have done.
     Beside(Beside),
+    /// The secret store says something else of `masterauth` than before.
+    Store(Box<StoreNews>),
     Stopping,
 }
 
@@ -132,6 +137,7 @@ pub struct Agent {
     batch: Vec<Entry>,
     effects: VecDeque<Effect>,
     last: Last,
+    following: Following,
 }
 
 impl Agent {
@@ -161,6 +167,7 @@ impl Agent {
             batch: Vec::new(),
             effects: VecDeque::new(),
             last: Last::default(),
+            following: Following::default(),
         }
     }
 
@@ -206,7 +213,7 @@ impl Agent {
             // What it tells of may be over at once, and then only a look in depth shows why it comes again. Sentinels
             // that lose a primary while our link to it stands have a trouble of their own, or soon we have.
             Input::Wake(Wake { why: Why::Log | Why::Sentinel(_), .. }) => self.look_deep_when_due(now),
-            Input::Wake(Wake { why: Why::Asked, .. }) => self.look(true, now),
+            Input::Wake(Wake { why: Why::Asked, .. }) => self.look_for_someone(now),
             Input::Wake(_) => self.look(false, now),
             Input::Looked(evidence) => self.looked(evidence, now),
             Input::Stepped { attempt, outcome, took_us } => self.stepped(attempt, outcome, took_us, now),
@@ -217,6 +224,7 @@ impl Agent {
             }
             Input::Paused(pauses) => self.pauses_are(pauses, now),
             Input::Beside(beside) => self.beside = beside,
+            Input::Store(news) => self.store_said(*news, now),
             Input::Stopping => self.stopping = true,
         }
     }
@@ -250,6 +258,7 @@ impl Agent {
         evidence.trend = self.memory.trend();
         let diagnosis = diagnose(&evidence);
         self.last.at = Some(evidence.ended);
+        self.note_proof(&evidence);
         match diagnosis {
             Diagnosis::Healthy(sentence) => self.healthy(sentence, &evidence, now),
             Diagnosis::Broken(finding) => self.fault(finding, &evidence, now),
@@ -260,6 +269,7 @@ impl Agent {
         if self.look_again && self.in_flight.is_none() && !self.looking {
             self.ask_for_look(false, self.again_deep, now);
         }
+        self.try_new_password(now);
     }
 
     fn healthy(&mut self, sentence: String, e: &Evidence, now: Timestamp) {
@@ -348,19 +358,6 @@ impl Agent {
             Decision::Apply(plan) => self.begin(plan, now),
             Decision::Propose(plan) => self.propose(plan, e.began, now),
             Decision::Hold(refusal) => self.hold(refusal, now),
-        }
-    }
-
-    /// A sync that makes progress begins its patience anew each time.
-    fn note_progress(&mut self, cause: Cause, e: &Evidence, now: Timestamp) {
-        if !cause.passing() {
-            self.passing_since = None;
-            return;
-        }
-        let moving = cause == Cause::SyncRunning
-            && e.local_link().zip(e.trend.sync_read).is_some_and(|(link, (_, before))| link.sync_read > before);
-        if moving || self.passing_since.is_none() {
-            self.passing_since = Some(now);
         }
     }
 

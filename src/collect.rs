@@ -36,6 +36,7 @@ mod lookup;
 mod primary;
 mod probe;
 mod sentinel;
+mod standby;
 
 use elsewhere::Leading;
 use local::Local;
@@ -97,7 +98,9 @@ pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
     count_each_once(&mut sentinels);
     let lookup = lookup::of_a_silent_server(&look, &near.local, ask.followed, &sentinels).await;
     let account = far.account.unwrap_or(near.account);
-    Evidence {
+    let tls = look.tls_as_a_replica(&near.local);
+    let login = near.local.credentials.clone();
+    let mut evidence = Evidence {
         format: EVIDENCE_FORMAT,
         link: target.link.clone(),
         address: target.local.address.clone(),
@@ -115,8 +118,13 @@ pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
         log: ask.log,
         candidates: far.candidates,
         store: ask.store,
+        standbys: Vec::new(),
         trend: Trend::default(),
+    };
+    if let Some(login) = login.filter(|_| ask.probe_upstream && evidence.is_the_named_primary()) {
+        standby::look(&look, &mut evidence, &login, tls.as_ref()).await;
     }
+    evidence
 }
 
 /// What every stage shares.

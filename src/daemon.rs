@@ -40,7 +40,7 @@ pub use answers::standing;
 pub use effects::{Hand, Runner};
 pub use error::DaemonError;
 pub use record::Record;
-pub use watched::{Dials, Watched, group_dials};
+pub use watched::{Dials, Kept, Watched, group_dials};
 
 use clock::Clock;
 use http::{Peek, Site};
@@ -153,6 +153,8 @@ impl Daemon {
         let record = Record::counted(settings, Arc::clone(metrics));
         let (inputs_in, inputs) = mpsc::channel(1024);
         let watched = Watched::all(settings, &salt);
+        let places = keyring::places(settings, &watched);
+        let kept = watched.first().map(|one| one.kept.clone()).unwrap_or_default();
         let mut daemon = Daemon {
             clock,
             agents: Vec::new(),
@@ -191,8 +193,10 @@ impl Daemon {
             daemon.runner_tasks.spawn(Runner::new(index, one, hand).run(effects));
         }
         daemon.senses.refresh();
-        let keys = keyring::watch(settings.clone(), salt, clock, Arc::clone(&daemon.keys));
-        daemon.background.spawn(keys);
+        let desk = keyring::Desk { salt, clock, board: Arc::clone(&daemon.keys), kept, inputs: inputs_in.clone() };
+        for place in places {
+            daemon.background.spawn(keyring::follow(place, desk.clone()));
+        }
         for (name, channel) in &settings.channels {
             daemon.enable(name).await;
             let courier = courier::Courier {

@@ -80,7 +80,11 @@ const RULES: &[Rule] = &[
 pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     let ruled_out = || ruled_out::by(evidence);
     if let Some(mut finding) = RULES.iter().find_map(|rule| rule(evidence)) {
-        finding.link_up = evidence.local_link().is_some_and(|link| link.up);
+        // A primary has no link that could be down.
+        finding.link_up = match evidence.local_link() {
+            Some(link) => link.up,
+            None => finding.cause == Cause::AuthLatent,
+        };
         finding.rejected = ruled_out();
         finding.rejected.remove(&finding.cause);
         return Diagnosis::Broken(finding);

@@ -19,6 +19,7 @@ pub use vault::{Vault, VaultLogin, VaultPlace, VaultRef, VaultSettings};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -97,6 +98,21 @@ impl SecretRef {
     /// The place in a few words, safe to show: a program's arguments are left out.
     pub fn source(&self) -> String {
         self.to_string()
+    }
+
+    /// How often it is worth asking whether the value has changed; none where it cannot.
+    pub fn pace(&self) -> Option<Duration> {
+        match self {
+            SecretRef::File(_) | SecretRef::Credential(_) => Some(Duration::from_secs(1)),
+            SecretRef::Env(_) => None,
+            SecretRef::Exec(_) => Some(Duration::from_secs(30)),
+            SecretRef::Vault(place) => Some(place.store().settings().poll),
+        }
+    }
+
+    /// Whether asking may take long: a look does not wait for it when it knows an answer.
+    pub fn is_slow(&self) -> bool {
+        matches!(self, SecretRef::Exec(_) | SecretRef::Vault(_))
     }
 }
 

@@ -53,9 +53,15 @@ fn set(server: &Server, key: &str, value: &str) {
     server.run(&["CONFIG", "SET", key, value]).expect("CONFIG SET");
 }
 
+/// The store's password was tried, and the primary does not know it yet: tried later, it would be found latent first.
+fn ahead(scene: &Scene) {
+    scene.wait_status("the store is ahead", |status| status["secret"]["standing"] == "ahead");
+}
+
 fn rotated_on_the_primary_only(kind: Kind) {
     let scene = Scene::start(with_password(kind), &Setup { store: Some(NEW.to_owned()), ..Setup::default() });
     let full = scene.group.primary().sync_full();
+    ahead(&scene);
 
     fault::rotate_password(scene.group.primary(), NEW).expect("the password is rotated").keep();
     let opened = scene.told_event("opened");
@@ -266,6 +272,7 @@ fn every_mode(kind: Kind) {
         ..Setup::default()
     };
     let mut scene = Scene::start(with_password(kind), &mode("observe", Some(NEW)));
+    ahead(&scene);
     fault::rotate_password(scene.group.primary(), NEW).expect("the password is rotated").keep();
     let (id, why) = scene.held("auth-rejected", "observe-only");
     assert!(why.contains("masterauth"), "it says what it would do: {why}");

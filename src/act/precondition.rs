@@ -78,6 +78,12 @@ impl Hands {
         if let Some(limit) = expect.leads_up_to {
             return self.still_leads(view, limit, expect).await;
         }
+        if expect.still_primary {
+            return match view.role {
+                Role::Primary => Ok(view),
+                _ => moved("the instance is not the primary any more".to_owned()),
+            };
+        }
         let Some(link) = view.role.link() else {
             return moved("the instance is not a replica any more".to_owned());
         };

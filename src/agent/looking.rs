@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Agent, Effect};
 use crate::model::Timestamp;
+use crate::model::evidence::Evidence;
 use crate::model::finding::Cause;
 use crate::model::remedy::Decision;
 
@@ -31,6 +32,15 @@ impl Agent {
         if self.looking {
             return;
         }
+        // A password of the store that is not in use yet: tried at its time, and at each look while it is the trouble.
+        let latent = self.incidents.open().is_some_and(|open| open.finding.cause == Cause::AuthLatent);
+        let differs = self.identity.has_store && self.store_differs();
+        let candidates = candidates || (differs && (latent || self.proof_is_due(now)));
+        if candidates {
+            self.note_trial(now);
+        }
+        // What the store offers is judged beside what is in use.
+        let deep = deep || candidates;
         self.looking = true;
         self.look_again = false;
         if deep {
@@ -42,6 +52,19 @@ impl Agent {
         self.proving = candidates;
         // A fault that was seen through a link that is up shows only when the handshake is repeated.
         self.effects.push_back(Effect::Look { candidates, deep: deep || self.latent });
+    }
+
+    /// Whoever asks wants to know of the store too, and may have written to it a moment ago.
+    pub(super) fn look_for_someone(&mut self, now: Timestamp) {
+        if self.identity.has_store && self.is_idle() {
+            return self.ask_for_look(true, true, now);
+        }
+        self.look(true, now);
+    }
+
+    /// Neither a look nor a step is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.looking && self.in_flight.is_none()
     }
 
     /// A look that something outside asks for, in depth as soon as that is due.
@@ -93,6 +116,19 @@ impl Agent {
             next = now.after(self.policy.background);
         }
         self.next_look = next;
+    }
+
+    /// A sync that makes progress begins its patience anew each time.
+    pub(super) fn note_progress(&mut self, cause: Cause, e: &Evidence, now: Timestamp) {
+        if !cause.passing() {
+            self.passing_since = None;
+            return;
+        }
+        let moving = cause == Cause::SyncRunning
+            && e.local_link().zip(e.trend.sync_read).is_some_and(|(link, (_, before))| link.sync_read > before);
+        if moving || self.passing_since.is_none() {
+            self.passing_since = Some(now);
+        }
     }
 
     pub(super) fn fault_age(&self, now: Timestamp) -> Duration {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Agent;
+use super::{Agent, SecretStatus};
 use crate::decide::LedgerHealth;
 use crate::model::evidence::{Evidence, Role};
 use crate::model::finding::Cause;
@@ -44,6 +44,9 @@ pub struct Status {
     pub next_steps: Vec<String>,
     /// Why nothing can be recorded, and so nothing is changed.
     pub ledger_trouble: Option<String>,
+    /// What the secret store holds for the login to the primary; none where no store is configured.
+    #[serde(default)]
+    pub secret: Option<SecretStatus>,
 }
 
 /// A plan that waits.
@@ -116,7 +119,10 @@ impl Agent {
             sentence: if self.last.sentence.is_empty() {
                 "not looked yet".to_owned()
             } else {
-                self.last.sentence.clone()
+                match self.store_sentence().filter(|_| incident.is_none() && self.last.fault.is_none()) {
+                    Some(store) => format!("{}; {store}", self.last.sentence),
+                    None => self.last.sentence.clone(),
+                }
             },
             incident: incident.map(|incident| incident.id.clone()),
             phase: incident.map(|incident| incident.phase),
@@ -145,6 +151,7 @@ impl Agent {
                 LedgerHealth::Writable => None,
                 LedgerHealth::Unwritable(why) => Some(why.clone()),
             },
+            secret: self.secret_status(),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::model::remedy::RefusalCode;
 
 mod crash;
 mod driver;
+mod following;
 mod healing;
 mod people;
 mod telling;

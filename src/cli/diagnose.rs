@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{DiagnoseArgs, Ended, Exit, Failure, block_on, once, paint, say, say_json, settings};
 use crate::config::{GroupSettings, ReplicaSettings};
-use crate::daemon::Watched;
 use crate::daemon::clock::Clock;
+use crate::daemon::{Kept, Watched};
 use crate::decide::{Context, History, Policy, decide, in_words, next_steps};
 use crate::model::evidence::{EVIDENCE_FORMAT, Evidence};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
@@ -79,7 +79,7 @@ fn by_address(args: &DiagnoseArgs, address: &str) -> Result<Watched, Failure> {
         let sentinel_password = args.sentinel_password_file.clone().map(SecretRef::File);
         (args.master.clone(), GroupSettings { sentinel_password, ..GroupSettings::of(args.sentinel.clone()) })
     });
-    Ok(Watched { name: "replica".to_owned(), replica, group, salt: Salt::fleeting() })
+    Ok(Watched { name: "replica".to_owned(), replica, group, salt: Salt::fleeting(), kept: Kept::default() })
 }
 
 fn save(path: &Path, evidence: &Evidence) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use super::watched::Watched;
 use crate::act::Hands;
 use crate::agent::{Effect, Input};
 use crate::collect::{self, Ask};
-use crate::model::evidence::{Evidence, Missing, Reading};
+use crate::model::evidence::{Evidence, Missing, Reading, SentinelView};
 use crate::model::incident::{Entry, Notice, What};
 use crate::model::remedy::Step;
 use crate::watch::log::{LogBook, ServerLog};
@@ -148,6 +148,9 @@ impl Runner {
         let mut evidence = collect::look(&self.watched.target(&dials), ask).await;
         evidence.trend.last_up = self.hand.pulse.lock().unwrap_or_else(PoisonError::into_inner).last_up;
         self.note_log(&evidence);
+        if denied(&evidence) {
+            self.watched.doubt_kept();
+        }
         self.send(Input::Looked(Box::new(evidence))).await;
     }
 
@@ -200,6 +203,12 @@ impl Runner {
         // The loop has gone: it is stopping, and the ledger has the rest.
         let _ = self.hand.inputs.send((self.index, input)).await;
     }
+}
+
+/// The instance or a Sentinel did not take our login.
+fn denied(evidence: &Evidence) -> bool {
+    let sentinel = |view: &SentinelView| matches!(view.says, Reading::Missing(Missing::Denied(_)));
+    matches!(evidence.local, Reading::Missing(Missing::Denied(_))) || evidence.sentinels.iter().any(sentinel)
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //! line uses the same assembly, so a look by hand sees what the daemon sees.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
+use super::Shared;
 use crate::agent::Identity;
 use crate::collect::Target;
 use crate::config::{GroupSettings, ReplicaSettings, Settings};
@@ -18,6 +20,34 @@ pub struct Watched {
     pub replica: ReplicaSettings,
     pub group: Option<(String, GroupSettings)>,
     pub salt: Salt,
+    pub kept: Kept,
+}
+
+/// What slow stores said last, so that a look need not wait for them. The newest answer of each place.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Shared<Vec<(SecretRef, Vec<Offer>)>>);
+
+impl Kept {
+    pub fn keep(&self, place: &SecretRef, offers: Vec<Offer>) {
+        if !place.is_slow() {
+            return;
+        }
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.iter_mut().find(|(known, _)| known == place) {
+            Some((_, known)) => *known = offers,
+            None => all.push((place.clone(), offers)),
+        }
+    }
+
+    fn newest(&self, place: &SecretRef) -> Option<Offer> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|(known, _)| known == place)?.1.first().cloned()
+    }
+
+    /// A login with it was refused: the next look asks the store itself.
+    fn forget(&self, places: &[&SecretRef]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| !places.contains(&known));
+    }
 }
 
 /// The dials of an instance with their secrets fetched, and what could not be fetched.
@@ -43,11 +73,13 @@ impl Dials {
 impl Watched {
     /// Every instance of the settings, in the order of their names.
     pub fn all(settings: &Settings, salt: &Salt) -> Vec<Watched> {
+        let kept = Kept::default();
         let one = |(name, replica): (&String, &ReplicaSettings)| Watched {
             name: name.clone(),
             replica: replica.clone(),
             group: settings.group_of(replica).map(|group| (replica.group.clone().unwrap_or_default(), group.clone())),
             salt: salt.clone(),
+            kept: kept.clone(),
         };
         settings.replicas.iter().map(one).collect()
     }
@@ -70,6 +102,21 @@ impl Watched {
         }
     }
 
+    /// A login was refused that may have been made with a password that is kept.
+    pub fn doubt_kept(&self) {
+        let group = self.group.as_ref().map(|(_, group)| group);
+        let sentinel = group.and_then(|group| group.sentinel_password.as_ref());
+        let observer = group.and_then(|group| group.observer.as_ref()).map(|observer| &observer.password);
+        let places: Vec<&SecretRef> =
+            [self.replica.password.as_ref(), sentinel, observer].into_iter().flatten().collect();
+        self.kept.forget(&places);
+    }
+
+    /// The user that is configured for the login of a replica to its primary.
+    pub fn masteruser(&self) -> Option<String> {
+        self.group.as_ref().and_then(|(_, group)| group.masteruser.clone())
+    }
+
     /// Where a new `masterauth` would come from.
     pub fn store(&self) -> Option<&SecretRef> {
         self.group.as_ref()?.1.masterauth.as_ref()
@@ -79,7 +126,7 @@ impl Watched {
     /// refusal then says the rest.
     pub async fn dials(&self) -> Dials {
         let mut problems = Vec::new();
-        let password = fetch_one(self.replica.password.as_ref(), &mut problems).await;
+        let password = fetch_one(self.replica.password.as_ref(), &self.kept, &mut problems).await;
         let local = Dial {
             address: self.replica.address.clone(),
             user: self
@@ -92,7 +139,7 @@ impl Watched {
             tls: self.replica.tls.clone(),
         };
         let (sentinels, observer) = match &self.group {
-            Some((_, group)) => group_dials(group, &mut problems).await,
+            Some((_, group)) => dials_of(group, &self.kept, &mut problems).await,
             None => (Vec::new(), None),
         };
         Dials { local, sentinels, observer, problems }
@@ -129,7 +176,15 @@ impl Watched {
 
 /// How the Sentinels of a group are dialled, and the login of its observer.
 pub async fn group_dials(group: &GroupSettings, problems: &mut Vec<String>) -> (Vec<Dial>, Option<(String, Secret)>) {
-    let password = fetch_one(group.sentinel_password.as_ref(), problems).await.map(|offer| offer.secret);
+    dials_of(group, &Kept::default(), problems).await
+}
+
+async fn dials_of(
+    group: &GroupSettings,
+    kept: &Kept,
+    problems: &mut Vec<String>,
+) -> (Vec<Dial>, Option<(String, Secret)>) {
+    let password = fetch_one(group.sentinel_password.as_ref(), kept, problems).await.map(|offer| offer.secret);
     let sentinel = |endpoint: &crate::model::Endpoint| Dial {
         address: Address::Tcp(endpoint.clone()),
         user: group.sentinel_user.clone().unwrap_or_default(),
@@ -139,16 +194,24 @@ pub async fn group_dials(group: &GroupSettings, problems: &mut Vec<String>) -> (
     let sentinels = group.sentinels.iter().map(sentinel).collect();
     let observer = match &group.observer {
         None => None,
-        Some(observer) => fetch_one(Some(&observer.password), problems)
+        Some(observer) => fetch_one(Some(&observer.password), kept, problems)
             .await
             .map(|offer| (observer.user.clone().or(offer.user).unwrap_or_default(), offer.secret)),
     };
     (sentinels, observer)
 }
 
-async fn fetch_one(reference: Option<&SecretRef>, problems: &mut Vec<String>) -> Option<Offer> {
-    match secrets::fetch(reference?).await {
-        Ok(offers) => offers.into_iter().next(),
+async fn fetch_one(reference: Option<&SecretRef>, kept: &Kept, problems: &mut Vec<String>) -> Option<Offer> {
+    let reference = reference?;
+    if let Some(offer) = kept.newest(reference) {
+        return Some(offer);
+    }
+    match secrets::fetch(reference).await {
+        Ok(offers) => {
+            let newest = offers.first().cloned();
+            kept.keep(reference, offers);
+            newest
+        }
         Err(error) => {
             problems.push(error.to_string());
             None

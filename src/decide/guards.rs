@@ -249,6 +249,9 @@ fn sentinels_name_our_primary(remedy: Remedy, c: &Context<'_>) -> Result<(), Hel
         return Ok(());
     }
     sentinels_agree(remedy, c)?;
+    if e.is_the_named_primary() {
+        return Ok(());
+    }
     let followed = e.local_link().map(|link| &link.primary);
     match (followed, e.named_primary()) {
         (Some(followed), Some((named, _))) if same_place(e, followed, named) => Ok(()),

@@ -150,6 +150,9 @@ fn prove_and_persist(context: &Context<'_>, steps: &mut Vec<Step>) {
 
 fn realign_auth(context: &Context<'_>) -> Result<Plan, Held> {
     let e = context.evidence;
+    if e.is_the_named_primary() {
+        return way_back(context);
+    }
     let candidate = accepted_candidate(e)?;
     let primary = own_primary(e)?;
     if context.finding.link_up {
@@ -190,44 +193,72 @@ fn realign_auth(context: &Context<'_>) -> Result<Plan, Held> {
 
 /// The same before the link breaks. Its proof is the candidate's own: a link that is up is not cut to test it.
 fn preset_auth(context: &Context<'_>, candidate: &CandidateView, primary: &Endpoint) -> Plan {
-    let mut steps = vec![Step {
-        expect: Precondition { link_down: false, not_syncing: false, ..unmoved(context.evidence, primary) },
-        change: Change::PresetAuth {
-            source: candidate.source.clone(),
-            version: candidate.version.clone(),
-            print: candidate.print.clone(),
-            user: candidate.user.clone(),
-        },
-        within_ms: 2_000,
-    }];
+    let expect = Precondition { link_down: false, not_syncing: false, ..unmoved(context.evidence, primary) };
+    let will_be =
+        expected(context, "the next reconnect will be accepted", "the primary took this password a moment ago");
+    preset(context, candidate, expect, will_be)
+}
+
+/// The primary's own, for the day on which it is a replica.
+fn way_back(context: &Context<'_>) -> Result<Plan, Held> {
+    let e = context.evidence;
+    let taken = e.candidates.iter().find(|candidate| candidate.proof.auth.is_ok() && candidate.proof.replconf.is_ok());
+    let Some(candidate) = taken else {
+        no_candidates(e)?;
+        if let Some(untried) = e.candidates.iter().find(|candidate| !judged(&candidate.proof.auth)) {
+            let detail = format!("{} could not be tried at {}", untried.source, untried.proof.target);
+            return Err((RefusalCode::EvidenceMissing, detail));
+        }
+        let told = e.candidates.iter().map(|candidate| {
+            let (name, proof) = (format!("{} (version {})", candidate.source, candidate.version), &candidate.proof);
+            format!("{}, which may be promoted, answers {name} with {}", proof.target, proof.auth)
+        });
+        return Err((RefusalCode::SecretRejected, told.collect::<Vec<_>>().join("; ")));
+    };
+    let expect = Precondition {
+        run_id: e.local.seen().map(|view| view.run_id.clone()),
+        still_primary: true,
+        sentinels_name: e.named_primary().map(|(named, _)| named.clone()),
+        no_failover: true,
+        ..Precondition::default()
+    };
+    let means = "the replicas that may be promoted took this password a moment ago";
+    Ok(preset(context, candidate, expect, expected(context, "it can come back as a replica after a failover", means)))
+}
+
+fn preset(context: &Context<'_>, candidate: &CandidateView, expect: Precondition, will_be: Fact) -> Plan {
+    let change = Change::PresetAuth {
+        source: candidate.source.clone(),
+        version: candidate.version.clone(),
+        print: candidate.print.clone(),
+        user: candidate.user.clone(),
+    };
+    let mut steps = vec![Step { expect, change, within_ms: 2_000 }];
     if context.policy.persist == Persist::Rewrite {
         steps.push(Step { expect: Precondition::default(), change: Change::Persist, within_ms: 5_000 });
     }
-    Plan {
-        remedy: Remedy::RealignAuth,
-        steps,
-        undo: Vec::new(),
-        expected: expected(
-            context,
-            "the next reconnect will be accepted",
-            "the primary took this password a moment ago",
-        ),
+    Plan { remedy: Remedy::RealignAuth, steps, undo: Vec::new(), expected: will_be }
+}
+
+/// The store gave none.
+fn no_candidates(e: &Evidence) -> Result<(), Held> {
+    if !e.candidates.is_empty() {
+        return Ok(());
     }
+    Err(match &e.store {
+        Reading::Missing(Missing::NotAsked) => (
+            RefusalCode::SecretUnavailable,
+            "no masterauth is configured for this group: relinkd has no password to offer; set [group.NAME] masterauth"
+                .to_owned(),
+        ),
+        Reading::Missing(why) => (RefusalCode::SecretUnavailable, format!("the secret store: {why}")),
+        Reading::Seen(store) => (RefusalCode::SecretUnavailable, format!("{} offers no password", store.source)),
+    })
 }
 
 /// The first password of the store that the primary takes for a whole handshake.
 pub(super) fn accepted_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
-    if e.candidates.is_empty() {
-        return Err(match &e.store {
-            Reading::Missing(Missing::NotAsked) => (
-                RefusalCode::SecretUnavailable,
-                "no masterauth is configured for this group: relinkd has no password to offer; set [group.NAME] masterauth"
-                    .to_owned(),
-            ),
-            Reading::Missing(why) => (RefusalCode::SecretUnavailable, format!("the secret store: {why}")),
-            Reading::Seen(store) => (RefusalCode::SecretUnavailable, format!("{} offers no password", store.source)),
-        });
-    }
+    no_candidates(e)?;
     let followed = own_primary(e)?;
     for candidate in &e.candidates {
         let proof = &candidate.proof;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{fact, finding, link_fact, standing};
+use super::{fact, finding, handshake_works, link_fact, same_place, standing};
 use crate::model::Timestamp;
 use crate::model::evidence::{Answer, Connect, Evidence, LinkView, LogKind, PeerRole, Probe, SentinelSays};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
@@ -24,6 +24,9 @@ fn probe_with_link_up(e: &Evidence) -> Option<&Probe> {
 
 /// The primary would not take the login of a new connection. The present one was made before the password changed.
 pub fn auth(e: &Evidence) -> Option<Finding> {
+    if !e.standbys.is_empty() {
+        return way_back(e);
+    }
     let probe = probe_with_link_up(e)?;
     let settings = e.settings.seen()?;
     let saw = match (&probe.auth, &probe.ping) {
@@ -31,10 +34,54 @@ pub fn auth(e: &Evidence) -> Option<Finding> {
         (Answer::NotAsked, ping) if !settings.masterauth_set && ping.code() == "NOAUTH" => {
             format!("{} without a password → {ping}", probe.target)
         }
-        _ => return None,
+        _ => return overtaken(e, probe),
     };
     let first = fact(Viewpoint::Probe, probe.at, saw, "the next reconnect of this replica will be refused");
     Some(finding(Cause::AuthLatent, false, vec![first, link_fact(e)]))
+}
+
+/// The store's newest password is another than the replica holds, and the primary takes both: a rotation is under way,
+/// and ends with the old one taken away.
+fn overtaken(e: &Evidence, probe: &Probe) -> Option<Finding> {
+    let newest = e.candidates.first().filter(|newest| !newest.in_use && handshake_works(&newest.proof))?;
+    if !same_place(e, &newest.proof.target, &probe.target) {
+        return None;
+    }
+    let first = fact(
+        Viewpoint::Probe,
+        newest.proof.at,
+        format!("{} takes {} (version {})", newest.proof.target, newest.source, newest.version),
+        "the store and the primary have moved on; this replica holds another password, which works until it is removed",
+    );
+    Some(finding(Cause::AuthLatent, false, vec![first, link_fact(e)]))
+}
+
+/// The primary's own `masterauth`: a replica that may be promoted would not take it, or the group has moved on.
+fn way_back(e: &Evidence) -> Option<Finding> {
+    let masterauth_set = e.settings.seen()?.masterauth_set;
+    let refused = e.standbys.iter().find_map(|probe| match (&probe.auth, &probe.ping) {
+        (Answer::Error { code, text }, _) if code == "WRONGPASS" => {
+            Some((probe, format!("{}: AUTH → {text}", probe.target)))
+        }
+        (Answer::NotAsked, ping) if !masterauth_set && ping.code() == "NOAUTH" => {
+            Some((probe, format!("{} without a password → {ping}", probe.target)))
+        }
+        _ => None,
+    });
+    let newest = e.candidates.first().filter(|newest| !newest.in_use && newest.proof.auth.is_ok());
+    let (at, saw, means) = match (refused, newest) {
+        (Some((probe, saw)), _) => {
+            (probe.at, saw, "this is the primary: after a failover it could not come back as a replica of this one")
+        }
+        (None, Some(newest)) => (
+            newest.proof.at,
+            format!("{} takes {} (version {})", newest.proof.target, newest.source, newest.version),
+            "the store and the replicas have moved on; this primary holds another masterauth for the way back",
+        ),
+        (None, None) => return None,
+    };
+    let own = fact(Viewpoint::Replica, e.ended, format!("{} is the primary", e.address), "no link is broken");
+    Some(finding(Cause::AuthLatent, false, vec![fact(Viewpoint::Probe, at, saw, means), own]))
 }
 
 /// A refused REPLCONF makes the primary drop the link at the first acknowledgement, once a second, though it reads up

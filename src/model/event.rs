@@ -56,3 +56,24 @@ pub struct SentinelEvent {
     /// The payload, tamed and cut.
     pub text: String,
 }
+
+/// What the secret store said of a `masterauth` when it was asked last. Never a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreNews {
+    pub at: Timestamp,
+    /// `file:/etc/relinkd/masterauth`.
+    pub source: String,
+    /// Its newest password, or why there is none.
+    pub said: Result<Offered, String>,
+}
+
+/// A password of the store, by its fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    pub version: String,
+    /// Salted as the prints in evidence are.
+    pub print: String,
+    /// None: the user that the instance already has.
+    pub user: Option<String>,
+    pub changed: Option<Timestamp>,
+}

@@ -102,6 +102,10 @@ pub struct Evidence {
     pub candidates: Vec<CandidateView>,
     /// Why the store could not be read, when it was asked and did not answer.
     pub store: Reading<StoreView>,
+    /// On the primary's own host: what the replicas that Sentinel would promote first say to a login with this primary's
+    /// `masteruser` and `masterauth`. They decide whether it can come back as a replica. Asked for in a deep look.
+    #[serde(default)]
+    pub standbys: Vec<Probe>,
     /// What the watcher remembers from before this look. Filled in by the agent.
     pub trend: Trend,
 }

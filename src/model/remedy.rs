@@ -199,6 +199,9 @@ pub struct Step {
 pub struct Precondition {
     /// The local instance is still the same process.
     pub run_id: Option<String>,
+    /// It is still a primary.
+    #[serde(default)]
+    pub still_primary: bool,
     /// It is still a replica of this address.
     pub replica_of: Option<Endpoint>,
     /// It is still a primary, and its replication offset is at most this.

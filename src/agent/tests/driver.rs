@@ -15,6 +15,8 @@ pub struct World {
     pub candidates: Vec<CandidateView>,
     /// Outcomes of the next steps; where there is none, the step works and heals.
     pub script: VecDeque<Outcome>,
+    /// The store has moved on; else a link that works holds what the store offers.
+    pub rotating: bool,
     /// Changes are made, and none of them brings the link up.
     pub futile: bool,
     /// When the fast poll last saw the link up.
@@ -72,6 +74,7 @@ impl World {
             evidence: healthy(),
             candidates: vec![offer],
             script: VecDeque::new(),
+            rotating: false,
             futile: false,
             last_up: None,
             host: Host::default(),
@@ -228,6 +231,11 @@ impl World {
         }
         if candidates {
             seen.candidates = self.candidates.clone();
+            let works = seen.local_link().is_some_and(|link| link.up)
+                && seen.upstream.seen().is_none_or(|probe| probe.auth.is_ok());
+            if works && !self.rotating {
+                seen.candidates.iter_mut().for_each(|candidate| candidate.in_use = true);
+            }
             let offered = u32::try_from(self.candidates.len()).unwrap();
             seen.store = Reading::Seen(StoreView { at: self.now, source: "file".into(), offered });
         }

@@ -119,7 +119,7 @@ fn own_file(section: &mut Section, view: &ServerView) {
     } else if let Some(manager) = file.managed_by() {
         section.warn(
             "config file",
-            format!("{shown} {manager}: what relinkd has the server write there will be overwritten"),
+            manager,
             ["give the config manager the same secret store, or set [policy] persist = \"runtime\"".to_owned()],
         );
     } else {

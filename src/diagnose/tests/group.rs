@@ -1,6 +1,7 @@
 //! Trouble behind a link that is up, Sentinels that cannot do their work, and TLS on one side only.
 
 use super::*;
+use crate::model::Address;
 
 fn no_quorum(says: &mut SentinelSays) {
     let text = "NOQUORUM 1 usable Sentinels.".to_owned();
@@ -222,4 +223,25 @@ fn a_primary_without_its_data_is_named_while_the_replica_still_holds_it() {
         e.trend.emptied = Some((e.ended, 50));
     };
     assert_eq!(cause(followed), Some(Cause::PrimaryEmptied));
+}
+
+/// The primary's own host: what it would log in with, were it a replica again.
+fn on_the_primary(e: &mut Evidence, said: Answer) {
+    e.local = match std::mem::replace(&mut e.local, Reading::Missing(Missing::NotAsked)) {
+        Reading::Seen(view) => Reading::Seen(ServerView { role: Role::Primary, ..view }),
+        missing => missing,
+    };
+    e.address = Address::Tcp(at(PRIMARY));
+    e.upstream = Reading::Missing(Missing::NotAsked);
+    e.standbys = vec![Probe { auth: said, ..green(OTHER) }];
+}
+
+#[test]
+fn a_primary_whose_own_password_no_standby_takes_is_latent_and_one_that_is_taken_is_well() {
+    let wrong = || error("WRONGPASS invalid username-password pair or user is disabled.");
+    let finding = found(|e| on_the_primary(e, wrong()));
+    assert_eq!((finding.cause, finding.link_up), (Cause::AuthLatent, true));
+    assert!(finding.because[0].means.contains("could not come back as a replica"), "{finding:?}");
+    assert_eq!(cause(|e| on_the_primary(e, Answer::Ok("OK".into()))), None);
+    assert_eq!(cause(|e| on_the_primary(e, Answer::TimedOut)), None, "what was not judged is no fault");
 }

@@ -90,6 +90,7 @@ pub fn healthy() -> Evidence {
         }),
         candidates: Vec::new(),
         store: Reading::Missing(Missing::NotAsked),
+        standbys: Vec::new(),
         trend: Trend::default(),
     }
 }

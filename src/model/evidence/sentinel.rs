@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Flavour, Reading};
-use crate::model::{Endpoint, Timestamp};
+use super::{Evidence, Flavour, Reading, Role};
+use crate::model::{Address, Endpoint, Timestamp};
 
 /// One Sentinel's account of the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,5 +138,19 @@ impl SentinelSays {
             return Some(&self.flags);
         }
         self.replicas.iter().find(|replica| replica.endpoint == *address).map(|replica| &replica.flags)
+    }
+}
+
+impl Evidence {
+    /// Whether the local instance is the primary that a majority of the Sentinels name: by its address, or by its run id
+    /// where its address reads differently from there.
+    pub fn is_the_named_primary(&self) -> bool {
+        let (Some(view), Some((named, _))) = (self.local.seen(), self.named_primary()) else { return false };
+        let known = |says: &SentinelSays| {
+            let node = says.nodes.seen().and_then(|nodes| nodes.get(&named.to_string()));
+            node.is_some_and(|node| node.run_id == view.run_id)
+        };
+        let here = self.address == Address::Tcp(named.clone()) || self.answering().any(|(_, says)| known(says));
+        view.role == Role::Primary && here
     }
 }

@@ -1,0 +1,98 @@
+//! A new password in the store: tried at the primary once, set before the link breaks, waited for while it is ahead.
+
+use super::*;
+use crate::agent::Standing;
+use crate::model::event::{Offered, StoreNews};
+use crate::model::evidence::Answer;
+
+fn news(world: &mut World, said: Result<&str, &str>) {
+    let offered = |print: &str| Offered { version: "7".into(), print: print.into(), user: None, changed: None };
+    let said = said.map(offered).map_err(str::to_owned);
+    let source = "file:/etc/relinkd/masterauth".to_owned();
+    world.feed(Input::Store(Box::new(StoreNews { at: world.now, source, said })));
+    world.settle();
+}
+
+fn quiet() -> World {
+    let mut world = World::healthy();
+    world.rotating = true;
+    world.advance(s(10));
+    world.trace.clear();
+    world
+}
+
+fn standing(world: &World) -> Standing {
+    world.agent.status(world.now).secret.unwrap().standing
+}
+
+fn trials(world: &World) -> usize {
+    world.trace.iter().filter(|word| *word == "look with candidates").count()
+}
+
+#[test]
+fn a_new_password_that_the_primary_takes_is_set_while_the_link_is_up() {
+    let mut world = quiet();
+    news(&mut world, Ok("print-new"));
+    let expected = [
+        "look with candidates",
+        "opened auth-latent",
+        "intended 1",
+        "apply preset",
+        "finished changed",
+        "apply persist",
+        "finished changed",
+        "ended changed",
+        "told opened",
+    ];
+    assert_eq!(world.trace[..expected.len()], expected, "{:?}", world.trace);
+    world.candidates[0].in_use = true;
+    world.set(|e| {
+        if let Reading::Seen(settings) = &mut e.settings {
+            settings.masterauth_print = "print-new".into();
+        }
+    });
+    world.advance(s(60));
+    assert_eq!(world.said(), ["opened", "resolved"]);
+    assert_eq!((world.incidents_opened(), standing(&world)), (1, Standing::InUse));
+    assert_eq!(world.recorded("link-down"), 0);
+}
+
+#[test]
+fn a_password_that_the_primary_does_not_know_yet_is_tried_once_and_then_once_a_period() {
+    let mut world = quiet();
+    let wrong = "WRONGPASS invalid username-password pair or user is disabled.";
+    world.candidates[0].proof.auth = Answer::Error { code: "WRONGPASS".into(), text: wrong.into() };
+    news(&mut world, Ok("print-new"));
+    assert_eq!((trials(&world), standing(&world)), (1, Standing::Ahead));
+    assert!(
+        world.agent.status(world.now).sentence.contains("does not know version 7 yet"),
+        "{}",
+        world.agent.status(world.now).sentence
+    );
+    for _ in 0..5 {
+        world.wake(Why::Timer);
+        news(&mut world, Ok("print-new"));
+    }
+    assert_eq!(trials(&world), 1, "wake-ups and the same news are no reason to try again");
+    let background = world.policy.background;
+    world.advance(background * 4);
+    assert!((4..=5).contains(&trials(&world)), "{}", trials(&world));
+    assert_eq!(world.incidents_opened(), 0);
+    // The primary learns it.
+    world.candidates[0].proof = green(PRIMARY);
+    world.advance(background + s(1));
+    assert!(world.trace.contains(&"apply preset".to_owned()), "{:?}", world.trace);
+}
+
+#[test]
+fn what_is_in_use_is_never_tried_and_a_store_that_fails_changes_nothing() {
+    let mut world = quiet();
+    let Reading::Seen(held) = world.evidence.settings.clone() else { panic!("settings") };
+    news(&mut world, Ok(&held.masterauth_print));
+    news(&mut world, Err("vault:kv/redis#password: Vault is sealed"));
+    world.advance(s(120));
+    assert_eq!((trials(&world), world.incidents_opened()), (0, 0));
+    assert_eq!(standing(&world), Standing::Unavailable);
+    assert!(world.agent.status(world.now).sentence.contains("Vault is sealed"));
+    assert!(!world.trace.iter().any(|word| word.starts_with("apply")));
+}
