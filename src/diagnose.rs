@@ -24,7 +24,7 @@ mod sync;
 mod tls;
 mod topology;
 
-pub use deposed::{is_astray, only_here, role_in_doubt, shares_history};
+pub use deposed::{is_astray, only_here, role_in_doubt, serves, shares_history};
 pub use reach::{handshake_works, unanswered, unanswered_by_pings};
 pub use sync::is_fresh;
 pub use topology::{LASTING_DISAGREEMENT, disagreement, failover_in_doubt, recent_failover, same_place};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::diagnose::{
-    LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, is_astray, same_place, unanswered,
+    LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, is_astray, role_in_doubt, same_place, serves,
+    unanswered,
 };
 use crate::model::evidence::{Connect, Evidence, LinkView, LogKind, Missing, Probe, Reading, ServerView, Trend};
 use crate::model::finding::{Cause, Diagnosis};
@@ -13,6 +14,9 @@ use crate::model::turn::Seat;
 use crate::model::{Endpoint, Timestamp};
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// A failover tells of itself by events from its first moment, so looks are close while it runs.
+const JUST_NOW: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
@@ -29,6 +33,8 @@ pub struct Memory {
     /// The local server was started anew, and its link has not been up since: it stands where its last save stood, and
     /// how far the backlog reaches back is no fault of the backlog's.
     restarted: bool,
+    /// When the local server was last seen to serve as the primary that the Sentinels name.
+    served: Option<Timestamp>,
     seats: BTreeMap<String, (Seat, Timestamp)>,
     /// The newest configuration of the group that a Sentinel told of.
     epoch: Option<u64>,
@@ -92,6 +98,19 @@ impl Memory {
         self.seats = seats;
     }
 
+    /// A primary that served without a break until the Sentinels named another was deposed by request. One that did not
+    /// answer, was held down, was started anew, or was out of the Sentinels' sight comes back from something else.
+    fn note_handover(&mut self, e: &Evidence) {
+        if serves(e) {
+            (self.served, self.trend.handed_over) = (Some(e.ended), None);
+        } else if is_astray(e) {
+            let served = self.served.take().filter(|at| e.ended.since(*at) < JUST_NOW);
+            self.trend.handed_over = served.map(|_| e.ended).or(self.trend.handed_over);
+        } else if !role_in_doubt(e) {
+            (self.served, self.trend.handed_over) = (None, None);
+        }
+    }
+
     /// Each failover that succeeds raises the epoch of the configuration, and nothing else does.
     fn note_failovers(&mut self, e: &Evidence) {
         let Some(epoch) = e.answering().map(|(_, says)| says.config_epoch).max() else { return };
@@ -130,6 +149,7 @@ impl Memory {
         let first = e.ended.before(Duration::from_secs(uptime));
         self.trend.astray_since = (astray || is_astray(e)).then(|| self.trend.astray_since.unwrap_or(first));
         self.forget_former_process(e);
+        self.note_handover(e);
         self.note_seats(e);
         self.note_failovers(e);
         if let Some(probe) = e.upstream.seen() {
@@ -165,6 +185,7 @@ impl Memory {
             self.trend.offset = None;
             self.trend.replid = None;
             self.trend.sync_read = None;
+            (self.served, self.trend.handed_over) = (None, None);
             self.restarted = true;
         }
         self.run_id = Some(run_id.clone());

@@ -136,3 +136,37 @@ fn a_promotion_ends_the_incident_of_the_replica_that_it_was() {
     assert_eq!(world.said(), ["opened", "resolved"]);
     assert_eq!(world.agent.status(world.now).role, "primary");
 }
+
+/// A failover that somebody asked for is told from a primary that comes back by what came just before.
+#[test]
+fn only_a_primary_that_served_until_then_was_deposed_by_request() {
+    let serving = || {
+        let mut e = second_primary();
+        let own = e.address.clone();
+        let Address::Tcp(own) = own else { panic!("an address") };
+        e.each_sentinel(|says| says.primary = own.clone());
+        e
+    };
+    let later = |mut e: Evidence, seconds: u64| {
+        e.ended = e.ended.after(Duration::from_secs(seconds));
+        e
+    };
+    let handed_over = |before: Vec<Evidence>, now: Evidence| {
+        let mut memory = super::memory::Memory::default();
+        before.iter().for_each(|e| memory.before_judging(e));
+        memory.before_judging(&now);
+        memory.trend().handed_over.is_some()
+    };
+    assert!(handed_over(vec![serving()], later(second_primary(), 2)));
+    assert!(!handed_over(vec![serving()], later(second_primary(), 6)), "nobody looked in between");
+    assert!(!handed_over(Vec::new(), second_primary()), "relinkd has just started");
+    let mut silent = later(serving(), 1);
+    silent.local = Reading::Missing(Missing::TimedOut);
+    assert!(!handed_over(vec![serving(), silent], later(second_primary(), 2)), "it hung");
+    let mut held_down = later(serving(), 1);
+    held_down.each_sentinel(|says| says.flags = flags(&["master", "s_down"]));
+    assert!(!handed_over(vec![serving(), held_down], later(second_primary(), 2)));
+    let mut anew = later(second_primary(), 2);
+    anew.server().run_id = "another".into();
+    assert!(!handed_over(vec![serving()], anew), "it was started anew");
+}

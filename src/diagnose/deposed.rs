@@ -16,6 +16,10 @@ use crate::model::{Address, Endpoint};
 /// How long after a promotion the Sentinels may still name the former primary.
 const PROMOTION: Duration = Duration::from_secs(3);
 
+/// How long a primary that served until the Sentinels named another may stay one: somebody asked for a failover, and
+/// Sentinel converts it within ten seconds and some (Redis 7.0.15: 10.1 s; 11 s from the request).
+const HANDOVER: Duration = Duration::from_secs(15);
+
 /// What the Sentinels' word makes of a local primary.
 enum Standing<'a> {
     /// It is the one that they name, or no majority names any.
@@ -44,6 +48,12 @@ pub fn role_in_doubt(e: &Evidence) -> bool {
         Some(Standing::Deposed { .. }) => !settled(e),
         Some(Standing::Rightful) | None => false,
     }
+}
+
+/// Whether a majority of the Sentinels names the local server, and none of them holds it down.
+pub fn serves(e: &Evidence) -> bool {
+    let named = e.named_primary().is_some() && e.sentinels_flagging("s_down") == 0;
+    named && matches!(standing(e), Some(Standing::Rightful))
 }
 
 /// None where the local server is no primary.
@@ -78,8 +88,24 @@ fn standing(e: &Evidence) -> Option<Standing<'_>> {
 /// a second or two before the Sentinels name it (Redis 7.0.15: +promoted-slave comes before +switch-master), and looks
 /// the same. The one whose history the other took over is the former one; else the time tells.
 fn settled(e: &Evidence) -> bool {
+    let due = e.trend.handed_over.is_some_and(|since| e.ended.since(since) < HANDOVER);
+    if due && !lost_by_sentinels(e) {
+        return false;
+    }
     let stood = e.trend.astray_since.is_some_and(|since| e.ended.since(since) >= PROMOTION);
     shares_history(e) || (stood && failover_in_doubt(e).is_none())
+}
+
+/// Whether most Sentinels hold the local server down, now that it is a replica to them: they will not convert it.
+fn lost_by_sentinels(e: &Evidence) -> bool {
+    let run_id = e.local.seen().map_or("", |view| view.run_id.as_str());
+    let lost = |says: &SentinelSays| {
+        says.replicas.iter().any(|one| {
+            let here = e.address == Address::Tcp(one.endpoint.clone()) || (one.run_id == run_id && !run_id.is_empty());
+            here && one.flags.contains("s_down")
+        })
+    };
+    e.answering().filter(|(_, says)| lost(says)).count() * 2 > e.answering().count()
 }
 
 /// Whether the local server is a primary that the Sentinels do not name, settled or not.

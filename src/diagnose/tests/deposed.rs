@@ -22,6 +22,24 @@ fn a_primary_that_the_sentinels_do_not_name_is_a_second_one() {
     assert!(finding.because[0].saw.contains("3 of 3 Sentinels name 10.0.0.22:6379"));
 }
 
+/// SENTINEL FAILOVER of a primary that serves: it stays one for about ten seconds, until Sentinel converts it.
+#[test]
+fn one_that_was_deposed_by_request_has_its_time_to_be_converted() {
+    let handed_over =
+        |ago: u64| move |e: &mut Evidence| e.trend.handed_over = Some(e.ended.before(Duration::from_secs(ago)));
+    assert_eq!(judged(handed_over(14)), IN_DOUBT);
+    assert_eq!(judged(handed_over(15)), DEPOSED);
+    let locked_out = |e: &mut Evidence| {
+        handed_over(1)(e);
+        e.each_sentinel(|says| {
+            says.replicas.iter_mut().for_each(|one| {
+                (one.run_id, one.flags) = ("run-replica".into(), flags(&["slave", "s_down"]));
+            });
+        });
+    };
+    assert_eq!(judged(locked_out), DEPOSED, "Sentinel cannot convert what it cannot log in to");
+}
+
 #[test]
 fn the_one_that_they_name_under_another_address_is_itself() {
     let under_another_name = |e: &mut Evidence| {

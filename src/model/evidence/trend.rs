@@ -28,6 +28,10 @@ pub struct Trend {
     /// Since when the replica has followed an address that the Sentinels do not name, or has been a primary that they do
     /// not name.
     pub astray_since: Option<Timestamp>,
+    /// When the Sentinels were seen to name another primary while the local one served and none of them held it down:
+    /// a failover that somebody asked for.
+    #[serde(default)]
+    pub handed_over: Option<Timestamp>,
     /// Since when the primary has not answered from here. Later than `down_seen` where something else broke the link.
     #[serde(default)]
     pub unreached_since: Option<Timestamp>,
