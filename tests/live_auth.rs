@@ -156,6 +156,7 @@ fn a_store_that_cannot_help(kind: Kind) {
     let code = kind.code();
     let mut scene = Scene::start(with_password(kind), &with_store(WRONG));
 
+    ahead(&scene);
     // Wrong: the primary says no to it before anything is changed.
     let rotated = fault::rotate_password(scene.group.primary(), NEW).expect("the password is rotated");
     let (id, why) = scene.held("auth-rejected", "secret-rejected");
