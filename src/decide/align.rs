@@ -2,7 +2,6 @@
 //! round would make of it.
 
 use super::{Held, remedies};
-use crate::diagnose::handshake_works;
 use crate::model::evidence::{CandidateView, Evidence};
 use crate::model::remedy::RefusalCode;
 
@@ -21,10 +20,10 @@ pub enum Alignment<'a> {
 /// store's values were tried.
 pub fn alignment(e: &Evidence) -> Alignment<'_> {
     let newest = e.candidates.first();
-    if let Some(newest) = newest.filter(|newest| newest.in_use && handshake_works(&newest.proof)) {
+    if let Some(newest) = newest.filter(|newest| newest.in_use && remedies::proved(e, newest)) {
         return Alignment::Aligned(newest);
     }
-    match remedies::accepted_candidate(e) {
+    match remedies::fitting_candidate(e) {
         Err(held) => Alignment::Held(held),
         Ok(accepted) if !accepted.in_use => Alignment::Stale(accepted),
         // The last value but one works and is held: nothing is wrong with the link, and setting the newest would break

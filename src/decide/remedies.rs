@@ -199,22 +199,47 @@ fn preset_auth(context: &Context<'_>, candidate: &CandidateView, primary: &Endpo
     preset(context, candidate, expect, will_be)
 }
 
+/// The first password of the store that all replicas take which may be promoted, on the host of a primary.
+fn taken_by_standbys(e: &Evidence) -> Result<&CandidateView, Held> {
+    if let Some(taken) = e.candidates.iter().find(|candidate| proved(e, candidate)) {
+        return Ok(taken);
+    }
+    if e.candidates.is_empty() && e.store.seen().is_some_and(|store| store.offered > 0) {
+        let detail = "this server is the primary, and no replica that may be promoted was found to try a password at";
+        return Err((RefusalCode::EvidenceMissing, detail.to_owned()));
+    }
+    no_candidates(e)?;
+    if let Some(untried) = e.candidates.iter().find(|candidate| !judged(&candidate.proof.auth)) {
+        let detail = format!("{} could not be tried at {}", untried.source, untried.proof.target);
+        return Err((RefusalCode::EvidenceMissing, detail));
+    }
+    let told = e.candidates.iter().map(|candidate| {
+        let (name, proof) = (format!("{} (version {})", candidate.source, candidate.version), &candidate.proof);
+        format!("{}, which may be promoted, answers {name} with {}", proof.target, proof.auth)
+    });
+    Err((RefusalCode::SecretRejected, told.collect::<Vec<_>>().join("; ")))
+}
+
+/// Whether a password did at its target what it is there for. Nobody asks a replica for its replication stream.
+pub(super) fn proved(e: &Evidence, candidate: &CandidateView) -> bool {
+    match e.local.seen().map(|view| &view.role) {
+        Some(Role::Primary) => candidate.proof.auth.is_ok() && candidate.proof.replconf.is_ok(),
+        _ => handshake_works(&candidate.proof),
+    }
+}
+
+/// The password of the store that this instance should hold, whatever its role.
+pub(super) fn fitting_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
+    match e.local.seen().map(|view| &view.role) {
+        Some(Role::Primary) => taken_by_standbys(e),
+        _ => accepted_candidate(e),
+    }
+}
+
 /// The primary's own, for the day on which it is a replica.
 fn way_back(context: &Context<'_>) -> Result<Plan, Held> {
     let e = context.evidence;
-    let taken = e.candidates.iter().find(|candidate| candidate.proof.auth.is_ok() && candidate.proof.replconf.is_ok());
-    let Some(candidate) = taken else {
-        no_candidates(e)?;
-        if let Some(untried) = e.candidates.iter().find(|candidate| !judged(&candidate.proof.auth)) {
-            let detail = format!("{} could not be tried at {}", untried.source, untried.proof.target);
-            return Err((RefusalCode::EvidenceMissing, detail));
-        }
-        let told = e.candidates.iter().map(|candidate| {
-            let (name, proof) = (format!("{} (version {})", candidate.source, candidate.version), &candidate.proof);
-            format!("{}, which may be promoted, answers {name} with {}", proof.target, proof.auth)
-        });
-        return Err((RefusalCode::SecretRejected, told.collect::<Vec<_>>().join("; ")));
-    };
+    let candidate = taken_by_standbys(e)?;
     let expect = Precondition {
         run_id: e.local.seen().map(|view| view.run_id.clone()),
         still_primary: true,
@@ -257,7 +282,7 @@ fn no_candidates(e: &Evidence) -> Result<(), Held> {
 }
 
 /// The first password of the store that the primary takes for a whole handshake.
-pub(super) fn accepted_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
+fn accepted_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
     no_candidates(e)?;
     let followed = own_primary(e)?;
     for candidate in &e.candidates {

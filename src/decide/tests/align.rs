@@ -57,3 +57,22 @@ fn a_held_value_that_the_primary_refuses_is_not_aligned() {
     assert_eq!(code, RefusalCode::SecretRejected);
     assert!(detail.contains("the store looks older"), "{detail}");
 }
+
+/// On the host of a primary the replicas that may be promoted are the judges.
+#[test]
+fn a_primarys_own_login_is_proved_at_the_replicas_that_may_be_promoted() {
+    let primary = |offers: Vec<CandidateView>| {
+        let mut case = stale_password();
+        case.e.server().role = Role::Primary;
+        case.e.candidates = offers;
+        case.e
+    };
+    let taken = || candidate(Probe { psync: Answer::NotAsked, ..green(OTHER) });
+    assert!(matches!(alignment(&primary(vec![CandidateView { in_use: true, ..taken() }])), Alignment::Aligned(_)));
+    assert!(matches!(alignment(&primary(vec![taken()])), Alignment::Stale(_)));
+    let refused = candidate(Probe { auth: error("WRONGPASS invalid"), ..blank(OTHER) });
+    assert_eq!(held(alignment(&primary(vec![refused]))).0, RefusalCode::SecretRejected);
+    let (code, detail) = held(alignment(&primary(Vec::new())));
+    assert_eq!(code, RefusalCode::EvidenceMissing);
+    assert!(detail.contains("no replica that may be promoted"), "{detail}");
+}
