@@ -27,6 +27,7 @@ pub fn render(host: &str, snapshot: &Snapshot, incidents: &Result<Vec<Incident>,
         host = Escaped(host),
         sentence = Escaped(sentence),
     );
+    standing(&mut out, snapshot);
     replicas(&mut out, snapshot);
     sentinels(&mut out, snapshot);
     record(&mut out, incidents);
@@ -38,6 +39,29 @@ pub fn render(host: &str, snapshot: &Snapshot, incidents: &Result<Vec<Incident>,
         snapshot.at,
     );
     out
+}
+
+/// What holds for more than one instance: it comes first, as in `relinkd status`.
+fn standing(out: &mut String, snapshot: &Snapshot) {
+    for pause in &snapshot.pauses {
+        let _ = write!(
+            out,
+            "<p><span class=\"doubt\">paused</span> {}, by {}, until {}: {}</p>",
+            Escaped(&pause.scope),
+            Escaped(&pause.owner),
+            pause.ends,
+            Escaped(&pause.reason),
+        );
+    }
+    if let Some(stopped) = &snapshot.stopped {
+        let _ = write!(
+            out,
+            "<p><span class=\"bad\">stopped</span> {} remedies in a row failed, the last was {}; nothing more is tried \
+             on this host until a person says <code>relinkd ack ID --by NAME</code></p>",
+            stopped.in_a_row,
+            Escaped(&stopped.last),
+        );
+    }
 }
 
 fn replicas(out: &mut String, snapshot: &Snapshot) {
@@ -68,10 +92,20 @@ fn replicas(out: &mut String, snapshot: &Snapshot) {
 fn details(out: &mut String, status: &Status) {
     if let (Some(id), Some(phase)) = (&status.incident, status.phase) {
         let _ = write!(out, "<br>incident <a href=\"api/v1/incidents/{0}\">{0}</a>, {1}", Escaped(id), phase.name());
+        if let Some(name) = &status.taken_by {
+            let _ = write!(out, ", taken by {}", Escaped(name));
+        }
     }
     if let Some(refusal) = &status.held {
         let what = refusal.remedy.map(|remedy| format!(" {remedy}")).unwrap_or_default();
         let _ = write!(out, "<br>holds{what}: <b>{}</b>: {}", refusal.code, Escaped(&refusal.detail));
+    }
+    if let Some(proposal) = &status.proposal {
+        let expires = proposal.expires.as_ref().map(|at| format!(", until {at}")).unwrap_or_default();
+        let _ = write!(out, "<br>proposes <b>{}</b> (plan <code>{}</code>{expires}):", proposal.remedy, proposal.plan);
+        for step in &proposal.steps {
+            let _ = write!(out, "<br>{}", Escaped(step));
+        }
     }
     if let Some(trouble) = &status.ledger_trouble {
         let _ = write!(
@@ -155,6 +189,37 @@ impl<T: Display> Display for Escaped<T> {
 mod tests {
     use super::*;
     use crate::daemon::watchers::SentinelState;
+    use crate::decide::Failures;
+    use crate::model::Timestamp;
+    use crate::model::people::{Actor, Pause, Scope};
+
+    fn paused(words: &str) -> Pause {
+        Pause {
+            scope: Scope::Group(words.to_owned()),
+            owner: Actor { uid: 0, name: words.to_owned(), sudo: None },
+            reason: words.to_owned(),
+            began: Timestamp::default(),
+            ends: Timestamp::default(),
+            resumed: None,
+        }
+    }
+
+    #[test]
+    fn pauses_and_a_stop_come_before_the_instances() {
+        let snapshot = Snapshot {
+            pauses: vec![paused("upgrade"), paused("<b>")],
+            stopped: Some(Failures { in_a_row: 5, last: "realign-auth on cache: no <i>".to_owned() }),
+            ..Snapshot::default()
+        };
+        let page = render("db-21", &snapshot, &Ok(Vec::new()));
+        let at = |words: &str| page.find(words).unwrap_or_else(|| panic!("{words}: {page}"));
+        let until = format!("paused</span> group upgrade, by upgrade, until {}: upgrade</p>", Timestamp::default());
+        let stop = "stopped</span> 5 remedies in a row failed, the last was realign-auth on cache: no &lt;i&gt;;";
+        assert!(at(&until) < at(stop) && at(stop) < at("<h2>Instances"), "{page}");
+        assert!(!page.contains("by <b>") && page.contains("by &lt;b&gt;"), "{page}");
+        let quiet = render("db-21", &Snapshot::default(), &Ok(Vec::new()));
+        assert!(!quiet.contains("paused") && !quiet.contains("stopped"), "{quiet}");
+    }
 
     #[test]
     fn what_others_said_cannot_become_markup() {
