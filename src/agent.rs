@@ -393,6 +393,9 @@ impl Agent {
         // Still there after a remedy, or after it seemed over.
         let back = incident.phase == Phase::Verifying;
         if (another && !weaker) || firmer || unnamed || (back && !another) {
+            if another {
+                self.withdraw_for(finding.cause, now);
+            }
             self.record(What::Diagnosed { finding: finding.clone(), primary }, now);
         }
         true

@@ -2,54 +2,20 @@
 //! given up and what stopped it is over.
 
 mod live;
+#[path = "live/outage.rs"]
+mod outage;
 
 use std::time::{Duration, Instant};
 
 use lab::{Group, Kind, Server, fault};
-use live::{PATIENCE, Scene, Setup, on_each_server};
+use live::checks::{actions, text};
+use live::desk::Said;
+use live::{PATIENCE, Scene, on_each_server};
+use outage::{
+    DOWN_AFTER_MS, EAGER, FAILOVER_TIMEOUT_MS, TURNS, filled, given_up, group, held, nothing_was_done, primary_again,
+    priorities, requests, sentinels_tell, with,
+};
 use serde_json::Value;
-
-/// Far longer than a test: whatever moves the group before is not Sentinel's retry.
-const FAILOVER_TIMEOUT_MS: u64 = 60_000;
-/// Twice the Sentinels' PING period: with less they hold a primary down that they have just begun to watch (Valkey 8.0.1
-/// on a busy machine), and fail over a second time by themselves.
-const DOWN_AFTER_MS: u64 = 2_000;
-/// One agent of two hosts asks in its own turns only, and an order of promotion that has just changed has to stand for a
-/// turn first.
-const TURNS: Duration = Duration::from_secs(90);
-const EAGER: &str = "[policy.request-failover]\nmode = \"auto\"\nafter = \"2s\"\ncooldown = \"1s\"";
-
-fn group(kind: Kind, failover_timeout_ms: u64) -> Group {
-    let builder = Group::builder(kind).replicas(2).sentinels(3).password("secret");
-    let group = builder.sentinel_timers(DOWN_AFTER_MS, failover_timeout_ms).start().expect("a group");
-    filled(&group);
-    group
-}
-
-/// Data that has arrived everywhere, and Sentinels that look more often.
-fn filled(group: &Group) {
-    group.primary().write(100, 100).expect("data");
-    let offset = group.primary().offset();
-    for replica in &group.nodes()[1..] {
-        assert!(replica.wait_until(|replica| replica.offset() >= offset, PATIENCE).is_some());
-    }
-    for sentinel in group.sentinels() {
-        sentinel.run(&["SENTINEL", "DEBUG", "info-period", "500"]).expect("a shorter period");
-    }
-}
-
-fn priorities(group: &Group, priority: u32) {
-    let text = priority.to_string();
-    for replica in &group.nodes()[1..] {
-        replica.run(&["CONFIG", "SET", "replica-priority", &text]).expect("a priority");
-    }
-    let known = |sentinel: &Server| {
-        sentinel.sentinel_replicas().is_ok_and(|all| all.iter().all(|one| one.get("slave-priority") == Some(&text)))
-    };
-    for sentinel in group.sentinels() {
-        assert!(sentinel.wait_until(known, PATIENCE).is_some(), "Sentinels learn of the priority");
-    }
-}
 
 /// Sentinel may promote the second replica only: relinkd's own stays one.
 fn only_the_other_one(group: &Group) {
@@ -58,36 +24,6 @@ fn only_the_other_one(group: &Group) {
         sentinel.sentinel_replicas().is_ok_and(|all| all.iter().any(|one| one["slave-priority"] == "0"))
     };
     assert!(group.sentinels().iter().all(|sentinel| sentinel.wait_until(known, PATIENCE).is_some()));
-}
-
-/// The primary dies when no replica may be promoted: Sentinel tries, gives up (for want of a replica, or of votes: on a
-/// busy machine they split), and will wait for two minutes.
-fn given_up(kind: Kind, policy: &str, before: impl FnOnce(&Scene)) -> Scene {
-    let group = group(kind, FAILOVER_TIMEOUT_MS);
-    priorities(&group, 0);
-    let scene = Scene::start(group, &Setup { policy: policy.to_owned(), ..Setup::default() });
-    before(&scene);
-    scene.group.primary().kill9();
-    let gave_up =
-        |scene: &Scene| scene.group.sentinels().iter().any(|sentinel| sentinel.log_text().contains("-failover-abort-"));
-    let began = Instant::now();
-    while !gave_up(&scene) {
-        assert!(began.elapsed() < PATIENCE, "no Sentinel gave up");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    scene
-}
-
-/// The reason that stands now, once it is the one that is looked for.
-fn held(scene: &Scene, refusal: &str) -> Value {
-    scene.wait_status(refusal, |status| status["held"]["code"] == refusal)
-}
-
-/// The group still has no primary, nobody was asked, and nothing was attempted.
-fn nothing_was_done(scene: &Scene) {
-    assert!(scene.group.nodes()[1..].iter().all(|node| !node.is_primary()), "nothing was promoted");
-    let incidents = scene.incidents();
-    assert!(incidents.iter().all(|incident| incident["actions"] == serde_json::json!([])), "{incidents:#?}");
 }
 
 /// What a Sentinel wrote of its own next attempt, and the seconds from now until then.
@@ -104,7 +40,7 @@ fn sentinels_own_retry(group: &Group) -> Option<u64> {
 }
 
 fn asked_when_sentinel_has_given_up(kind: Kind) {
-    let scene = given_up(kind, EAGER, |_| ());
+    let scene = given_up(group(kind, FAILOVER_TIMEOUT_MS), &with(EAGER), |_| ());
     held(&scene, "no-promotable-replica");
     let opened = scene.told_event("opened");
     assert_eq!(opened["cause"]["code"], "primary-down", "{opened:#}");
@@ -147,7 +83,7 @@ fn asked_when_a_majority_is_back(kind: Kind) {
     for sentinel in group.sentinels() {
         sentinel.run(&["SENTINEL", "SET", "mymaster", "quorum", "1"]).expect("each may try alone");
     }
-    let scene = Scene::start(group, &Setup { policy: EAGER.to_owned(), ..Setup::default() });
+    let scene = Scene::start(group, &with(EAGER));
     let host = |number: usize| scene.group.sentinel(number).host().expect("a host");
     let cuts = [(0, 1), (0, 2), (1, 2)].map(|(one, other)| host(one).cut_from(host(other)).expect("a cut"));
     scene.group.primary().kill9();
@@ -162,57 +98,54 @@ fn asked_when_a_majority_is_back(kind: Kind) {
         cut.undo().expect("healed");
     }
     let (healed, retry) = (Instant::now(), sentinels_own_retry(&scene.group));
-    while !scene.group.nodes()[1..].iter().any(Server::is_primary) {
-        assert!(healed.elapsed() < TURNS, "no primary\n{:#}\n{}", scene.status(), scene.agent.log());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    println!(
-        "{kind}: a primary {:?} after the cut; Sentinel's own next attempt was {retry:?} s away",
-        healed.elapsed()
-    );
+    let took = primary_again(&scene, healed);
+    println!("{kind}: a primary {took:?} after the cut; Sentinel's own next attempt was {retry:?} s away");
     assert!(retry.is_none_or(|seconds| seconds > 60), "Sentinel itself would have waited: {retry:?}");
-    let requests = sentinels_tell(&scene.group).matches("Executing user requested FAILOVER").count();
-    assert_eq!(requests, 1, "{}", sentinels_tell(&scene.group));
+    assert_eq!(requests(&scene.group), 1, "{}", sentinels_tell(&scene.group));
 }
 
-/// The logs of the Sentinels, for a failure's sake.
-fn sentinels_tell(group: &Group) -> String {
-    let one = |sentinel: &Server| format!("{}\n{}\n", sentinel.address(), sentinel.log_text());
-    group.sentinels().iter().map(one).collect()
-}
-
+/// The message has the steps, the plan's name and its end. An answer to what the world has left behind does nothing.
 fn proposed_where_a_person_decides(kind: Kind) {
     let policy = "[policy.request-failover]\nmode = \"propose\"\nafter = \"2s\"\ncooldown = \"1s\"";
-    let scene = given_up(kind, policy, |_| ());
+    let scene = given_up(group(kind, FAILOVER_TIMEOUT_MS), &with(policy), |_| ());
     priorities(&scene.group, 100);
     let proposed = scene.told_event("proposed");
     assert_eq!(proposed["phase"], "proposed");
     let detail = proposed["held"].to_string();
     assert!(detail.contains("approval-needed") && detail.contains("SENTINEL FAILOVER mymaster, asked of"), "{detail}");
     assert_eq!(scene.diagnose(&format!("primary-down/{}-given-up", name(kind)))["cause"], "primary-down");
+    let (id, plan) = (text(&proposed["id"]), text(&proposed["proposal"]["plan"]));
+    assert_eq!(proposed["proposal"]["remedy"], "request-failover", "{proposed:#}");
+    assert!(proposed["proposal"]["expires"].is_string(), "{proposed:#}");
+    assert_eq!(proposed["next_steps"][0], format!("relinkd approve {id} --plan {plan}   # to do what is proposed"));
     std::thread::sleep(Duration::from_secs(2));
     nothing_was_done(&scene);
-    let proposals = scene.receiver.messages().iter().filter(|message| message["event"] == "proposed").count();
-    assert_eq!(proposals, 1, "told once");
-}
+    let proposals = || scene.receiver.messages().iter().filter(|message| message["event"] == "proposed").count();
+    assert_eq!(proposals(), 1, "told once");
 
-fn held_while_a_candidate_is_empty(kind: Kind) {
-    let scene = given_up(kind, EAGER, |_| ());
-    // It comes back without its data, and has never linked since: Sentinel takes that for fresh.
-    let other = scene.group.replica(1);
-    other.kill9();
-    let _ = std::fs::remove_file(other.data_dir().join("dump.rdb"));
-    other.restart().expect("it starts");
-    priorities(&scene.group, 100);
-    let status = held(&scene, "data-at-risk");
-    assert!(status["held"]["detail"].to_string().contains("has not synced since it started"), "{status:#}");
-    let record = scene.incidents()[0]["held"].to_string();
-    assert!(record.contains("data-at-risk"), "{record}");
+    let said = |words: &[&str]| Said::of(&scene.verb(words));
+    priorities(&scene.group, 0);
+    let moved = said(&["approve", &id, "--plan", &plan]);
+    assert!(moved.exit == 1 && moved.out.contains("not carried out"), "{moved:?}");
+    assert!(moved.out.contains("no-promotable-replica"), "{moved:?}");
+    let status = held(&scene, "no-promotable-replica");
+    assert!(status["proposal"].is_null() && text(&status["withdrawn"]).contains("no-promotable-replica"), "{status:#}");
     nothing_was_done(&scene);
+
+    priorities(&scene.group, 100);
+    let again = scene.wait_status("proposed anew", |status| !status["proposal"].is_null());
+    let yes = said(&["approve", &id, "--plan", &text(&again["proposal"]["plan"])]);
+    assert_eq!(yes.exit, 0, "{yes:?}\n{}", scene.agent.log());
+    primary_again(&scene, Instant::now());
+    let resolved = scene.over(&id);
+    assert_eq!(actions(&resolved), [("request-failover".to_owned(), "changed".to_owned())], "{resolved:#}");
+    let answers: Vec<_> = resolved["answers"].as_array().into_iter().flatten().map(|it| text(&it["answer"])).collect();
+    assert_eq!(answers, ["approved", "approved"]);
+    assert_eq!((requests(&scene.group), scene.incidents().len()), (1, 1), "{}", sentinels_tell(&scene.group));
 }
 
 fn held_after_login_trouble(kind: Kind) {
-    let scene = given_up(kind, EAGER, |scene| {
+    let scene = given_up(group(kind, FAILOVER_TIMEOUT_MS), &with(EAGER), |scene| {
         let rotated = fault::rotate_password(scene.group.primary(), "other").expect("rotated");
         let told = scene.told_event("opened");
         assert_eq!(told["cause"]["code"], "auth-rejected");
@@ -224,25 +157,9 @@ fn held_after_login_trouble(kind: Kind) {
     nothing_was_done(&scene);
 }
 
-fn held_in_tilt(kind: Kind) {
-    // TILT lasts for 30 s. It begins before the primary dies, so that it catches no Sentinel in a failover of its own.
-    let scene = given_up(kind, EAGER, |scene| {
-        let frozen = fault::freeze(scene.group.sentinel(2)).expect("frozen");
-        std::thread::sleep(Duration::from_millis(2500));
-        frozen.undo().expect("thawed");
-        assert!(scene.group.sentinel(2).wait_log("+tilt", PATIENCE).is_some());
-    });
-    for replica in &scene.group.nodes()[1..] {
-        replica.run(&["CONFIG", "SET", "replica-priority", "100"]).expect("a priority");
-    }
-    held(&scene, "tilt");
-    std::thread::sleep(Duration::from_secs(1));
-    nothing_was_done(&scene);
-}
-
 fn held_without_a_majority(kind: Kind) {
     let group = group(kind, FAILOVER_TIMEOUT_MS);
-    let scene = Scene::start(group, &Setup { policy: EAGER.to_owned(), ..Setup::default() });
+    let scene = Scene::start(group, &with(EAGER));
     scene.group.sentinel(0).kill9();
     scene.group.sentinel(1).kill9();
     scene.group.primary().kill9();
@@ -259,7 +176,7 @@ fn held_after_another_failover(kind: Kind) {
     let group = group(kind, FAILOVER_TIMEOUT_MS);
     only_the_other_one(&group);
     let policy = EAGER.replace("cooldown = \"1s\"", "cooldown = \"10m\"");
-    let scene = Scene::start(group, &Setup { policy, ..Setup::default() });
+    let scene = Scene::start(group, &with(&policy));
     scene.group.primary().kill9();
     scene.told_event("resolved");
     assert!(scene.group.replica(1).is_primary());
@@ -277,8 +194,7 @@ fn held_while_sentinels_see_the_primary(kind: Kind) {
         .namespaces(true)
         .sentinel_timers(DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS);
     let builder = builder.config("repl-timeout", "3").config("repl-ping-replica-period", "1");
-    let scene =
-        Scene::start(builder.start().expect("a group"), &Setup { policy: EAGER.to_owned(), ..Setup::default() });
+    let scene = Scene::start(builder.start().expect("a group"), &with(EAGER));
     // Connections open, and nothing that is said on them arrives: to us alone the primary seems hung.
     let (primary, replica) = (scene.group.primary().host().expect("a host"), scene.replica().host().expect("a host"));
     let rule = format!("ip saddr {} tcp dport 6379 tcp flags & psh == psh drop", replica.address());
@@ -293,7 +209,7 @@ fn sentinels_own_failover_is_left_alone(kind: Kind) {
     only_the_other_one(&group);
     // A failover passes within this: nobody has to hear of it.
     let policy = format!("blip = \"10s\"\n{EAGER}");
-    let scene = Scene::start(group, &Setup { policy, ..Setup::default() });
+    let scene = Scene::start(group, &with(&policy));
     scene.group.primary().kill9();
     let began = Instant::now();
     while scene.diagnose(&format!("failover-running/{}", name(kind)))["cause"] != "failover-running" {
@@ -320,9 +236,7 @@ on_each_server! {
     asked_when_sentinel_has_given_up => asked_when_sentinel_has_given_up_redis_70, asked_when_sentinel_has_given_up_valkey_80;
     asked_when_a_majority_is_back => asked_when_a_majority_is_back_redis_70, asked_when_a_majority_is_back_valkey_80;
     proposed_where_a_person_decides => proposed_where_a_person_decides_redis_70, proposed_where_a_person_decides_valkey_80;
-    held_while_a_candidate_is_empty => held_while_a_candidate_is_empty_redis_70, held_while_a_candidate_is_empty_valkey_80;
     held_after_login_trouble => held_after_login_trouble_redis_70, held_after_login_trouble_valkey_80;
-    held_in_tilt => held_in_tilt_redis_70, held_in_tilt_valkey_80;
     held_without_a_majority => held_without_a_majority_redis_70, held_without_a_majority_valkey_80;
     held_after_another_failover => held_after_another_failover_redis_70, held_after_another_failover_valkey_80;
     held_while_sentinels_see_the_primary =>

@@ -6,6 +6,7 @@
 use super::Agent;
 use crate::decide::{LedgerHealth, in_words, why_ask};
 use crate::model::Timestamp;
+use crate::model::finding::Cause;
 use crate::model::incident::{Incident, IncidentId, Phase, What};
 use crate::model::people::{Actor, Pause};
 use crate::model::remedy::{Decision, Plan, Precondition, Refusal, RefusalCode};
@@ -119,6 +120,13 @@ impl Agent {
         }
         self.tell_if_due(now);
         self.wait(now);
+    }
+
+    /// What is proposed for one cause is no remedy for the next, and whoever reads or approves it learns why.
+    pub(super) fn withdraw_for(&mut self, cause: Cause, now: Timestamp) {
+        let Some(incident) = self.incidents.open().filter(|incident| incident.phase == Phase::Proposed) else { return };
+        let why = format!("it was proposed for {}, and what is seen now is {cause}", incident.finding.cause);
+        self.record(What::Withdrawn { why }, now);
     }
 
     /// After a look that began at `began`: an approval that it did not carry out is withdrawn.

@@ -10,9 +10,8 @@ use crate::model::remedy::{Refusal, RefusalCode};
 impl Agent {
     pub(super) fn hold(&mut self, refusal: Refusal, now: Timestamp) {
         let exhausted = refusal.code == RefusalCode::AttemptsExhausted;
-        let unchanged = self.incidents.open().is_some_and(|incident| {
-            incident.held.last().is_some_and(|last| last.code == refusal.code && last.remedy == refusal.remedy)
-        });
+        let known = self.incidents.open().and_then(|incident| incident.held.last());
+        let unchanged = known.is_some_and(|last| same_reason(last, &refusal));
         if !unchanged {
             self.record(What::Held { refusal: refusal.clone() }, now);
         }
@@ -102,5 +101,39 @@ impl Agent {
             self.cut_short(flight, now);
         }
         self.wait(now);
+    }
+}
+
+/// `data-at-risk` has many grounds, and who has mended one has to read of the next. Figures in it may change from look to
+/// look.
+fn same_reason(last: &Refusal, now: &Refusal) -> bool {
+    let words = |refusal: &Refusal| refusal.detail.split(|c: char| c.is_ascii_digit()).collect::<String>();
+    let ground = now.code != RefusalCode::DataAtRisk || words(last) == words(now);
+    last.code == now.code && last.remedy == now.remedy && ground
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::remedy::Remedy;
+
+    #[test]
+    fn another_ground_is_another_reason_and_another_figure_is_not() {
+        use RefusalCode::{Cooldown, DataAtRisk};
+        let (behind, further) =
+            ("would be promoted at offset 7, 900 has been seen", "would be promoted at offset 7, 1200 has been seen");
+        for (one, other, same) in [
+            ((DataAtRisk, behind), (DataAtRisk, further), true),
+            ((DataAtRisk, behind), (DataAtRisk, "it fails to save its data"), false),
+            ((Cooldown, "ended 3 s ago"), (Cooldown, "ended 1 min ago"), true),
+            ((Cooldown, behind), (DataAtRisk, behind), false),
+        ] {
+            let held = |(code, detail): (RefusalCode, &str)| Refusal {
+                code,
+                remedy: Some(Remedy::RequestFailover),
+                detail: detail.to_owned(),
+            };
+            assert_eq!(same_reason(&held(one), &held(other)), same, "{one:?} {other:?}");
+        }
     }
 }

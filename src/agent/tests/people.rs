@@ -118,6 +118,21 @@ fn an_approval_that_meets_a_hold_or_a_whole_link_does_nothing_and_says_why() {
 }
 
 #[test]
+fn an_approval_that_meets_another_cause_is_withdrawn_with_its_name() {
+    let mut world = proposed();
+    world.set(|e| {
+        let line = "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA: short write";
+        e.break_link(LinkState::Connect).log(LogKind::DumpWriteError, line, 9);
+    });
+    approve(&mut world).unwrap();
+    let open = open(&world);
+    assert_eq!((open.proposal.is_none(), open.people.approved.is_none()), (true, true));
+    let why = open.people.withdrawn.as_deref().unwrap_or_default();
+    assert_eq!(why, "it was proposed for auth-rejected, and what is seen now is replica-disk-full");
+    assert!(world.applied.is_empty());
+}
+
+#[test]
 fn a_look_that_began_before_the_approval_does_not_carry_it_out() {
     let mut world = proposed();
     world.feed(Input::Wake(Wake { at: world.now, why: Why::Asked }));

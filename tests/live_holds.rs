@@ -1,0 +1,160 @@
+//! Each situation in which a failover would harm: Sentinel has given up, the harm is there, and relinkd holds with the
+//! reason's name; when the last harm is gone, a person is asked, who has no turn to wait for.
+
+mod live;
+#[path = "live/outage.rs"]
+mod outage;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use lab::{Group, Kind, Port, Server, ailment, fault, transfer};
+use live::checks::{actions, text};
+use live::desk::Said;
+use live::{PATIENCE, Scene, Setup, on_each_server};
+use outage::{given_up, group, nothing_was_done, preferred, primary_again, requests, sentinels_tell, with};
+use serde_json::Value;
+
+on_each_server! {
+    one_harm_after_the_other =>
+        each_harm_holds_the_request_and_the_last_one_gone_lets_it_go_redis_70,
+        each_harm_holds_the_request_and_the_last_one_gone_lets_it_go_valkey_80;
+}
+
+/// Two of these are needed to keep Sentinel's own retry out of a test with many steps.
+const FAILOVER_TIMEOUT_MS: u64 = 150_000;
+const ASKS: &str =
+    "after_pause = \"1s\"\n[policy.request-failover]\nmode = \"propose\"\nafter = \"2s\"\ncooldown = \"1s\"";
+const MUCH: usize = 3_000;
+
+/// The reason, with these words, wherever relinkd tells of it: status, page, record, metrics.
+fn held(scene: &Scene, http: u16, refusal: &str, words: &str) {
+    let status = scene.wait_status(&format!("{refusal}: {words}"), |status| {
+        status["held"]["code"] == refusal && text(&status["held"]["detail"]).contains(words)
+    });
+    assert_eq!(status["held"]["remedy"], "request-failover", "{status:#}");
+    let id = text(&status["incident"]);
+    let (began, mut last) = (Instant::now(), Value::Null);
+    while last["refusal"] != refusal || !text(&last["detail"]).contains(words) {
+        assert!(began.elapsed() < PATIENCE, "not recorded: {refusal}: {words}: {last:#}");
+        last = scene.recorded(&id)["held"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default();
+    }
+    assert_eq!(last["remedy"], "request-failover", "{last:#}");
+    assert!(get(http, "/").contains(&format!("<b>{refusal}</b>")));
+    let series = format!("relinkd_holds_total{{refusal=\"{refusal}\",remedy=\"request-failover\"}} ");
+    let scrape = get(http, "/metrics");
+    assert!(scrape.lines().any(|line| line.starts_with(&series) && !line.ends_with(" 0")), "{series}: {scrape}");
+    assert_eq!(requests(&scene.group), 0, "{refusal}: {}", sentinels_tell(&scene.group));
+    println!("{}: {refusal}: {words}", scene.group.kind());
+}
+
+fn get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("a request");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+/// A server of a later version follows the primary, and what it would send nobody else could load.
+fn newcomer(group: &Group) -> Option<Group> {
+    let kind = if group.kind() == Kind::Redis70 { Kind::Valkey80 } else { Kind::Valkey91 };
+    let kind = lab::require(kind)?;
+    let other = Group::builder(kind).password("secret").config("replica-priority", "0").start().expect("a server");
+    let (host, port) = group.primary().endpoint();
+    other.primary().run(&["REPLICAOF", &host, &port.to_string()]).expect("it follows");
+    assert!(other.primary().wait_link_up(PATIENCE).is_some());
+    let known = |sentinel: &Server| sentinel.sentinel_replicas().is_ok_and(|all| all.len() == 3);
+    assert!(group.sentinels().iter().all(|sentinel| sentinel.wait_until(known, PATIENCE).is_some()));
+    Some(other)
+}
+
+/// The second replica has lost sight of the primary, and much is written meanwhile.
+fn left_behind(group: &Group, newcomer: &Server) {
+    let astray = fault::wrong_primary(group.replica(1), "127.0.0.1", 1).expect("astray");
+    group.primary().write(MUCH, 1024).expect("data");
+    let offset = group.primary().offset();
+    for node in [group.replica(0), newcomer] {
+        assert!(node.wait_until(|node| node.offset() >= offset, PATIENCE).is_some());
+    }
+    group.primary().kill9();
+    astray.undo().expect("it follows the dead one");
+}
+
+/// A save of the replica fails: what is in the place of its file cannot be replaced.
+fn cannot_save(replica: &Server) {
+    // Without a link it would refuse to save.
+    replica.run(&["CONFIG", "SET", "replica-serve-stale-data", "yes"]).expect("a setting");
+    transfer::forget_disk(replica).expect("the file of its last sync goes");
+    std::fs::create_dir(replica.data_dir().join("dump.rdb")).expect("a directory in the file's place");
+    ailment::begin_to_save(replica).expect("a save");
+    last_save(replica, "err");
+}
+
+fn saves_again(replica: &Server) {
+    std::fs::remove_dir(replica.data_dir().join("dump.rdb")).expect("the directory goes");
+    ailment::begin_to_save(replica).expect("a save");
+    last_save(replica, "ok");
+}
+
+fn last_save(server: &Server, wanted: &str) {
+    let told = |server: &Server| server.info("persistence", "rdb_last_bgsave_status").as_deref() == Some(wanted);
+    assert!(server.wait_until(told, PATIENCE).is_some(), "the last save is not {wanted}");
+}
+
+fn one_harm_after_the_other(kind: Kind) {
+    let group = group(kind, FAILOVER_TIMEOUT_MS);
+    let Some(newcomer) = newcomer(&group) else { return };
+    let newcomer = newcomer.primary();
+    let port = Port::reserve().expect("a port");
+    let http = port.number;
+    let setup = Setup { listen: format!("127.0.0.1:{http}"), ..with(ASKS) };
+    let scene = given_up(group, &setup, |scene| left_behind(&scene.group, newcomer));
+    let (ours, other) = (scene.replica(), scene.group.replica(1));
+
+    held(&scene, http, "no-promotable-replica", "priority 0");
+    let opened = scene.told_event("opened");
+    preferred(&scene.group, &[(newcomer, 10)]);
+    held(&scene, http, "data-at-risk", "could not load what");
+    cannot_save(ours);
+    preferred(&scene.group, &[(ours, 10), (newcomer, 0)]);
+    held(&scene, http, "data-at-risk", "fails to save its data");
+    preferred(&scene.group, &[(other, 5)]);
+    saves_again(ours);
+    held(&scene, http, "data-at-risk", "more than max_lag_bytes");
+    // It comes back without its data, and has never linked since: Sentinel takes that for fresh.
+    transfer::restart_empty(other).expect("it starts");
+    held(&scene, http, "data-at-risk", "has not synced since it started");
+
+    let said = |words: &[&str]| {
+        let said = Said::of(&scene.verb(words));
+        assert_eq!(said.exit, 0, "{words:?}: {said:?}\n{}", scene.agent.log());
+    };
+    said(&["pause", "--for", "1h", "--reason", "upgrade"]);
+    held(&scene, http, "paused", "upgrade");
+    said(&["resume"]);
+    held(&scene, http, "data-at-risk", "has not synced since it started");
+
+    let sentinel = scene.group.sentinel(2);
+    sentinel.run(&["SENTINEL", "DEBUG", "tilt-period", "6000"]).expect("a shorter period");
+    let frozen = fault::freeze(sentinel).expect("frozen");
+    std::thread::sleep(Duration::from_millis(2500));
+    frozen.undo().expect("thawed");
+    held(&scene, http, "tilt", &sentinel.address());
+    held(&scene, http, "data-at-risk", "has not synced since it started");
+    nothing_was_done(&scene);
+
+    preferred(&scene.group, &[(other, 0)]);
+    let proposed = scene.told_event("proposed");
+    assert_eq!(proposed["id"], opened["id"]);
+    let approved = Instant::now();
+    said(&["approve", "cache"]);
+    println!("{kind}: a primary {:?} after a person's yes", primary_again(&scene, approved));
+    assert!(ours.is_primary());
+    let resolved = scene.over(&text(&opened["id"]));
+    assert_eq!(actions(&resolved), [("request-failover".to_owned(), "changed".to_owned())], "{resolved:#}");
+    assert_eq!(requests(&scene.group), 1, "{}", sentinels_tell(&scene.group));
+    assert_eq!(scene.incidents().len(), 1);
+}
