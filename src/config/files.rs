@@ -37,9 +37,7 @@ fn drop_ins(main: &Path, report: &mut Report) -> Vec<PathBuf> {
             return Vec::new();
         }
     };
-    if let Some(text) = writable_by_others(&dir, &meta) {
-        refuse(&dir, text, report);
-    }
+    objections(&dir, &meta).into_iter().for_each(|text| refuse(&dir, text, report));
     let mut out = Vec::new();
     for entry in entries {
         match entry {
@@ -65,9 +63,7 @@ fn read_one(path: &Path, report: &mut Report) -> Option<String> {
             return None;
         }
     };
-    if let Some(text) = writable_by_others(path, &meta) {
-        refuse(path, text, report);
-    }
+    objections(path, &meta).into_iter().for_each(|text| refuse(path, text, report));
     match String::from_utf8(bytes) {
         Ok(text) => Some(text),
         Err(error) => {
@@ -106,6 +102,23 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
+/// Who else commands relinkd by way of this file or directory.
+fn objections(path: &Path, meta: &Metadata) -> Vec<String> {
+    let ours = rustix::process::geteuid().as_raw();
+    owned_by_another(path, meta.uid(), ours).into_iter().chain(writable_by_others(path, meta)).collect()
+}
+
+/// An owner can write whatever the mode says: he only has to change it first.
+fn owned_by_another(path: &Path, owner: u32, ours: u32) -> Option<String> {
+    (owner != 0 && owner != ours).then(|| {
+        format!(
+            "it belongs to uid {owner}, who is neither root nor the user that reads it (uid {ours}), and so commands \
+             relinkd; run: chown root {}",
+            path.display()
+        )
+    })
+}
+
 fn writable_by_others(path: &Path, meta: &Metadata) -> Option<String> {
     let own_group = [0, rustix::process::getegid().as_raw()].contains(&meta.gid());
     let mode = meta.mode() & 0o7777;
@@ -124,4 +137,20 @@ fn writable_by_others(path: &Path, meta: &Metadata) -> Option<String> {
 fn refuse(path: &Path, text: String, report: &mut Report) {
     let file = report.file(path);
     report.add_file(file, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_another_user_is_objected_to_whatever_its_mode() {
+        let path = Path::new("/etc/relinkd/config.toml");
+        assert_eq!(owned_by_another(path, 0, 999), None);
+        assert_eq!(owned_by_another(path, 999, 999), None);
+        for ours in [0, 999] {
+            let said = owned_by_another(path, 1001, ours).unwrap();
+            assert!(said.contains("uid 1001") && said.ends_with("run: chown root /etc/relinkd/config.toml"), "{said}");
+        }
+    }
 }
