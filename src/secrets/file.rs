@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use super::value::{is_doubtful, stored, too_large};
+use super::value::{stored, too_large};
 use super::{LIMIT_BYTES, Offer, SecretError};
 use crate::model::Timestamp;
 
@@ -19,7 +19,7 @@ pub(super) fn fetch(source: &str, path: &Path) -> Result<Vec<Offer>, SecretError
     Ok(offers)
 }
 
-/// Who else can read or change the file, and whether its JSON is one.
+/// Who else can read or change the file.
 pub(super) fn audit(source: &str, path: &Path) -> Vec<String> {
     let mut out = Vec::new();
     if let Ok(meta) = std::fs::metadata(path) {
@@ -41,12 +41,6 @@ pub(super) fn audit(source: &str, path: &Path) -> Vec<String> {
         if mode & 0o020 != 0 {
             out.push(format!("{source}: its group can change it (mode {:04o}); run: chmod g-w {path}", mode & 0o7777));
         }
-    }
-    if read(source, path).is_ok_and(|(bytes, _)| is_doubtful(&bytes)) {
-        out.push(format!(
-            "{source}: starts like JSON, but is not {{\"user\"?, \"password\", \"previous\"?}}, so the whole text is \
-             taken for the password"
-        ));
     }
     out
 }
@@ -145,9 +139,6 @@ mod tests {
                 assert!(text.contains(cure) && text.contains(&format!("{mode:04o}")), "{text}");
             }
         }
-        let (_dir, path) = written(r#"{"pasword":"canary"}"#, 0o600);
-        let said = audit("file:x", &path);
-        assert!(said.len() == 1 && said[0].contains("starts like JSON") && !said[0].contains("canary"), "{said:?}");
         assert!(audit("file:x", Path::new("/nonexistent/masterauth")).is_empty());
     }
 }
