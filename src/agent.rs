@@ -214,6 +214,10 @@ impl Agent {
             // that lose a primary while our link to it stands have a trouble of their own, or soon we have.
             Input::Wake(Wake { why: Why::Log | Why::Sentinel(_), .. }) => self.look_deep_when_due(now),
             Input::Wake(Wake { why: Why::Asked, .. }) => self.look_for_someone(now),
+            Input::Wake(Wake { why: Why::Aligned, .. }) => {
+                self.trust_the_store();
+                self.look_for_someone(now);
+            }
             Input::Wake(_) => self.look(false, now),
             Input::Looked(evidence) => self.looked(evidence, now),
             Input::Stepped { attempt, outcome, took_us } => self.stepped(attempt, outcome, took_us, now),
@@ -256,6 +260,7 @@ impl Agent {
         }
         self.memory.before_judging(&evidence);
         evidence.trend = self.memory.trend();
+        evidence.trend.store_left = self.left_the_store(&evidence);
         let diagnosis = diagnose(&evidence);
         self.last.at = Some(evidence.ended);
         self.note_proof(&evidence);

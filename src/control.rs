@@ -41,6 +41,9 @@ pub enum Request {
     /// Look at this instance now, and act under the usual guards.
     Look {
         replica: String,
+        /// For `align`: the store's word goes before what the instance was given by others.
+        #[serde(default)]
+        align: bool,
     },
     /// Carry out what is proposed, if a new look leads to the same plan. `plan`: the print of the plan that was read.
     Approve {
@@ -220,10 +223,10 @@ mod tests {
         let server = tokio::spawn(serve(listener, send));
         let answerer = tokio::spawn(async move {
             let asked = asked.recv().await.unwrap();
-            assert_eq!(asked.request, Request::Look { replica: "cache".to_owned() });
+            assert_eq!(asked.request, Request::Look { replica: "cache".to_owned(), align: false });
             asked.answer.send(serde_json::json!({ "looked": true })).unwrap();
         });
-        let answer = ask(dir.path(), &Request::Look { replica: "cache".to_owned() }).await.unwrap();
+        let answer = ask(dir.path(), &Request::Look { replica: "cache".to_owned(), align: false }).await.unwrap();
         assert_eq!(answer["looked"], true);
         answerer.await.unwrap();
 

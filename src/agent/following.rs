@@ -28,6 +28,8 @@ pub(super) struct Following {
     tried: Option<(String, Timestamp)>,
     /// What the primary said to it.
     said: Option<(String, Standing)>,
+    /// The store's password that the instance was last seen to hold.
+    held: Option<String>,
 }
 
 /// How the store's newest password stands to what is in use.
@@ -36,7 +38,8 @@ pub(super) struct Following {
 pub enum Standing {
     /// The instance holds it.
     InUse,
-    /// The instance holds it, and the primary refuses it: the store has not learned of the newest password yet.
+    /// The store has not learned of the newest password yet: the instance holds its own and the primary refuses it, or
+    /// the instance was given another one since, which works.
     Behind,
     /// The primary takes it, and the instance does not hold it yet.
     Accepted,
@@ -87,6 +90,28 @@ impl Agent {
         }
     }
 
+    /// Notes when the instance holds what the store holds, and says whether it has been given another password since,
+    /// though the store has not changed: a rotation that was begun on another host, from a store that this host does
+    /// not see. To set the store's again would undo it.
+    pub(super) fn left_the_store(&mut self, e: &Evidence) -> bool {
+        let newest = e.candidates.first().map(|newest| &newest.print);
+        let Some(newest) = newest.or(self.following.newest.as_ref().map(|newest| &newest.print)) else { return false };
+        let Some(held) = e.settings.seen().map(|settings| &settings.masterauth_print) else { return false };
+        if held == newest {
+            self.following.held = Some(newest.clone());
+        }
+        held != newest && self.following.held.as_ref() == Some(newest)
+    }
+
+    /// `align` was called: what the store says counts, whatever this instance was given since.
+    pub(super) fn trust_the_store(&mut self) {
+        self.following.held = None;
+    }
+
+    fn is_behind(&self) -> bool {
+        self.last.evidence.as_ref().is_some_and(|e| e.trend.store_left && self.differs(e))
+    }
+
     /// The store holds another password than the instance, whose present one works.
     pub(super) fn store_differs(&self) -> bool {
         self.last.evidence.as_ref().is_some_and(|e| self.differs(e))
@@ -108,7 +133,7 @@ impl Agent {
         let quiet = self.incidents.open().is_none_or(|open| open.finding.cause == Cause::AuthLatent);
         let tried = self.following.tried.as_ref().filter(|(print, _)| *print == newest.print);
         let rested = tried.is_none_or(|(_, at)| now.since(*at) >= self.policy.background);
-        quiet && rested && self.link_up() != Some(false)
+        quiet && rested && !self.is_behind() && self.link_up() != Some(false)
     }
 
     pub(super) fn note_trial(&mut self, now: Timestamp) {
@@ -138,6 +163,7 @@ impl Agent {
         };
         let said = self.following.said.as_ref().filter(|(print, _)| *print == newest.print).map(|(_, said)| *said);
         match (said, self.store_differs()) {
+            _ if self.is_behind() => Standing::Behind,
             (Some(Standing::Behind), false) => Standing::Behind,
             (_, false) => Standing::InUse,
             (Some(Standing::InUse | Standing::Behind) | None, true) => Standing::Untried,
@@ -162,12 +188,17 @@ impl Agent {
         if let Some(why) = trouble {
             return Some(format!("the secret store gives no masterauth: {why}"));
         }
-        (self.standing() == Standing::Ahead).then(|| {
-            let version = newest.as_ref().map_or("", |newest| newest.version.as_str());
-            format!(
+        let version = newest.as_ref().map_or("", |newest| newest.version.as_str());
+        match self.standing() {
+            Standing::Ahead => Some(format!(
                 "{source} is ahead: the primary does not know version {version} yet, and the link keeps the password that works"
-            )
-        })
+            )),
+            Standing::Behind if self.is_behind() => Some(format!(
+                "{source} is behind: this instance was given another masterauth than its version {version}, and that one \
+                 works; write it to the store too"
+            )),
+            _ => None,
+        }
     }
 }
 

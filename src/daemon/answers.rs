@@ -50,9 +50,9 @@ impl Daemon {
         let now = self.clock.now();
         let said = match request {
             Request::Status => self.snapshot().as_json(),
-            Request::Look { replica } => match self.named(&replica) {
+            Request::Look { replica, align } => match self.named(&replica) {
                 Some(index) => {
-                    self.feed(index, Input::Wake(Wake { at: now, why: Why::Asked }));
+                    self.feed(index, Input::Wake(Wake { at: now, why: if align { Why::Aligned } else { Why::Asked } }));
                     json!({ "looked": true })
                 }
                 None => json!({ "error": format!("no replica {replica:?} is watched here") }),

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::{fact, finding, handshake_works, link_fact, same_place, standing};
 use crate::model::Timestamp;
-use crate::model::evidence::{Answer, Connect, Evidence, LinkView, LogKind, PeerRole, Probe, SentinelSays};
+use crate::model::evidence::{
+    Answer, CandidateView, Connect, Evidence, LinkView, LogKind, PeerRole, Probe, SentinelSays,
+};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
 /// How long a sign that may pass by itself has to last while the link is up.
@@ -43,7 +45,7 @@ pub fn auth(e: &Evidence) -> Option<Finding> {
 /// The store's newest password is another than the replica holds, and the primary takes both: a rotation is under way,
 /// and ends with the old one taken away.
 fn overtaken(e: &Evidence, probe: &Probe) -> Option<Finding> {
-    let newest = e.candidates.first().filter(|newest| !newest.in_use && handshake_works(&newest.proof))?;
+    let newest = newer_in_store(e).filter(|newest| handshake_works(&newest.proof))?;
     if !same_place(e, &newest.proof.target, &probe.target) {
         return None;
     }
@@ -54,6 +56,11 @@ fn overtaken(e: &Evidence, probe: &Probe) -> Option<Finding> {
         "the store and the primary have moved on; this replica holds another password, which works until it is removed",
     );
     Some(finding(Cause::AuthLatent, false, vec![first, link_fact(e)]))
+}
+
+/// What the store holds now, where that is another than is in use and not the one before.
+fn newer_in_store(e: &Evidence) -> Option<&CandidateView> {
+    e.candidates.first().filter(|newest| !newest.in_use && !e.trend.store_left)
 }
 
 /// The primary's own `masterauth`: a replica that may be promoted would not take it, or the group has moved on.
@@ -68,7 +75,7 @@ fn way_back(e: &Evidence) -> Option<Finding> {
         }
         _ => None,
     });
-    let newest = e.candidates.first().filter(|newest| !newest.in_use && newest.proof.auth.is_ok());
+    let newest = newer_in_store(e).filter(|newest| newest.proof.auth.is_ok());
     let (at, saw, means) = match (refused, newest) {
         (Some((probe, saw)), _) => {
             (probe.at, saw, "this is the primary: after a failover it could not come back as a replica of this one")

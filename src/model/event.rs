@@ -29,6 +29,8 @@ pub enum Why {
     Log,
     /// A person or a program asked through the control socket or the command line.
     Asked,
+    /// The same for `relinkd align`: the store's word goes before what the instance was given by others.
+    Aligned,
 }
 
 /// What the fast poll of the local instance reads: enough to know that something changed, no more.

@@ -96,3 +96,27 @@ fn what_is_in_use_is_never_tried_and_a_store_that_fails_changes_nothing() {
     assert!(world.agent.status(world.now).sentence.contains("Vault is sealed"));
     assert!(!world.trace.iter().any(|word| word.starts_with("apply")));
 }
+
+#[test]
+fn a_store_that_others_have_left_behind_undoes_nothing_unless_align_is_called() {
+    let mut world = quiet();
+    let Reading::Seen(held) = world.evidence.settings.clone() else { panic!("settings") };
+    world.candidates[0].print = held.masterauth_print.clone();
+    news(&mut world, Ok(&held.masterauth_print));
+    world.advance(s(60));
+    // A rotation that runs on another host gives this instance the new password; the primary takes both.
+    world.set(|e| {
+        if let Reading::Seen(settings) = &mut e.settings {
+            settings.masterauth_print = "print-new".into();
+        }
+    });
+    world.advance(s(120));
+    assert_eq!((trials(&world), world.incidents_opened(), standing(&world)), (0, 0, Standing::Behind));
+    assert!(world.agent.status(world.now).sentence.contains("is behind"), "{}", world.agent.status(world.now).sentence);
+    world.wake(Why::Asked);
+    world.settle();
+    assert_eq!(world.incidents_opened(), 0, "whoever waits for a healthy link sets nothing off");
+    world.wake(Why::Aligned);
+    world.settle();
+    assert!(world.trace.contains(&"apply preset".to_owned()), "{:?}", world.trace);
+}

@@ -42,6 +42,10 @@ pub struct Trend {
     /// Since when the whole handshake has worked from here.
     #[serde(default)]
     pub answered_since: Option<Timestamp>,
+    /// The secret store still holds what this instance held before its present `masterauth`: others have moved on, and
+    /// the store has not.
+    #[serde(default)]
+    pub store_left: bool,
     /// Full transfers that were seen to begin since the break.
     pub transfers: u32,
     /// Keys that the replica held when the link was last seen up.
