@@ -401,10 +401,10 @@ fn dispatch(cli: &Cli) -> Ended {
         Verb::Run => run::run(&cli.config),
         Verb::Check(args) => check::check(&cli.config, args),
         Verb::Diagnose(args) => diagnose::diagnose(&cli.config, args),
-        Verb::Heal(args) => heal::heal(&cli.config, args),
-        Verb::Align(args) => align::align(&cli.config, args),
+        Verb::Heal(args) => detailed(heal::heal(&cli.config, args), args.detailed_exitcode),
+        Verb::Align(args) => detailed(align::align(&cli.config, args), args.detailed_exitcode),
         Verb::Audit(args) => audit::audit(&cli.config, args),
-        Verb::Rotate(args) => rotate::rotate(&cli.config, args),
+        Verb::Rotate(args) => detailed(rotate::rotate(&cli.config, args), args.detailed_exitcode),
         Verb::Status(output) => status::status(&cli.config, output),
         Verb::Incidents(args) => history::incidents(&cli.config, args),
         Verb::Show(args) => history::show(&cli.config, args),
@@ -416,6 +416,16 @@ fn dispatch(cli: &Cli) -> Ended {
         Verb::Wait(args) => wait::wait(&cli.config, args),
         Verb::Explain(args) => explain::explain(args),
     }
+}
+
+/// With `--detailed-exitcode` there are three ends: 0 unchanged, 2 changed or would change, 1 everything else.
+fn detailed(ended: Ended, asked: bool) -> Ended {
+    let plain = |exit| match exit {
+        Exit::Fine | Exit::Changed => exit,
+        _ if asked => Exit::Fault,
+        other => other,
+    };
+    ended.map(plain).map_err(|failure| Failure { exit: plain(failure.exit), ..failure })
 }
 
 fn settings(path: &std::path::Path) -> Result<Settings, Failure> {
@@ -435,12 +445,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
 }
 
 fn parse_since(text: &str) -> Result<std::time::Duration, String> {
-    let wrong = || format!("{text:?} is no time span; write 30m, 2h, 7d or \"1d 12h\"");
-    let span: jiff::SignedDuration = match text.strip_suffix('d').and_then(|days| days.trim().parse::<i64>().ok()) {
-        Some(days) => jiff::SignedDuration::from_hours(days.checked_mul(24).ok_or_else(wrong)?),
-        None => text.parse().map_err(|_| wrong())?,
-    };
-    std::time::Duration::try_from(span).map_err(|_| wrong())
+    config::duration(text).ok_or_else(|| format!("{text:?} is no time span; write 30m, 2h, 7d or \"1d 12h\""))
 }
 
 fn parse_sample(text: &str) -> Result<std::time::Duration, String> {

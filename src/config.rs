@@ -31,6 +31,7 @@ use crate::wire::TlsSettings;
 
 pub use keys::TABLES;
 pub use problem::{Problem, Problems};
+pub use values::duration;
 
 /// Where the configuration is looked for, unless `--config` names another place.
 pub const DEFAULT_PATH: &str = "/etc/relinkd/config.toml";

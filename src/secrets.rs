@@ -110,6 +110,11 @@ impl SecretRef {
         }
     }
 
+    /// Whether systemd hands it to the unit: a command beside the unit does not get it.
+    pub fn is_of_the_unit(&self) -> bool {
+        matches!(self, SecretRef::Credential(_) | SecretRef::Env(_))
+    }
+
     /// Whether asking may take long: a look does not wait for it when it knows an answer.
     pub fn is_slow(&self) -> bool {
         matches!(self, SecretRef::Exec(_) | SecretRef::Vault(_))

@@ -219,3 +219,21 @@ fn stores_primaries_and_places_that_will_not_do_are_told_redis_70() {
     assert!(exit == 0 && said.contains("1 instance, 1 group, 1 channel"), "offline asks nobody: {said}");
     killed.undo().unwrap();
 }
+
+/// In the middle of a rotation the store's newest password is one that this instance does not know yet.
+#[test]
+fn the_former_password_of_the_store_is_used_where_the_instance_takes_only_that_redis_70() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    let group = Group::builder(kind).replicas(1).sentinels(1).password(PASSWORD).start().unwrap();
+    let desk = Desk::new(group);
+    let both = r#"{"password":"check-CANARY-2","previous":"check-CANARY-1"}"#;
+    desk.configure(&Setup { store: Some(PASSWORD.to_owned()), ..Setup::default() });
+    desk.agent.write_file("replica-password", both).unwrap();
+    let is_seen = |word: &str| {
+        let said = desk.json(&["diagnose"]);
+        assert_eq!(said["evidence"]["local"]["seen"]["run_id"].as_str().map(str::len), Some(40), "{word}: {said:#}");
+    };
+    is_seen("the former");
+    desk.group.replica(0).query::<String>(&["CONFIG", "SET", "requirepass", "check-CANARY-2"]).unwrap();
+    is_seen("the newest");
+}

@@ -99,7 +99,7 @@ async fn instance(settings: &Settings, watched: Watched, check: bool) -> Came {
             }
         };
     }
-    let round = round::run(settings, watched.clone()).await;
+    let round = round::run(settings, watched.clone(), true).await;
     let now = present(&once::look_with_candidates(&watched, Clock::start()).await);
     let changed = now != before;
     match round {

@@ -1,8 +1,10 @@
 //! `relinkd diagnose`: one look, one verdict, and what relinkd would do about it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{DiagnoseArgs, Ended, Exit, Failure, block_on, once, paint, say, say_json, settings};
 use crate::config::{GroupSettings, ReplicaSettings};
@@ -37,7 +39,10 @@ pub fn diagnose(config: &Path, args: &DiagnoseArgs) -> Ended {
         // Judged as it was, with what the agent remembered then.
         let diagnosis = crate::diagnose::diagnose(&evidence);
         evidence.trend.down_seen.get_or_insert(evidence.began);
-        return Ok(tell(&evidence, &diagnosis, &Policy::default(), args.output.json));
+        let mut told = args.output.json.then(Vec::new);
+        let exit = tell(&evidence, &diagnosis, &Policy::default(), &mut told);
+        print_json(told);
+        return Ok(exit);
     }
     let (watched, policy) = match &args.address {
         Some(address) => (vec![by_address(args, address)?], Policy::default()),
@@ -54,6 +59,7 @@ pub fn diagnose(config: &Path, args: &DiagnoseArgs) -> Ended {
     }
     let clock = Clock::start();
     let mut exit = Exit::Fine;
+    let mut told = args.output.json.then(Vec::new);
     for (place, one) in watched.iter().enumerate() {
         if place > 0 && !args.output.json {
             say("");
@@ -62,9 +68,19 @@ pub fn diagnose(config: &Path, args: &DiagnoseArgs) -> Ended {
         if let Some(path) = &args.save {
             save(path, &evidence)?;
         }
-        exit = exit.and(tell(&evidence, &diagnosis, &policy, args.output.json));
+        exit = exit.and(tell(&evidence, &diagnosis, &policy, &mut told));
     }
+    print_json(told);
     Ok(exit)
+}
+
+/// One document whatever the number of instances: the verdict on the only one, or a list.
+fn print_json(told: Option<Vec<Value>>) {
+    match told.as_deref() {
+        None => {}
+        Some([only]) => say_json(only),
+        Some(several) => say_json(&several),
+    }
 }
 
 /// An instance of which only the address is known.
@@ -79,7 +95,14 @@ fn by_address(args: &DiagnoseArgs, address: &str) -> Result<Watched, Failure> {
         let sentinel_password = args.sentinel_password_file.clone().map(SecretRef::File);
         (args.master.clone(), GroupSettings { sentinel_password, ..GroupSettings::of(args.sentinel.clone()) })
     });
-    Ok(Watched { name: "replica".to_owned(), replica, group, salt: Salt::fleeting(), kept: Kept::default() })
+    Ok(Watched {
+        name: "replica".to_owned(),
+        replica,
+        group,
+        salt: Salt::fleeting(),
+        kept: Kept::default(),
+        on_former: Arc::default(),
+    })
 }
 
 fn save(path: &Path, evidence: &Evidence) -> Result<(), Failure> {
@@ -103,7 +126,7 @@ fn read(path: &Path) -> Result<Evidence, Failure> {
     Ok(evidence)
 }
 
-fn tell(evidence: &Evidence, diagnosis: &Diagnosis, policy: &Policy, json: bool) -> Exit {
+fn tell(evidence: &Evidence, diagnosis: &Diagnosis, policy: &Policy, documents: &mut Option<Vec<Value>>) -> Exit {
     let finding = finding(diagnosis);
     let (decision, steps) = match &finding {
         None => (None, Vec::new()),
@@ -132,10 +155,9 @@ fn tell(evidence: &Evidence, diagnosis: &Diagnosis, policy: &Policy, json: bool)
         next_steps: &steps,
         evidence,
     };
-    if json {
-        say_json(&told)
-    } else {
-        print(&told)
+    match documents {
+        Some(documents) => documents.push(json!(told)),
+        None => print(&told),
     }
     told.cause.map_or(Exit::Fine, super::status::exit_of)
 }

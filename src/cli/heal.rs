@@ -26,7 +26,7 @@ pub fn heal(config: &Path, args: &HealArgs) -> Ended {
     if args.check {
         return block_on(would(&watched, &settings, args))?;
     }
-    let round = block_on(round::run(&settings, watched))??;
+    let round = block_on(round::run(&settings, watched, false))??;
     Ok(tell(&round, args))
 }
 
@@ -57,10 +57,11 @@ async fn would(watched: &Watched, settings: &Settings, args: &HealArgs) -> Ended
         }
         (_, None) => (Exit::Inconclusive, "what was seen does not name a cause".to_owned()),
     };
+    let failed = !matches!((&diagnosis, &decision), (Diagnosis::Healthy(_), _) | (_, Some(Decision::Apply(_))));
     let would_change = matches!(decision, Some(Decision::Apply(_)));
     if args.output.json {
         say_json(
-            &json!({ "changed": would_change, "failed": false, "msg": sentence, "cause": cause, "decision": decision }),
+            &json!({ "changed": would_change, "failed": failed, "msg": sentence, "cause": cause, "decision": decision }),
         );
     } else {
         let name = cause.map(|cause| format!("{}: ", paint::bad(cause.code()))).unwrap_or_default();

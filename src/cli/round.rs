@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::{Exit, Failure};
@@ -12,12 +13,16 @@ use crate::config::Settings;
 use crate::control::{self, ControlError, Request};
 use crate::daemon::clock::Clock;
 use crate::daemon::{Hand, Record, Runner, Watched};
+use crate::model::Timestamp;
 use crate::model::event::{Wake, Why};
 use crate::model::incident::{Incident, Phase};
 use crate::model::remedy::Outcome;
 
 /// How long one round may take.
 const ROUND: Duration = Duration::from_secs(60);
+
+/// Looks of the daemon that have to end after it was asked: the first of them may have begun before.
+pub const NEW_LOOKS: u32 = 2;
 
 /// What came of a round.
 pub struct Round {
@@ -27,9 +32,11 @@ pub struct Round {
 }
 
 /// Looks, and lets the agent act under its guards until it is done.
-pub async fn run(settings: &Settings, watched: Watched) -> Result<Round, Failure> {
-    match control::ask(&settings.agent.run_dir, &Request::Look { replica: watched.name.clone() }).await {
-        Ok(_) => through_daemon(settings, &watched.name).await,
+pub async fn run(settings: &Settings, watched: Watched, align: bool) -> Result<Round, Failure> {
+    let before = control::ask(&settings.agent.run_dir, &Request::Status).await;
+    let before = before.ok().and_then(|answer| status_of(&answer, &watched.name).ok()?.looked_at);
+    match control::ask(&settings.agent.run_dir, &Request::Look { replica: watched.name.clone(), align }).await {
+        Ok(_) => through_daemon(settings, &watched.name, before).await,
         Err(ControlError::NotRunning(_)) => alone(settings, watched).await,
         Err(error) => {
             let exit = if matches!(error, ControlError::Denied(_) | ControlError::Forbidden(_)) {
@@ -42,21 +49,27 @@ pub async fn run(settings: &Settings, watched: Watched) -> Result<Round, Failure
     }
 }
 
-/// The daemon has been asked to look: wait until it is done with what it finds.
-async fn through_daemon(settings: &Settings, name: &str) -> Result<Round, Failure> {
+/// The daemon has been asked to look: wait until it is done with what it finds. What it saw before it was asked counts
+/// for nothing, and the first look to end may have begun before.
+async fn through_daemon(settings: &Settings, name: &str, before: Option<Timestamp>) -> Result<Round, Failure> {
     let asked = tokio::time::Instant::now();
     let mut incident = None;
+    let (mut last, mut looks) = (before, 0);
     loop {
         tokio::time::sleep(Duration::from_millis(150)).await;
         let answer = control::ask(&settings.agent.run_dir, &Request::Status)
             .await
             .map_err(|error| Failure::new(Exit::Unreachable, error))?;
-        let all = super::status::replicas(&answer)?;
-        let Some(status) = all.into_iter().find(|status| status.replica == name) else {
-            return Err(Failure::new(Exit::Fault, format!("the running daemon does not watch {name:?}; reload it")));
-        };
+        let status = status_of(&answer, name)?;
         incident = incident.or(status.incident.clone());
-        if done(&status) || asked.elapsed() > ROUND {
+        if last != status.looked_at {
+            (last, looks) = (status.looked_at, looks + 1);
+            if looks < NEW_LOOKS {
+                let look = Request::Look { replica: name.to_owned(), align: false };
+                control::ask(&settings.agent.run_dir, &look).await.map_err(|e| Failure::new(Exit::Unreachable, e))?;
+            }
+        }
+        if (looks >= NEW_LOOKS && done(&status)) || asked.elapsed() > ROUND {
             let changed = match incident {
                 Some(id) => changes_of(settings, &id.0),
                 None => Vec::new(),
@@ -64,6 +77,11 @@ async fn through_daemon(settings: &Settings, name: &str) -> Result<Round, Failur
             return Ok(Round { status, changed });
         }
     }
+}
+
+fn status_of(answer: &Value, name: &str) -> Result<Status, Failure> {
+    let found = super::status::replicas(answer)?.into_iter().find(|status| status.replica == name);
+    found.ok_or_else(|| Failure::new(Exit::Fault, format!("the running daemon does not watch {name:?}; reload it")))
 }
 
 /// Nothing is in flight and nothing will come without a further event.

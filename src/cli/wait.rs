@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::round::NEW_LOOKS;
 use super::status::{replicas, verdict};
 use super::{Ended, Exit, Failure, WaitArgs, block_on, once, say, say_json, settings};
 use crate::config::Settings;
@@ -18,9 +19,6 @@ use crate::model::finding::{Cause, Diagnosis};
 
 /// Between two questions, and between two looks of our own.
 const OFTEN: Duration = Duration::from_millis(250);
-
-/// Looks that have to end after the wait began: the first of them may have begun before.
-const NEW_LOOKS: u32 = 2;
 
 /// The last look at each instance, and how many there were since the wait began.
 type Looks = BTreeMap<String, (Option<Timestamp>, u32)>;
@@ -90,7 +88,7 @@ async fn through_daemon(
             *seen = (status.looked_at, seen.1 + 1);
         }
         if seen.1 < NEW_LOOKS {
-            control::ask(run_dir, &Request::Look { replica: one.name.clone() }).await?;
+            control::ask(run_dir, &Request::Look { replica: one.name.clone(), align: false }).await?;
             (exit, sentence) = (Exit::Inconclusive, "not looked at since the wait began".to_owned());
         } else if exit == Exit::Fine && status.incident.is_some() {
             (exit, sentence) = (Exit::Fault, format!("{sentence}; not whole for long enough yet"));

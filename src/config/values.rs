@@ -18,7 +18,7 @@ const SIZE_UNITS: [(&str, u64); 10] = [
 ];
 
 /// Whole numbers with units, the largest first: `250ms`, `1m 30s`, `2h`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut total_ms = 0_u64;
     let mut finer_than = u64::MAX;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use super::Shared;
 use crate::agent::Identity;
@@ -11,7 +12,7 @@ use crate::config::{GroupSettings, ReplicaSettings, Settings};
 use crate::model::evidence::{Missing, Reading, StoreView};
 use crate::model::{Address, LinkId, Timestamp};
 use crate::secrets::{self, Offer, Salt, Secret, SecretRef};
-use crate::wire::Dial;
+use crate::wire::{Dial, Reader};
 
 /// An instance with its group, as configured.
 #[derive(Clone, Debug)]
@@ -21,7 +22,12 @@ pub struct Watched {
     pub group: Option<(String, GroupSettings)>,
     pub salt: Salt,
     pub kept: Kept,
+    /// The instance took the former of the store's passwords last.
+    pub on_former: Shared<bool>,
 }
+
+/// How long the instance has to say whether it takes a password.
+const LOGIN: Duration = Duration::from_millis(300);
 
 /// What slow stores said last, so that a look need not wait for them. The newest answer of each place.
 #[derive(Clone, Debug, Default)]
@@ -39,9 +45,9 @@ impl Kept {
         }
     }
 
-    fn newest(&self, place: &SecretRef) -> Option<Offer> {
+    fn known(&self, place: &SecretRef) -> Option<Vec<Offer>> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().find(|(known, _)| known == place)?.1.first().cloned()
+        all.iter().find(|(known, _)| known == place).map(|(_, offers)| offers.clone())
     }
 
     /// A login with it was refused: the next look asks the store itself.
@@ -80,6 +86,7 @@ impl Watched {
             group: settings.group_of(replica).map(|group| (replica.group.clone().unwrap_or_default(), group.clone())),
             salt: salt.clone(),
             kept: kept.clone(),
+            on_former: Shared::default(),
         };
         settings.replicas.iter().map(one).collect()
     }
@@ -126,23 +133,33 @@ impl Watched {
     /// refusal then says the rest.
     pub async fn dials(&self) -> Dials {
         let mut problems = Vec::new();
-        let password = fetch_one(self.replica.password.as_ref(), &self.kept, &mut problems).await;
-        let local = Dial {
-            address: self.replica.address.clone(),
-            user: self
-                .replica
-                .user
-                .clone()
-                .or(password.as_ref().and_then(|offer| offer.user.clone()))
-                .unwrap_or_default(),
-            password: password.map(|offer| offer.secret),
-            tls: self.replica.tls.clone(),
-        };
+        let offers = fetch_all(self.replica.password.as_ref(), &self.kept, &mut problems).await;
+        let local = self.local_dial(&offers).await;
         let (sentinels, observer) = match &self.group {
             Some((_, group)) => dials_of(group, &self.kept, &mut problems).await,
             None => (Vec::new(), None),
         };
         Dials { local, sentinels, observer, problems }
+    }
+
+    /// With the password that the instance takes: in the middle of a rotation that may still be the former one. The
+    /// one that was taken last goes first, so a change costs one refused login and not one a look.
+    async fn local_dial(&self, offers: &[Offer]) -> Dial {
+        let with = |offer: Option<&Offer>| Dial {
+            address: self.replica.address.clone(),
+            user: self.replica.user.clone().or_else(|| offer?.user.clone()).unwrap_or_default(),
+            password: offer.map(|offer| offer.secret.clone()),
+            tls: self.replica.tls.clone(),
+        };
+        let [newest, former, ..] = offers else { return with(offers.first()) };
+        let on_former = *self.on_former.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, second) = if on_former { (former, newest) } else { (newest, former) };
+        let (first, second) = (with(Some(first)), with(Some(second)));
+        if takes(&first).await == Some(false) && takes(&second).await == Some(true) {
+            *self.on_former.lock().unwrap_or_else(PoisonError::into_inner) = !on_former;
+            return second;
+        }
+        first
     }
 
     pub fn target(&self, dials: &Dials) -> Target {
@@ -174,6 +191,14 @@ impl Watched {
     }
 }
 
+/// Whether the instance takes a login; none where it says nothing of that.
+async fn takes(dial: &Dial) -> Option<bool> {
+    match Reader::connect(dial, LOGIN).await {
+        Ok(_) => Some(true),
+        Err(error) => matches!(Missing::from(&error), Missing::Denied(_)).then_some(false),
+    }
+}
+
 /// How the Sentinels of a group are dialled, and the login of its observer.
 pub async fn group_dials(group: &GroupSettings, problems: &mut Vec<String>) -> (Vec<Dial>, Option<(String, Secret)>) {
     dials_of(group, &Kept::default(), problems).await
@@ -202,19 +227,23 @@ async fn dials_of(
 }
 
 async fn fetch_one(reference: Option<&SecretRef>, kept: &Kept, problems: &mut Vec<String>) -> Option<Offer> {
-    let reference = reference?;
-    if let Some(offer) = kept.newest(reference) {
-        return Some(offer);
+    fetch_all(reference, kept, problems).await.into_iter().next()
+}
+
+/// The newest first.
+async fn fetch_all(reference: Option<&SecretRef>, kept: &Kept, problems: &mut Vec<String>) -> Vec<Offer> {
+    let Some(reference) = reference else { return Vec::new() };
+    if let Some(offers) = kept.known(reference) {
+        return offers;
     }
     match secrets::fetch(reference).await {
         Ok(offers) => {
-            let newest = offers.first().cloned();
-            kept.keep(reference, offers);
-            newest
+            kept.keep(reference, offers.clone());
+            offers
         }
         Err(error) => {
             problems.push(error.to_string());
-            None
+            Vec::new()
         }
     }
 }

@@ -67,12 +67,15 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) -> Result<(), V
     Ok(())
 }
 
+/// What Standard Webhooks asks of a signing secret, which also tells a password that happens to be base64 from one.
+const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
 /// The bytes of a signing secret: base64, with or without the prefix `whsec_`.
 fn key(offer: &Offer) -> Result<Zeroizing<Vec<u8>>, Verdict> {
     let text = offer.secret.expose().trim();
     let key = STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).map(Zeroizing::new);
     match key {
-        Ok(key) if !key.is_empty() => Ok(key),
+        Ok(key) if KEY_BYTES.contains(&key.len()) => Ok(key),
         _ => Err(Verdict::Rejected(format!(
             "{} does not hold a signing secret: whsec_ and the base64 of 24 to 64 random bytes, as from: \
              echo whsec_$(openssl rand -base64 32)",

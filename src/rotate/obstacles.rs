@@ -138,7 +138,8 @@ fn one_sentinel(subject: &Subject, at: &Endpoint, says: &WatcherSays, stage: Sta
 }
 
 fn lacking(lacks: &[String], at: &Endpoint, all: &mut Found) {
-    let detail = format!("our user may not {} there; docs/rotation.md has the whole rule", lacks.join(", "));
+    let detail =
+        format!("our user may not {} there; the README has the whole rule, under Least privilege", lacks.join(", "));
     found(all, RefusalCode::PermissionDenied, Some(at), detail);
 }
 

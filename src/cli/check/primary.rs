@@ -11,8 +11,8 @@ pub fn tell(section: &mut Section, evidence: &Evidence) {
         Reading::Missing(Missing::NotAsked) => {}
         Reading::Missing(why) => section.problem(Exit::Fault, "handshake", why.to_string(), []),
     }
-    for candidate in &evidence.candidates {
-        offer(section, candidate);
+    for (place, candidate) in evidence.candidates.iter().enumerate() {
+        offer(section, candidate, place > 0);
     }
 }
 
@@ -31,7 +31,8 @@ fn handshake(section: &mut Section, probe: &Probe) {
     }
 }
 
-fn offer(section: &mut Section, candidate: &CandidateView) {
+/// A store offers the newest value first; each one after it is a former one.
+fn offer(section: &mut Section, candidate: &CandidateView, former: bool) {
     let what = format!("{} (version {})", candidate.source, candidate.version);
     let held = if candidate.in_use { ", and the replica holds it" } else { ", and the replica holds another one" };
     match verdict(&candidate.proof) {
@@ -40,7 +41,7 @@ fn offer(section: &mut Section, candidate: &CandidateView) {
         }
         Ok(()) => section.warn("masterauth", format!("{what}: {} takes it{held}", candidate.proof.target), []),
         // A previous value that is refused has done its time.
-        Err(_) if candidate.version.starts_with("before ") => {
+        Err(_) if former => {
             section.ok("masterauth", format!("{what}: refused by {}, as an old one may be", candidate.proof.target));
         }
         Err((exit, why)) => section.problem(

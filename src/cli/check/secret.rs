@@ -26,6 +26,9 @@ pub async fn check(settings: &Settings) -> Section {
                 let previous = if offers.len() > 1 { ", and a previous value" } else { "" };
                 section.ok(&what, format!("{reference} holds a value (version {version}{previous})"));
             }
+            Err(error) if reference.is_of_the_unit() && !in_the_unit() => {
+                section.warn(&what, format!("{error}; not judged: this command does not run in the unit"), []);
+            }
             Err(error) => section.problem(exit_of_secret(&error), &what, error.to_string(), []),
         }
         for objection in secrets::audit(reference).await {
@@ -33,6 +36,11 @@ pub async fn check(settings: &Settings) -> Section {
         }
     }
     section
+}
+
+/// systemd gives this to every service that it starts (systemd.exec(5)). What cron starts has cron's.
+fn in_the_unit() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some() || std::env::var_os("CREDENTIALS_DIRECTORY").is_some()
 }
 
 /// Every reference of the settings, with its key.
