@@ -42,6 +42,7 @@ const RULES: &[Rule] = &[
     topology::failover_running,
     topology::wrong_primary,
     deposed::returned_primary,
+    latent::primary_save_failing,
     latent::sentinel_auth_rejected,
     quorum::lost,
     quorum::no_promotable_replica,

@@ -150,6 +150,23 @@ fn resumed_since(e: &Evidence, at: Timestamp) -> bool {
     e.logged(LogKind::PartialResync).is_some_and(|line| line.last > at)
 }
 
+/// A primary that fails to save refuses each new link, while those that stand stay up. Sentinel's PING gets the same
+/// error, which is no answer for it: it takes a primary that lives for dead (Redis 7.0.15,
+/// writeCommandsDeniedByDiskError, sentinelPingReplyCallback).
+pub fn primary_save_failing(e: &Evidence) -> Option<Finding> {
+    let probe = probe_with_link_up(e)?;
+    let answer = [&probe.ping, &probe.ping_again].into_iter().find(|answer| answer.code() == "MISCONF")?;
+    let saw = format!("{}: PING → {answer}", probe.target);
+    let first = fact(Viewpoint::Probe, probe.at, saw, "its last save failed: the next reconnect will be refused");
+    let (down, answering) = (e.sentinels_flagging("s_down"), e.answering().count());
+    let held_down = (down > 0).then(|| {
+        let saw = format!("{down} of {answering} Sentinels hold {} down", probe.target);
+        fact(Viewpoint::Sentinel, e.ended, saw, "they take that answer for none, and fail over as soon as they can")
+    });
+    let because = [Some(first), held_down, Some(link_fact(e))].into_iter().flatten().collect();
+    Some(finding(Cause::PrimarySaveFailing, false, because))
+}
+
 /// A replica that cannot save aborts at the next write from its primary, unless told to ignore it
 /// (Redis 7.0.15, writeCommandsDeniedByDiskError in processCommand).
 pub fn replica_save_failing(e: &Evidence) -> Option<Finding> {

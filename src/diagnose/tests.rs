@@ -238,6 +238,28 @@ fn what_answers_and_is_no_data_node_is_named() {
 }
 
 #[test]
+fn a_primary_that_fails_to_save_is_named_while_the_links_stand() {
+    let text = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.";
+    let down = |says: &mut SentinelSays| {
+        says.flags = flags(&["master", "s_down", "o_down", "disconnected"]);
+        (says.last_reply_ms, says.last_ok_ping_ms) = (Some(300), Some(20_000));
+    };
+    for (seen, expected) in [(error(text), Some(Cause::PrimarySaveFailing)), (error("ERR something else"), None)] {
+        let failing = |e: &mut Evidence| {
+            e.probe().ping_again = seen.clone();
+            e.source().errors.insert("WRONGPASS".into(), 1);
+        };
+        assert_eq!(cause(failing), expected, "{seen}");
+    }
+    let dead_to_them = |e: &mut Evidence| {
+        e.probe().ping_again = error(text);
+        e.source().errors.insert("WRONGPASS".into(), 1);
+        e.each_sentinel(down);
+    };
+    assert_eq!(cause(dead_to_them), Some(Cause::PrimarySaveFailing), "no Sentinel lacks a password");
+}
+
+#[test]
 fn the_first_word_of_a_refusal_names_the_cause() {
     for (text, expected) in [
         ("DENIED Redis is running in protected mode", Cause::ProtectedMode),
