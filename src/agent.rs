@@ -469,6 +469,7 @@ impl Agent {
             runs: self.incidents.runs().to_vec(),
             cause_since: Some(cause_since),
             auth_trouble: self.incidents.auth_trouble(now, quiet),
+            causes: open.map(|incident| incident.causes.clone()).unwrap_or_default(),
             seats: self.memory.seats().clone(),
             failovers: self.memory.failovers().to_vec(),
             ledger: self.ledger.clone(),

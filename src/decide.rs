@@ -21,6 +21,7 @@ mod next_steps;
 mod people;
 mod proof;
 mod remedies;
+mod troubles;
 
 pub use align::{Alignment, alignment};
 pub use failover::turn_in;
@@ -147,6 +148,8 @@ pub struct History {
     pub cause_since: Option<Timestamp>,
     /// A login was refused somewhere in this incident, or shortly before it.
     pub auth_trouble: bool,
+    /// The causes that this incident went through, in order, the present one too.
+    pub causes: Vec<Cause>,
     /// The seat that each Sentinel, by its id, gives this replica for a promotion, and since when it is the same.
     pub seats: BTreeMap<String, (Seat, Timestamp)>,
     /// Failovers of the group that were seen to succeed within the last hour, whoever made them.

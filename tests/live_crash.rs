@@ -12,10 +12,25 @@ use std::time::{Duration, Instant};
 use lab::{Group, Kind, Server, fault};
 use live::desk::Desk;
 use live::tripwire::{Moment, Tripwire};
-use live::{PATIENCE, Setup};
+use live::{PATIENCE, Setup, on_each_server};
 use rusqlite::{Connection, OpenFlags};
 
 const PASSWORDS: [&str; 2] = ["old-password-1", "new-password-2"];
+
+on_each_server! {
+    killed_around_each_step =>
+        killed_around_each_step_it_looks_anew_and_ends_what_it_began_redis_70,
+        killed_around_each_step_it_looks_anew_and_ends_what_it_began_valkey_80;
+    killed_around_a_message =>
+        killed_around_a_message_it_sends_it_once_or_again_under_the_same_name_redis_70,
+        killed_around_a_message_it_sends_it_once_or_again_under_the_same_name_valkey_80;
+    killed_while_it_records =>
+        killed_while_it_records_it_has_all_of_a_record_or_nothing_redis_70,
+        killed_while_it_records_it_has_all_of_a_record_or_nothing_valkey_80;
+    killed_after_it_asked =>
+        killed_after_it_asked_for_a_failover_it_never_asks_again_redis_70,
+        killed_after_it_asked_for_a_failover_it_never_asks_again_valkey_80;
+}
 
 /// The record as another process reads it.
 struct Book(Connection);
@@ -149,9 +164,7 @@ fn recorded(book: &Book) -> (i64, i64, i64) {
     (book.count("intended"), book.count("finished"), book.count("ended"))
 }
 
-#[test]
-fn killed_around_each_step_it_looks_anew_and_ends_what_it_began_redis_70() {
-    let Some(kind) = lab::require(Kind::Redis70) else { return };
+fn killed_around_each_step(kind: Kind) {
     let mut wired = Wired::start(kind);
     let book = Book::of(&wired.desk);
     // Finished steps of the plan when it dies, and intents that the break needs in all.
@@ -179,9 +192,7 @@ fn killed_around_each_step_it_looks_anew_and_ends_what_it_began_redis_70() {
     wired.all_told();
 }
 
-#[test]
-fn killed_around_a_message_it_sends_it_once_or_again_under_the_same_name_redis_70() {
-    let Some(kind) = lab::require(Kind::Redis70) else { return };
+fn killed_around_a_message(kind: Kind) {
     let mut wired = Wired::start(kind);
     for (when, moment) in [
         ("after the record, before the message is sent", Moment::Before),
@@ -205,9 +216,7 @@ fn killed_around_a_message_it_sends_it_once_or_again_under_the_same_name_redis_7
     wired.all_told();
 }
 
-#[test]
-fn killed_while_it_records_it_has_all_of_a_record_or_nothing_redis_70() {
-    let Some(kind) = lab::require(Kind::Redis70) else { return };
+fn killed_while_it_records(kind: Kind) {
     let mut wired = Wired::start(kind);
     let path: PathBuf = wired.desk.agent.dir().join("state/ledger.db");
     // Another process holds the lock while the record waits for it.
@@ -276,9 +285,7 @@ fn priorities(group: &Group, priority: &str) {
     }
 }
 
-#[test]
-fn killed_after_it_asked_for_a_failover_it_never_asks_again_redis_70() {
-    let Some(kind) = lab::require(Kind::Redis70) else { return };
+fn killed_after_it_asked(kind: Kind) {
     let mut desk = Desk::new(given_up(kind));
     let policy = "[policy.request-failover]\nmode = \"auto\"\nafter = \"2s\"\ncooldown = \"1s\"".to_owned();
     desk.configure(&Setup { policy, ..Setup::default() });

@@ -12,8 +12,8 @@ use live::checks::{actions, text};
 use live::desk::Said;
 use live::{PATIENCE, Scene, on_each_server};
 use outage::{
-    DOWN_AFTER_MS, EAGER, FAILOVER_TIMEOUT_MS, TURNS, filled, given_up, group, held, nothing_was_done, primary_again,
-    priorities, requests, sentinels_tell, with,
+    DOWN_AFTER_MS, EAGER, FAILOVER_TIMEOUT_MS, TURNS, filled, given_up, group, held, nothing_was_done, preferred,
+    primary_again, priorities, requests, sentinels_tell, with,
 };
 use serde_json::Value;
 
@@ -102,6 +102,54 @@ fn asked_when_a_majority_is_back(kind: Kind) {
     println!("{kind}: a primary {took:?} after the cut; Sentinel's own next attempt was {retry:?} s away");
     assert!(retry.is_none_or(|seconds| seconds > 60), "Sentinel itself would have waited: {retry:?}");
     assert_eq!(requests(&scene.group), 1, "{}", sentinels_tell(&scene.group));
+}
+
+/// The quorum is lost when the primary dies, and comes back: then Sentinel itself is quick, and gets no help.
+fn the_quorum_comes_back(kind: Kind) {
+    let scene = Scene::start(group(kind, FAILOVER_TIMEOUT_MS), &with(EAGER));
+    let dead = fault::kill(scene.group.sentinel(1)).and(fault::kill(scene.group.sentinel(2)));
+    scene.group.primary().kill9();
+    let opened = scene.told_event("opened");
+    scene.wait_status("no quorum", |status| status["held"]["code"] == "quorum-unclear");
+    std::thread::sleep(Duration::from_secs(4));
+    nothing_was_done(&scene);
+    let back = Instant::now();
+    dead.undo().expect("the Sentinels are back");
+    let took = primary_again(&scene, back);
+    println!("{kind}: a primary {took:?} after the quorum was back, {} requests", requests(&scene.group));
+    assert!(took < Duration::from_secs(15), "{took:?}\n{}", sentinels_tell(&scene.group));
+    scene.over(&text(&opened["id"]));
+    assert!(requests(&scene.group) <= 1);
+}
+
+/// Each Sentinel has promised its vote to one that never came: a failover is due, and nobody begins it.
+fn nobody_begins_what_is_due(kind: Kind) {
+    let policy = EAGER.replace("after = \"2s\"", "after = \"4s\"");
+    let group = group(kind, FAILOVER_TIMEOUT_MS);
+    preferred(&group, &[(group.replica(0), 10)]);
+    let scene = Scene::start(group, &with(&policy));
+    let (host, port) = scene.group.primary().endpoint();
+    let ghost = "f".repeat(40);
+    for sentinel in scene.group.sentinels() {
+        let vote = ["SENTINEL", "IS-MASTER-DOWN-BY-ADDR", &host, &port.to_string(), "100", &ghost];
+        sentinel.run(&vote).expect("a vote");
+    }
+    scene.group.primary().kill9();
+    let died = Instant::now();
+    scene.wait_status("Sentinel has its time", |status| {
+        status["held"]["code"] == "sentinel-acting" && text(&status["held"]["detail"]).contains("fail over themselves")
+    });
+    let took = primary_again(&scene, died);
+    let told = sentinels_tell(&scene.group);
+    println!("{kind}: a primary {took:?} after the death, of which {DOWN_AFTER_MS} ms were down-after-milliseconds");
+    assert!(took > Duration::from_millis(DOWN_AFTER_MS + 4_000), "Sentinel has its due time: {took:?}");
+    assert_eq!(
+        (requests(&scene.group), told.matches("+try-failover").count()),
+        (1, 1),
+        "only the one asked for: {told}"
+    );
+    let resolved = scene.told_event("resolved");
+    assert_eq!(actions(&resolved), [("request-failover".to_owned(), "changed".to_owned())], "{resolved:#}");
 }
 
 /// The message has the steps, the plan's name and its end. An answer to what the world has left behind does nothing.
@@ -235,6 +283,8 @@ fn name(kind: Kind) -> &'static str {
 on_each_server! {
     asked_when_sentinel_has_given_up => asked_when_sentinel_has_given_up_redis_70, asked_when_sentinel_has_given_up_valkey_80;
     asked_when_a_majority_is_back => asked_when_a_majority_is_back_redis_70, asked_when_a_majority_is_back_valkey_80;
+    the_quorum_comes_back => relieved_when_the_quorum_is_back_redis_70, relieved_when_the_quorum_is_back_valkey_80;
+    nobody_begins_what_is_due => asked_when_sentinel_never_began_redis_70, asked_when_sentinel_never_began_valkey_80;
     proposed_where_a_person_decides => proposed_where_a_person_decides_redis_70, proposed_where_a_person_decides_valkey_80;
     held_after_login_trouble => held_after_login_trouble_redis_70, held_after_login_trouble_valkey_80;
     held_without_a_majority => held_without_a_majority_redis_70, held_without_a_majority_valkey_80;

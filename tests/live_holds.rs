@@ -9,17 +9,32 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use lab::{Group, Kind, Port, Server, ailment, fault, transfer};
+use lab::{Certificates, Fault, Group, Kind, Port, Server, ailment, fault, transfer};
 use live::checks::{actions, text};
 use live::desk::Said;
 use live::{PATIENCE, Scene, Setup, on_each_server};
-use outage::{given_up, group, nothing_was_done, preferred, primary_again, requests, sentinels_tell, with};
+use outage::{
+    DOWN_AFTER_MS, EAGER, filled, given_up, gives_up, group, nothing_was_done, preferred, primary_again, priorities,
+    requests, sentinels_tell, with,
+};
 use serde_json::Value;
 
 on_each_server! {
     one_harm_after_the_other =>
         each_harm_holds_the_request_and_the_last_one_gone_lets_it_go_redis_70,
         each_harm_holds_the_request_and_the_last_one_gone_lets_it_go_valkey_80;
+    trouble_that_stood_before =>
+        tls_and_rights_that_stood_before_hold_the_request_redis_70,
+        tls_and_rights_that_stood_before_hold_the_request_valkey_80;
+    a_buffer_that_was_too_small =>
+        a_buffer_that_was_too_small_holds_the_request_redis_70,
+        a_buffer_that_was_too_small_holds_the_request_valkey_80;
+    a_primary_that_lives_and_fails_to_save =>
+        a_primary_that_lives_and_fails_to_save_is_not_failed_over_redis_70,
+        a_primary_that_lives_and_fails_to_save_is_not_failed_over_valkey_80;
+    on_the_minority_side =>
+        nobody_is_asked_on_the_minority_side_of_a_cut_redis_70,
+        nobody_is_asked_on_the_minority_side_of_a_cut_valkey_80;
 }
 
 /// Two of these are needed to keep Sentinel's own retry out of a test with many steps.
@@ -157,4 +172,142 @@ fn one_harm_after_the_other(kind: Kind) {
     assert_eq!(actions(&resolved), [("request-failover".to_owned(), "changed".to_owned())], "{resolved:#}");
     assert_eq!(requests(&scene.group), 1, "{}", sentinels_tell(&scene.group));
     assert_eq!(scene.incidents().len(), 1);
+}
+
+/// One primary, two replicas that Sentinel may not promote yet; the data is on disk, so the primary can come back with it.
+fn kept(kind: Kind) -> Group {
+    let builder = Group::builder(kind).replicas(2).sentinels(3).acl_user("repl", "secret");
+    let group = builder.sentinel_timers(DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS).start().expect("a group");
+    filled(&group);
+    ailment::begin_to_save(group.primary()).expect("a save");
+    last_save(group.primary(), "ok");
+    group
+}
+
+/// The replica speaks TLS to a primary that does not.
+fn speaks_tls(replica: &Server, certificates: &Certificates) -> Fault {
+    let (ca, pair) = (certificates.ca().display().to_string(), certificates.good());
+    let (cert, key) = (pair.cert.display().to_string(), pair.key.display().to_string());
+    let settings =
+        [("tls-ca-cert-file", &*ca), ("tls-cert-file", &*cert), ("tls-key-file", &*key), ("tls-replication", "yes")];
+    let fault = fault::configure(replica, &settings).expect("TLS");
+    transfer::reconnect(replica).expect("the link is cut");
+    fault
+}
+
+/// What broke the link before the primary died would break it again after a promotion: TLS, then rights.
+fn trouble_that_stood_before(kind: Kind) {
+    let port = Port::reserve().expect("a port");
+    let http = port.number;
+    let tls = Group::builder(kind).tls().start().expect("certificates");
+    let setup = Setup { listen: format!("127.0.0.1:{http}"), ..with(EAGER) };
+    let mut spoken = None;
+    let scene = given_up(kept(kind), &setup, |scene| {
+        spoken = Some(speaks_tls(scene.replica(), tls.certificates().expect("certificates")));
+        assert_eq!(scene.told_event("opened")["cause"]["code"], "tls-mismatch");
+    });
+    let first = scene.told_event("opened");
+    priorities(&scene.group, 100);
+    held(&scene, http, "latent-auth-mismatch", "tls-mismatch");
+    std::thread::sleep(Duration::from_secs(6));
+    held(&scene, http, "latent-auth-mismatch", "tls-mismatch");
+    nothing_was_done(&scene);
+
+    scene.group.primary().restart().expect("it comes back with its data");
+    spoken.expect("a fault").undo().expect("plain again");
+    scene.over(&text(&first["id"]));
+    let short = fault::user_without(scene.group.primary(), "repl", "psync").expect("a right less");
+    scene.told("rights", |message| message["cause"]["code"] == "auth-forbidden");
+    scene.group.primary().kill9();
+    held(&scene, http, "latent-auth-mismatch", "a login was refused");
+    nothing_was_done(&scene);
+    short.keep();
+}
+
+/// Replicas that are cut off by the primary's output buffer again and again have not got the whole data.
+fn a_buffer_that_was_too_small(kind: Kind) {
+    let port = Port::reserve().expect("a port");
+    let http = port.number;
+    let setup = Setup { listen: format!("127.0.0.1:{http}"), ..with(EAGER) };
+    let scene = given_up(group(kind, FAILOVER_TIMEOUT_MS), &setup, |scene| {
+        let primary = scene.group.primary();
+        transfer::slow_sync(primary, 1000, 1000).expect("a slow sync").keep();
+        fault::tiny_output_buffer(primary).expect("a tiny buffer").keep();
+        let writes = transfer::Writes::start(primary, 64, 4096, Duration::from_millis(10));
+        scene.told("the buffer", |message| message["cause"]["code"] == "output-buffer-exceeded");
+        drop(writes);
+    });
+    priorities(&scene.group, 100);
+    held(&scene, http, "data-at-risk", "output-buffer-exceeded");
+    std::thread::sleep(Duration::from_secs(4));
+    held(&scene, http, "data-at-risk", "output-buffer-exceeded");
+    nothing_was_done(&scene);
+}
+
+/// A primary that fails to save answers -MISCONF. Sentinel takes it for dead and finds nobody; it lives.
+fn a_primary_that_lives_and_fails_to_save(kind: Kind) {
+    let scene = Scene::start(group(kind, FAILOVER_TIMEOUT_MS), &with(EAGER));
+    priorities(&scene.group, 0);
+    let primary = scene.group.primary();
+    primary.run(&["CONFIG", "SET", "save", "3600 1000000"]).expect("a schedule");
+    cannot_save(primary);
+    gives_up(&scene);
+    priorities(&scene.group, 100);
+    let status = scene.wait_status("it is named", |status| status["cause"] == "primary-save-failing");
+    assert_eq!(status["held"]["code"], "no-safe-remedy", "{status:#}");
+    let by_hand = scene.diagnose(&format!("primary-save-failing/link-up-{}", kind.code()));
+    assert_eq!(by_hand["cause"], "primary-save-failing", "{by_hand:#}");
+    let told = scene.told("it is told", |message| message["cause"]["code"] == "primary-save-failing");
+    assert_eq!(told["held"][0]["refusal"], "no-safe-remedy", "{told:#}");
+    std::thread::sleep(Duration::from_secs(5));
+    nothing_was_done(&scene);
+    assert!(primary.is_primary());
+    saves_again(primary);
+    let resolved = scene.over(&text(&told["id"]));
+    assert_eq!(actions(&resolved), [], "{resolved:#}");
+}
+
+/// relinkd, its replica and one Sentinel on the lesser side of a cut. On the other side the primary dies, and a replica
+/// is promoted.
+fn on_the_minority_side(kind: Kind) {
+    let Some(()) = lab::require_namespaces() else { return };
+    let builder = Group::builder(kind).replicas(2).sentinels(3).namespaces(true).sentinels_beside_nodes();
+    let builder = builder.config("repl-timeout", "3").config("repl-ping-replica-period", "1");
+    let group = builder.sentinel_timers(DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS).start().expect("a group");
+    filled(&group);
+    // Sentinel would move the replica by itself after the failover-timeout.
+    let scene = Scene::start(group, &with(&format!("{EAGER}\n[policy.repoint]\nafter = \"1s\"")));
+    let host = |server: &Server| server.host().expect("a host").clone();
+    let here = host(scene.replica());
+    let others = [scene.group.primary(), scene.group.replica(1)].map(host);
+    let cuts = others.map(|other| here.cut_from(&other).expect("a cut"));
+    let down = |sentinel: &Server| sentinel.sentinel_field("flags").is_some_and(|flags| flags.contains("s_down"));
+    assert!(scene.group.sentinel(1).wait_until(down, PATIENCE).is_some());
+    let opened = scene.told_event("opened");
+    let never_asks = |until: Instant| {
+        while Instant::now() < until {
+            let status = scene.status();
+            assert!(status["proposal"].is_null() && !scene.replica().is_primary(), "{status:#}");
+            assert_eq!(requests(&scene.group), 0, "{}", sentinels_tell(&scene.group));
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    };
+    never_asks(Instant::now() + Duration::from_secs(4));
+    scene.group.primary().kill9();
+    let other = scene.group.replica(1);
+    assert!(other.wait_until(Server::is_primary, PATIENCE).is_some(), "{}", sentinels_tell(&scene.group));
+    let status = scene.status();
+    assert_eq!(
+        (&status["cause"], &status["held"]["code"]),
+        (&"network-cut".into(), &"no-safe-remedy".into()),
+        "{status:#}"
+    );
+    never_asks(Instant::now() + Duration::from_secs(3));
+    for cut in cuts {
+        cut.undo().expect("healed");
+    }
+    let resolved = scene.over(&text(&opened["id"]));
+    assert!(actions(&resolved).iter().all(|(remedy, _)| remedy == "repoint"), "{resolved:#}");
+    assert_eq!(scene.replica().info("replication", "master_host"), Some(other.endpoint().0));
+    assert_eq!(requests(&scene.group), 0);
 }

@@ -22,6 +22,7 @@ pub const GUARDS: &[super::guards::Guard] = &[
     group_cooldown,
     group_hourly_limit,
     latent_auth_mismatch,
+    super::troubles::trouble_stands,
     promotable_replica,
     candidates_keep_the_data,
     nobody_promoted_yet,

@@ -122,6 +122,26 @@ fn holds_a_failover_on_trouble_with_logins() {
 }
 
 #[test]
+fn holds_a_failover_while_trouble_from_before_stands() {
+    use RefusalCode::{DataAtRisk, LatentAuthMismatch};
+    for (cause, code) in [
+        (Cause::TlsMismatch, LatentAuthMismatch),
+        (Cause::ReplconfRefused, LatentAuthMismatch),
+        (Cause::OutputBufferExceeded, DataAtRisk),
+        (Cause::PrimarySaveFailing, DataAtRisk),
+        (Cause::ReplicaDiskFull, DataAtRisk),
+        (Cause::RdbIncompatible, DataAtRisk),
+    ] {
+        let told = holds_while(dead_primary(), code, |case| case.history.causes = vec![cause, Cause::PrimaryDown]);
+        assert!(told.starts_with(cause.code()), "{told}");
+    }
+    // What passed by itself, what names the death, and what the finding itself is about.
+    let mut case = dead_primary();
+    case.history.causes = vec![Cause::SyncRunning, Cause::FailoverRunning, Cause::NetworkCut, Cause::PrimaryDown];
+    case.plan();
+}
+
+#[test]
 fn holds_a_failover_while_a_sentinel_finds_nobody_to_promote() {
     let none = |bend: fn(&mut ReplicaInSentinel)| {
         holds(RefusalCode::NoPromotableReplica, |says| {
