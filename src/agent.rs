@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::decide::{Context, History, LedgerHealth, Policy, decide, next_steps, turn_in, wants_candidates};
-use crate::diagnose::{diagnose, role_in_doubt};
+use crate::diagnose::{diagnose, handshake_works, role_in_doubt};
 use crate::model::event::{StoreNews, Wake, Why};
 use crate::model::evidence::{Evidence, Missing, Reading};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
@@ -47,6 +47,9 @@ use memory::Memory;
 
 /// What a replica needs at most to try again, with some slack.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// A primary that takes the whole handshake is given a few attempts of its replica before the cause reads unknown.
+const ATTEMPTS: Duration = Duration::from_secs(5);
 
 /// How soon a primary is looked at again that may have been replaced.
 const DOUBT: Duration = Duration::from_secs(1);
@@ -397,13 +400,20 @@ impl Agent {
         let unnamed = incident.finding.cause == Cause::Unknown && another;
         // Still there after a remedy, or after it seemed over.
         let back = incident.phase == Phase::Verifying;
-        if (another && !weaker) || firmer || unnamed || (back && !another) {
+        let goes_on = another && !weaker && self.takes_over(&incident.finding, finding.cause, now);
+        if goes_on || firmer || unnamed || (back && !another) {
             if another {
                 self.withdraw_for(finding.cause, now);
             }
             self.record(What::Diagnosed { finding: finding.clone(), primary }, now);
         }
         true
+    }
+
+    /// What broke the link stays the name of its incident while the link heals through a state that passes by itself.
+    fn takes_over(&self, known: &Finding, cause: Cause, now: Timestamp) -> bool {
+        let stood = self.memory.verdict().map_or(Duration::ZERO, |(_, since)| now.since(since));
+        !cause.passing() || known.suspected || known.cause == Cause::Unknown || stood >= self.policy.patience
     }
 
     /// A standing fault opens at once, a suspicion when it outlasts a blip, a passing state when it outlasts patience.
@@ -438,9 +448,12 @@ impl Agent {
             self.wait(now);
             return;
         }
-        // What was named before has just ended, and the replica's next attempt is up to a second away
-        // (Redis 7.0.15, replicationCron).
-        if self.incidents.open().is_none() && stood < RETRY && stood < self.fault_age(now) {
+        // Nothing stands in the way of the replica's next attempt, which is up to a second away (Redis 7.0.15,
+        // replicationCron), or which has met what its log is about to tell.
+        let open_way = e.upstream.seen().is_some_and(handshake_works);
+        if self.incidents.open().is_none()
+            && ((open_way && stood < ATTEMPTS) || (stood < RETRY && stood < self.fault_age(now)))
+        {
             self.last.sentence = "the link is down, and nothing stands in its way any more".to_owned();
             self.passing_since = None;
             self.wait(now);

@@ -157,16 +157,17 @@ impl Memory {
             let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
             let before = if self.looked { Duration::ZERO } else { Duration::from_secs(told.unwrap_or(0)) };
             if self.tried.as_ref() != Some(&probe.target) {
-                (self.trend.unreached_since, self.trend.unreached_seen) = (None, None);
+                self.reached();
                 self.tried = Some(probe.target.clone());
             }
             let (since, seen) = (self.trend.unreached_since, self.trend.unreached_seen);
             self.trend.unreached_since = unanswered(probe).then(|| since.unwrap_or(e.began.before(before)));
             self.trend.unreached_seen = unanswered(probe).then(|| seen.unwrap_or(fell_silent(probe)));
+            self.trend.unreached_until = unanswered(probe).then_some(e.ended).or(self.trend.unreached_until);
             let since = self.trend.answered_since.unwrap_or(e.began.before(before));
             self.trend.answered_since = handshake_works(probe).then_some(since);
         } else if e.local_link().is_some_and(|link| link.up) {
-            (self.trend.unreached_since, self.trend.unreached_seen) = (None, None);
+            self.reached();
             self.trend.answered_since = None;
         }
         self.looked = true;
@@ -263,8 +264,13 @@ impl Memory {
     /// After a look was judged healthy, or an incident ended.
     pub fn fault_gone(&mut self) {
         self.trend.down_seen = None;
-        (self.trend.unreached_since, self.trend.unreached_seen) = (None, None);
+        self.reached();
         self.cause = None;
+    }
+
+    fn reached(&mut self) {
+        let trend = &mut self.trend;
+        (trend.unreached_since, trend.unreached_seen, trend.unreached_until) = (None, None, None);
     }
 }
 

@@ -28,7 +28,13 @@ impl Local {
 }
 
 pub async fn look(look: &Look<'_>) -> Local {
-    match ask(look).await {
+    let asked = match ask(look).await {
+        // Sentinel cuts all clients of a server that it reconfigures, and we may have been one of them (Redis 7.0.15,
+        // CLIENT KILL TYPE normal): a server that has gone refuses the next connection.
+        Err(WireError::Closed | WireError::Reset) => ask(look).await,
+        asked => asked,
+    };
+    match asked {
         Ok(local) => local,
         Err(error) => Local {
             server: Reading::Missing((&error).into()),

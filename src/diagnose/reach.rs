@@ -289,20 +289,22 @@ pub fn refusing(e: &Evidence) -> Option<Finding> {
 pub fn healed_unnoticed(e: &Evidence) -> Option<Finding> {
     let link = broken_link(e)?;
     let probe = e.upstream.seen().filter(|probe| handshake_works(probe))?;
+    // A replica that has just begun an attempt looks the same, but where nobody was let in until now.
+    let begun_before = link.state == LinkState::Connecting && e.trend.unreached_until.is_some();
+    let answered = e.trend.answered_since.map_or_else(|| standing(e), |since| e.ended.since(since));
+    if !begun_before && (answered < ATTEMPT || tries_anew(e)) {
+        return None;
+    }
     let cause = match link.state {
         LinkState::Connecting => Cause::NetworkCut,
         // An attempt that nobody answers ends after repl-timeout (Redis 7.0.15, replicationCron): one that stands for
         // longer is kept alive by the primary.
-        LinkState::Handshake if standing(e).as_secs() <= e.settings.seen()?.repl_timeout_s => {
-            // A replica that has just begun an attempt looks the same.
-            let answered = e.trend.answered_since.map_or_else(|| standing(e), |since| e.ended.since(since));
-            (answered >= Duration::from_secs(1)).then_some(Cause::PrimaryHung)?
-        }
+        LinkState::Handshake if standing(e).as_secs() <= e.settings.seen()?.repl_timeout_s => Cause::PrimaryHung,
         _ => return None,
     };
     Some(finding(
         cause,
-        standing(e) < Duration::from_secs(1),
+        standing(e) < ATTEMPT,
         vec![
             fact(
                 Viewpoint::Probe,
@@ -313,6 +315,15 @@ pub fn healed_unnoticed(e: &Evidence) -> Option<Finding> {
             link_fact(e),
         ],
     ))
+}
+
+/// A replica whose attempts fail begins a new one every second (Redis 7.0.15, replicationCron), or at once.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// The log tells of a start, or of an attempt and how it ended, a moment ago: the replica does not wait in an old one.
+fn tries_anew(e: &Evidence) -> bool {
+    let lines = e.log.seen().map(|log| log.lines.as_slice()).unwrap_or_default();
+    lines.iter().any(|line| !super::sync::of_a_primary(line.kind) && e.ended.since(line.last) < ATTEMPT * 2)
 }
 
 /// The step at which this probe's handshake went wrong, in words, and when it was seen.

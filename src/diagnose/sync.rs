@@ -279,18 +279,20 @@ pub(super) fn primary_prepares(e: &Evidence) -> Option<Fact> {
 /// PSYNC is the last thing that the log tells of the link.
 fn asked(e: &Evidence) -> Option<Fact> {
     let line = e.logged(LogKind::PsyncAsked)?;
-    let of_others = |kind| {
-        matches!(
-            kind,
-            LogKind::OutputBufferCut
-                | LogKind::BacklogTooShort
-                | LogKind::ReplicaTimedOut
-                | LogKind::SaveFailed
-                | LogKind::ForkFailed
-        )
-    };
-    let last = e.log.seen()?.lines.iter().all(|other| other.last <= line.last || of_others(other.kind));
+    let last = e.log.seen()?.lines.iter().all(|other| other.last <= line.last || of_a_primary(other.kind));
     last.then(|| log_fact(line, "the replica has asked for the stream and waits for the primary's answer"))
+}
+
+/// What a server logs of its own replicas and saves, whatever its link does.
+pub(super) fn of_a_primary(kind: LogKind) -> bool {
+    matches!(
+        kind,
+        LogKind::OutputBufferCut
+            | LogKind::BacklogTooShort
+            | LogKind::ReplicaTimedOut
+            | LogKind::SaveFailed
+            | LogKind::ForkFailed
+    )
 }
 
 /// A transfer that has begun, and from which nothing has come for a while. The server itself gives up after

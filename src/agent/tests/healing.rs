@@ -168,12 +168,13 @@ fn a_full_resync_that_runs_is_not_told_as_a_link_that_is_up() {
     world.settle();
     assert_eq!(world.recorded("ended under-way"), 1);
     assert_eq!(world.recorded("link-up"), 0);
-    assert_eq!(world.recorded("diagnosed sync-running"), 1);
+    assert_eq!(world.recorded("diagnosed sync-running"), 0, "it heals, and keeps the name of what broke it");
     for read in 1..60 {
         world.evidence.link().sync_read = read * 1000;
         world.advance(s(10));
     }
     assert_eq!(world.said(), ["opened"], "a sync that makes progress is never told");
+    assert_eq!(world.recorded("diagnosed sync-running"), 1, "longer than patience");
     world.set(|_| {});
     world.advance(s(15));
     assert_eq!(world.said(), ["opened", "resolved"]);
@@ -308,4 +309,31 @@ fn an_agent_that_has_just_started_lets_a_whole_turn_pass_before_it_asks() {
     let opened = world.ledger.iter().find(|entry| matches!(entry.what, What::Opened { .. })).unwrap().at;
     let asked = world.ledger.iter().find(|entry| matches!(entry.what, What::Intended { .. })).unwrap().at;
     assert!(asked.since(opened) >= s(8), "{:?}", asked.since(opened));
+}
+
+/// What was broken is mended from outside, and the replica syncs anew: that is the end of this fault, not another.
+#[test]
+fn a_state_that_passes_on_the_way_back_does_not_take_an_incident_over() {
+    let mut world = World::healthy();
+    world.candidates.clear();
+    world.set(|e| _ = e.reject_password());
+    world.wake(Why::Timer);
+    for passing in [LinkState::Sync, LinkState::Handshake] {
+        world.set(|e| {
+            e.break_link(passing);
+            e.link().syncing = true;
+        });
+        world.advance(s(5));
+    }
+    world.set(|_| {});
+    world.advance(s(15));
+    assert_eq!(world.said(), ["opened", "resolved"]);
+    assert_eq!(world.notices[1].incident.finding.cause, Cause::AuthRejected);
+
+    world.set(|e| _ = e.refuse().stood(s(1)));
+    world.advance(s(2));
+    assert_eq!(world.incidents_opened(), 2, "a primary that is suspected to be down");
+    world.set(|e| e.server().loading = true);
+    world.wake(Why::Timer);
+    assert_eq!(world.recorded("diagnosed replica-loading"), 1, "what is known takes the place of a suspicion");
 }

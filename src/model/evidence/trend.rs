@@ -39,6 +39,9 @@ pub struct Trend {
     /// older break.
     #[serde(default)]
     pub unreached_seen: Option<Timestamp>,
+    /// The last look of this break at which it did not answer.
+    #[serde(default)]
+    pub unreached_until: Option<Timestamp>,
     /// Since when the whole handshake has worked from here.
     #[serde(default)]
     pub answered_since: Option<Timestamp>,
