@@ -29,6 +29,7 @@ const LATENT: &[&str] = &[
 
 on_each_server! {
     planned_failover => a_planned_failover_shows_no_latent_trouble_redis_70, a_planned_failover_shows_no_latent_trouble_valkey_80;
+    rolling_upgrade => a_rolling_upgrade_is_no_trouble_redis_70_to_82, a_rolling_upgrade_is_no_trouble_valkey_80_to_91;
     rolling_restart => a_rolling_restart_shows_no_latent_trouble_redis_70, a_rolling_restart_shows_no_latent_trouble_valkey_80;
 }
 
@@ -87,6 +88,20 @@ fn planned_failover(kind: Kind) {
     // The former primary comes back as a replica.
     assert!(scene.group.primary().wait_until(|node| !node.is_primary(), PATIENCE).is_some());
     assert!(scene.replica().wait_link_up(PATIENCE).is_some());
+    no_ghosts(&scene);
+    silence(&scene);
+}
+
+/// Each replica on the newer version, a failover by request, and then the former primary.
+fn rolling_upgrade(kind: Kind) {
+    let Some(newer) = kind.upgrade().and_then(lab::require) else { return };
+    let scene = watched(kind);
+    lab::upgrade::one_by_one(&scene.group, newer).expect("an upgrade");
+    let primary = scene.group.current_primary().expect("a primary").address();
+    scene.wait_status("all is well", |status| {
+        let sentence = status["sentence"].as_str().unwrap_or_default();
+        sentence.contains(&format!("replicates from {primary}"))
+    });
     no_ghosts(&scene);
     silence(&scene);
 }

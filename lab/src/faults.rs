@@ -14,7 +14,7 @@ mod score;
 mod stage;
 mod watch;
 
-use std::io::{Error, Result, Write};
+use std::io::{Error, ErrorKind, Result, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,8 @@ pub fn run(faults: &Faults, progress: &mut (dyn Write + Send), out: &mut dyn Wri
     let chosen = choose(&all, &faults.causes)?;
     let versions = faults.kinds.iter().map(|kind| kind.find().map(|found| (*kind, found.version)));
     let versions = versions.collect::<std::result::Result<Vec<_>, String>>().map_err(Error::other)?;
+    // Before an hour has gone into it.
+    faults.out.as_deref().map(|path| into(path, "")).transpose()?;
     let began = std::time::Instant::now();
     let relinkd: Arc<Path> = Arc::from(faults.relinkd.as_path());
     let (records, absent) = run::matrix(faults, &chosen, &relinkd, progress)?;
@@ -84,10 +86,24 @@ pub fn run(faults: &Faults, progress: &mut (dyn Write + Send), out: &mut dyn Wri
     };
     let text = report::markdown(&figures);
     if let Some(path) = &faults.out {
-        std::fs::write(path, &text).map_err(|error| Error::other(format!("{}: {error}", path.display())))?;
+        std::fs::write(path, into(path, &text)?)
+            .map_err(|error| Error::other(format!("{}: {error}", path.display())))?;
     }
     write!(out, "{text}")?;
     Ok(figures.is_right())
+}
+
+/// The file as it is to be: what a person wrote above the report stays.
+fn into(path: &Path, report: &str) -> Result<String> {
+    let before = match std::fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(Error::other(format!("{}: {error}", path.display()))),
+    };
+    report::below_mark(before.as_deref(), report).ok_or_else(|| {
+        let mark = report::MARK;
+        Error::other(format!("{} is there, and has no line {mark:?}: below it a report may stand", path.display()))
+    })
 }
 
 fn choose<'a>(all: &'a [Recipe], causes: &[String]) -> Result<Vec<&'a Recipe>> {

@@ -46,6 +46,15 @@ impl Kind {
         matches!(self, Kind::Valkey80 | Kind::Valkey91)
     }
 
+    /// The version that a group of this one is upgraded to, where one is at hand.
+    pub fn upgrade(self) -> Option<Kind> {
+        match self {
+            Kind::Redis70 => Some(Kind::Redis82),
+            Kind::Valkey80 => Some(Kind::Valkey91),
+            Kind::Redis82 | Kind::Valkey91 => None,
+        }
+    }
+
     /// The program, or what is missing and how to get it.
     pub fn find(self) -> Result<Binaries, String> {
         let server = self.program().ok_or_else(|| format!("{self} is not installed; run make setup"))?;

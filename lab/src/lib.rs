@@ -47,6 +47,7 @@ pub mod faults;
 pub mod ailment;
 pub mod transfer;
 pub mod sweep;
+pub mod upgrade;
 
 pub use agent::Agent;
 pub use disk::SmallDisk;

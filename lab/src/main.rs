@@ -27,7 +27,7 @@ usage: lab up [--kind KIND] [--replicas N] [--sentinels N] [--auth] [--namespace
                   [--out FILE]
            inject every fault on every server, in random order, and report what relinkd said and when; then a quiet
            period and the cost of a look. Exit code 1: a verdict was wrong or missing, or an incident false. SPAN is
-           such as 90s, 60m or 0s for none
+           such as 90s, 60m or 0s for none. What a person wrote above the mark in FILE stays
        lab chaos [--relinkd PATH] [--kind KIND] [--rounds N] [--seed N] [--jobs N] [--out FILE]
            random trouble on three hosts with a relinkd on each, every round once with it acting and once only watching:
            was a change wrong, a failover asked for twice, a message or an acknowledged write lost? Needs root

@@ -60,7 +60,7 @@ pub struct Server(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     kind: Kind,
-    program: PathBuf,
+    program: Mutex<PathBuf>,
     duty: Duty,
     dir: PathBuf,
     host: Option<Host>,
@@ -80,7 +80,7 @@ impl Server {
         let disk = spec.disk_kib.map(|kib| SmallDisk::mount(&spec.dir.join("disk"), kib)).transpose()?;
         let mut server = Inner {
             kind: spec.kind,
-            program: spec.binaries.server.clone(),
+            program: Mutex::new(spec.binaries.server.clone()),
             duty: spec.duty,
             dir: spec.dir,
             host: spec.host,
@@ -219,6 +219,14 @@ impl Server {
         self.0.start()
     }
 
+    /// Stops it as its unit would, and starts the program of another version with the same configuration and data.
+    pub fn upgrade(&self, newer: Kind) -> Result<()> {
+        let program = newer.find().map_err(Error::other)?.server;
+        self.terminate()?;
+        *self.0.program.lock().unwrap_or_else(PoisonError::into_inner) = program;
+        self.0.start()
+    }
+
     /// The user that it runs as, where it has one of its own.
     pub fn user(&self) -> Option<u32> {
         self.0.user
@@ -274,8 +282,9 @@ impl Inner {
     }
 
     fn start(&self) -> Result<()> {
+        let program = self.program.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut command =
-            Wrapping { host: self.host.as_ref(), limits: &self.limits, user: self.user }.command(&self.program);
+            Wrapping { host: self.host.as_ref(), limits: &self.limits, user: self.user }.command(&program);
         command.arg(self.conf_path());
         if self.duty == Duty::Sentinel {
             command.arg("--sentinel");
@@ -295,7 +304,7 @@ impl Inner {
         let log = self.log_text();
         let tail: Vec<&str> = log.lines().rev().take(8).collect();
         let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-        Err(Error::other(format!("{} at port {} {state}; its log ends:\n{tail}", self.program.display(), self.port)))
+        Err(Error::other(format!("{} at port {} {state}; its log ends:\n{tail}", program.display(), self.port)))
     }
 
     /// Any answer is one: a replica without its link says MASTERDOWN, a node with data says LOADING.

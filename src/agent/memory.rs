@@ -190,6 +190,7 @@ impl Memory {
             self.restarted = true;
         }
         self.run_id = Some(run_id.clone());
+        self.trend.started = e.local.seen().map(|view| view.at.before(Duration::from_secs(view.uptime_s)));
     }
 
     fn link_whole(&mut self, e: &Evidence) {

@@ -253,14 +253,15 @@ fn logins(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
     if !answers {
         return None;
     }
-    let cut: Vec<&Endpoint> = g
+    let cut: Vec<(&Endpoint, Option<bool>)> = g
         .view
         .answering()
-        .filter(|(_, says)| {
-            let flags = says.flags_of(&node.address);
-            flags.is_some_and(|flags| flags.contains("s_down") || flags.contains("disconnected"))
+        .map(|(endpoint, says)| (endpoint, says.only_errors_of(&node.address), says.flags_of(&node.address)))
+        .filter(|(_, errors, flags)| {
+            let flags = flags.is_some_and(|flags| flags.contains("s_down") || flags.contains("disconnected"));
+            flags || *errors == Some(true)
         })
-        .map(|(endpoint, _)| endpoint)
+        .map(|(endpoint, errors, _)| (endpoint, errors))
         .collect();
     if cut.is_empty() {
         let listed = g.view.answering().any(|(_, says)| says.flags_of(&node.address).is_some());
@@ -273,29 +274,53 @@ fn logins(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
             Check::new(
                 NAME,
                 Verdict::Warn,
-                format!("{} has no connection to it yet; it runs for less than {YOUNG_S} s", list(cut)),
+                format!(
+                    "{} has no connection to it yet; it runs for less than {YOUNG_S} s",
+                    list(cut.iter().map(|(at, _)| *at))
+                ),
                 "they come back to a node within seconds of its start, unless their login is refused",
             )
             .at(&node.address)
             .mend("run the audit again"),
         );
     }
+    Some(cut_off(g, node, &cut))
+}
+
+/// A login that is refused shows in the Sentinels' own PINGs at once: the last good answer grows old while answers go on
+/// to come. Flags follow after down-after, and say no more than that something is wrong.
+fn cut_off(g: &Ground<'_>, node: &GroupNode, cut: &[(&Endpoint, Option<bool>)]) -> Check {
+    let who = |of: fn(Option<bool>) -> bool| -> Vec<&Endpoint> {
+        cut.iter().filter(|(_, errors)| of(*errors)).map(|(at, _)| *at).collect()
+    };
+    let (refused, silent, unclear) = (who(|e| e == Some(true)), who(|e| e == Some(false)), who(|e| e.is_none()));
+    let mut saw = Vec::new();
+    if !refused.is_empty() {
+        saw.push(format!("it answers the PINGs of {} with errors", list(refused.iter().copied())));
+    }
+    if silent.len() + unclear.len() > 0 {
+        let them = list(silent.iter().chain(&unclear).copied());
+        saw.push(format!("{them} holds it down or has no connection to it, though it answers here"));
+    }
+    let why = match (refused.is_empty(), silent.is_empty(), unclear.is_empty()) {
+        (false, _, _) => "their login is refused (auth-user, auth-pass)",
+        (true, false, true) => "no login is refused there: the network between them is cut, or it takes no connection",
+        _ => "their login is refused (auth-user, auth-pass), or the network between them is cut",
+    };
     // A connection that is just being made anew reads `disconnected`; held down is what outlasts down-after.
-    let most = g.view.flagging(&node.address, "s_down") * 2 > g.view.answering().count();
-    let check = Check::new(
-        NAME,
-        if most { Verdict::Fail } else { Verdict::Warn },
-        format!("{} holds it down or has no connection to it, though it answers here", list(cut.iter().copied())),
-        "their login is refused (auth-user, auth-pass), or the network between them is cut: they would take a healthy \
-         primary for dead, or could not move this node",
-    )
-    .at(&node.address);
+    let down = g.view.flagging(&node.address, "s_down").max(refused.len());
+    let verdict = if down * 2 > g.view.answering().count() { Verdict::Fail } else { Verdict::Warn };
+    let means = format!("{why}: they would take a healthy primary for dead, or could not move this node");
+    let check = Check::new("sentinel-logins", verdict, saw.join("; "), means).at(&node.address);
+    if refused.is_empty() && unclear.is_empty() {
+        return check.mend(format!("open the way from {} to {}", list(silent), node.address));
+    }
     let check = check.mend(format!("{} ACL LOG   # which login is refused", g.cli(&node.address)));
-    Some(cut.into_iter().fold(check, |check, sentinel| {
+    refused.into_iter().chain(unclear).fold(check, |check, sentinel| {
         check.mend(format!(
             "{} SENTINEL SET {} auth-pass   # once every data node takes it",
             from_file("%s", &g.sentinel_cli(sentinel)),
             g.view.name
         ))
-    }))
+    })
 }

@@ -140,6 +140,7 @@ fn replica_in_sentinel(number: u8) -> ReplicaInSentinel {
         link_down_ms: 0,
         info_refresh_ms: 100,
         last_ok_ping_ms: 100,
+        last_reply_ms: None,
         primary: Some(at(1)),
         announced: true,
         reports_primary: false,
@@ -338,11 +339,50 @@ fn sentinels_that_could_not_act_are_told() {
             &["fail sentinel-logins 1"],
         ),
         (
+            "all are refused, and down-after has not passed yet",
+            |v| says_all(v, |says| (says.last_reply_ms, says.last_ok_ping_ms) = (Some(400), Some(4_400))),
+            &["fail sentinel-logins 1"],
+        ),
+        (
+            "one gets nothing but errors from a replica",
+            |v| {
+                let replica = &mut says_of(v, 1).replicas[0];
+                (replica.last_reply_ms, replica.last_ok_ping_ms) = (Some(400), 4_400);
+            },
+            &["warn sentinel-logins 2"],
+        ),
+        (
             "one is refused by a replica",
             |v| says_of(v, 1).replicas[0].flags = flags(&["slave", "disconnected"]),
             &["warn sentinel-logins 2"],
         ),
     ]);
+}
+
+/// A stale password and a cut network have different cures.
+#[test]
+fn sentinels_that_get_errors_are_told_from_those_that_get_nothing() {
+    let said = |reply: Option<u64>, good: Option<u64>| {
+        let mut view = sound();
+        says_all(&mut view, |says| {
+            says.flags = flags(&["master", "s_down"]);
+            (says.last_reply_ms, says.last_ok_ping_ms) = (reply, good);
+        });
+        let found = judge(&view, OUTAGE)
+            .into_iter()
+            .find(|check| check.name == "sentinel-logins" && check.verdict == Verdict::Fail);
+        let found = found.expect("they hold it down");
+        (found.means.clone(), found.mend.join("\n"))
+    };
+    let (means, mend) = said(Some(300), Some(60_000));
+    assert!(
+        means.starts_with("their login is refused (auth-user, auth-pass):") && mend.contains("auth-pass"),
+        "{means}"
+    );
+    assert!(mend.contains("\"$(cat PWFILE)\" |") && !mend.contains(" -a "), "no password on a command line: {mend}");
+    let (means, mend) = said(Some(60_000), Some(60_000));
+    assert!(means.starts_with("no login is refused there") && !mend.contains("auth-pass"), "{means}: {mend}");
+    assert!(said(None, None).0.contains("or the network"), "not told");
 }
 
 #[test]

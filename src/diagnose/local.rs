@@ -92,10 +92,12 @@ pub fn replica_down(e: &Evidence) -> Option<Finding> {
     Some(finding(Cause::ReplicaDown, false, because))
 }
 
-/// The server's own word that it was told to stop, if it is of a moment ago and it has not come back since.
+/// The server's own word that it was told to stop, if it is of a moment ago and it has not come back since: its log may
+/// have been too much to read all of it, so a process that began later counts too.
 fn told_to_stop(e: &Evidence) -> Option<&LogFact> {
     let line = e.logged(LogKind::Shutdown).filter(|line| e.ended.since(line.last) < STOPPING)?;
-    let back = e.logged(LogKind::Ready).is_some_and(|ready| ready.last > line.last);
+    let back = e.logged(LogKind::Ready).is_some_and(|ready| ready.last > line.last)
+        || e.trend.started.is_some_and(|started| started > line.last);
     (!back).then_some(line)
 }
 

@@ -69,6 +69,21 @@ fn the_local_server_is_judged_by_how_it_does_not_answer() {
 }
 
 #[test]
+fn a_stop_that_the_log_tells_of_is_over_when_a_later_process_has_answered() {
+    let silent = |started_before_s: Option<u64>| {
+        cause(|e| {
+            e.log(LogKind::Shutdown, "Received SIGTERM scheduling shutdown...", 1);
+            e.ended = e.ended.after(Duration::from_secs(20));
+            e.trend.started = started_before_s.map(|s| e.ended.before(Duration::from_secs(s)));
+            e.local = Reading::Missing(Missing::TimedOut);
+        })
+    };
+    assert_eq!(silent(None), Some(Cause::ReplicaDown));
+    assert_eq!(silent(Some(3_600)), Some(Cause::ReplicaDown), "it saves, and then it ends");
+    assert_eq!(silent(Some(19)), Some(Cause::ReplicaHung), "what the log said of its start was too much to read");
+}
+
+#[test]
 fn a_refused_connection_is_a_dead_primary_or_a_rejecting_network_by_what_the_sentinels_see() {
     assert_eq!(verdict(|e| _ = e.refuse()), (Cause::PrimaryDown, true), "they may not have noticed yet");
     assert_eq!(verdict(|e| _ = e.refuse().stood(Duration::from_secs(6))), (Cause::PrimaryDown, true));

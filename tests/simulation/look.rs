@@ -281,6 +281,7 @@ impl World {
             flags: flags(if down.is_some() { &["slave", "s_down", "disconnected"] } else { &["slave"] }),
             s_down_ms: down.map(|span| millis(span - DOWN_AFTER)),
             last_ok_ping_ms: age,
+            last_reply_ms: None,
             info_refresh_ms: age,
             reports_primary: lost.is_none() && peer.follows.is_none(),
             priority: peer.priority,

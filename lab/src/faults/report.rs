@@ -83,6 +83,7 @@ pub fn markdown(figures: &Figures) -> String {
         matrix(figures),
         times(figures),
         amiss(figures),
+        late(figures),
         healing(figures),
         absent(figures),
         quiet(figures),
@@ -100,7 +101,7 @@ fn head(figures: &Figures) -> Option<String> {
     let missing = figures.count(|outcome| matches!(outcome, Outcome::Missing(_)));
     let undone = figures.count(|outcome| matches!(outcome, Outcome::Undone(_)));
     let mut text = format!(
-        "# Faults, and what relinkd said\n\n`{}`, {}, {} in {:.0} min, {} cores, load {} at the end.\n\n",
+        "`{}`, {}, {} in {:.0} min, {} cores, load {} at the end.\n\n",
         figures.command,
         figures.day,
         versions.join(", "),
@@ -114,7 +115,20 @@ fn head(figures: &Figures) -> Option<String> {
          had.",
         figures.absent.len()
     );
+    let firm = figures.records.iter().filter(|one| one.score.firm.is_some()).count();
+    let _ = writeln!(
+        text,
+        "\n{} of {firm} firm verdicts came within a second of what their evidence allows.",
+        firm - figures.records.iter().filter(|one| excess(one) > SECOND).count()
+    );
     Some(text)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How long after the moment from which the evidence allows it a verdict was firm.
+fn excess(record: &Record) -> Duration {
+    record.score.firm.unwrap_or_default().saturating_sub(record.bound)
 }
 
 fn product(kind: Kind) -> &'static str {
@@ -172,9 +186,9 @@ fn said_instead(outcome: &Outcome) -> Option<String> {
 
 /// Over all servers: how long until the cause was first named, and until it was firm.
 fn times(figures: &Figures) -> Option<String> {
-    let mut text = "## Times\n\nIn seconds from the fault: median, p95, most. *late* is the most, after the moment from \
-                    which the evidence allows a firm verdict.\n\n\
-                    | fault | n | first, be it suspected | firm | evidence from | late | said before |\n|---|---|---|---|---|---|---|\n"
+    let mut text = "## Times\n\nIn seconds from the fault: median, p95, most. *allowed* is the moment from which the \
+                    evidence allows a firm verdict, *late* the most after it.\n\n\
+                    | fault | n | first, be it suspected | firm | allowed | late | said before |\n|---|---|---|---|---|---|---|\n"
         .to_owned();
     let mut reasons: Vec<(String, &str)> = Vec::new();
     let mut rows = 0;
@@ -182,11 +196,11 @@ fn times(figures: &Figures) -> Option<String> {
         let Some(first) = all.first().filter(|one| one.cause != "no fault") else { continue };
         let pick = |of: fn(&Score) -> Option<Duration>| all.iter().filter_map(|one| of(&one.score)).collect::<Vec<_>>();
         let (named, firm) = (pick(|score| score.first), pick(|score| score.firm));
-        let late = quantile(&firm, 1.0).saturating_sub(first.bound);
+        let late = all.iter().map(|one| excess(one)).max().unwrap_or_default();
         let mut before: Vec<&str> = all.iter().flat_map(|one| &one.score.before).map(String::as_str).collect();
         before.sort_unstable();
         before.dedup();
-        let mark = if late > Duration::from_secs(1) { "**" } else { "" };
+        let mark = if late > SECOND { "**" } else { "" };
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {:.1} | {mark}{:.2}{mark} | {} |",
@@ -239,6 +253,26 @@ fn amiss(figures: &Figures) -> Option<String> {
         for line in &record.because {
             let _ = writeln!(text, "  - `{}`", line.replace('`', "'"));
         }
+    }
+    Some(text)
+}
+
+/// Each verdict that took more than a second longer than its evidence, with its story.
+fn late(figures: &Figures) -> Option<String> {
+    let mut all: Vec<&Record> = figures.records.iter().filter(|one| excess(one) > SECOND).collect();
+    all.sort_by_key(|one| std::cmp::Reverse(excess(one)));
+    let mut text = "## More than a second late\n\n".to_owned();
+    if all.is_empty() {
+        text.push_str("None.\n");
+    }
+    for record in all {
+        let why = if record.why.is_empty() { "the evidence is there at once" } else { record.why };
+        let (fault, kind, round, story) = (&record.fault, record.kind, record.round, &record.story);
+        let (excess, bound) = (excess(record).as_secs_f64(), record.bound.as_secs_f64());
+        let _ = writeln!(
+            text,
+            "- **{fault}** on {kind}, round {round}: {excess:.2} s after {bound:.1} s ({why})\n  - {story}"
+        );
     }
     Some(text)
 }
@@ -296,6 +330,18 @@ fn looks(figures: &Figures) -> Option<String> {
         told(&looks.black_hole),
         told(&looks.nobody)
     ))
+}
+
+/// Above this line of a report stands what a person wrote, and stays.
+pub const MARK: &str = "<!-- lab faults --out: what follows is made anew by each run -->";
+
+/// The whole file: what stood above the mark, and this report below it. None: there is a file, and no mark in it.
+pub fn below_mark(before: Option<&str>, report: &str) -> Option<String> {
+    let above = match before {
+        None => "# Faults, and what relinkd said\n\n",
+        Some(text) => text.split_once(MARK)?.0,
+    };
+    Some(format!("{above}{MARK}\n\n{report}"))
 }
 
 /// One injection, while the run goes on.

@@ -28,6 +28,8 @@ pub const USER: &str = "repl";
 /// default (30 s), and so are passing states recorded sooner (30 s).
 pub const POLICY: &str = "mode = \"observe\"\nsettle = \"300ms\"\nbackground = \"2s\"\npatience = \"2s\"\n";
 
+const PATIENT: &str = "mode = \"observe\"\nbackground = \"2s\"\n";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// A primary and a replica on loopback.
@@ -48,10 +50,12 @@ pub enum Stage {
     Guarded,
     /// Two replicas, of which the other one is promoted, and three Sentinels.
     Moving,
+    /// The same, with data that outlives a restart, and relinkd as patient as by default.
+    Rolling,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 9] = [
+    pub const ALL: [Stage; 10] = [
         Stage::Plain,
         Stage::Wired,
         Stage::Disks,
@@ -61,6 +65,7 @@ impl Stage {
         Stage::Watched,
         Stage::Guarded,
         Stage::Moving,
+        Stage::Rolling,
     ];
 
     /// Why this stage cannot be had on this machine with this server.
@@ -84,6 +89,11 @@ impl Stage {
             Stage::Tls => pair.tls(),
             Stage::Watched => three.namespaces(true).config("replica-priority", "0"),
             Stage::Guarded => three.password(PASSWORD).config("replica-priority", "0"),
+            Stage::Rolling => three.sentinel_timers(DOWN_AFTER_MS, 10_000).config("save", "3600 1").config_of(
+                Node::Replica(0),
+                "replica-priority",
+                "0",
+            ),
             Stage::Moving => {
                 three.sentinel_timers(DOWN_AFTER_MS, 10_000).config_of(Node::Replica(0), "replica-priority", "0")
             }
@@ -92,7 +102,7 @@ impl Stage {
 
     /// Whether the Sentinels' first seconds, in which they may be moving replicas, have to be over.
     fn settles(self) -> bool {
-        matches!(self, Stage::Watched | Stage::Guarded)
+        matches!(self, Stage::Watched | Stage::Guarded | Stage::Rolling)
     }
 }
 
@@ -116,7 +126,8 @@ pub struct Stand {
 impl Stand {
     /// Whole, and seen so by relinkd.
     pub fn start(stage: Stage, kind: Kind, relinkd: &Arc<Path>) -> Result<Stand> {
-        Stand::with(stage, stage.builder(kind), relinkd, POLICY)
+        let policy = if stage == Stage::Rolling { PATIENT } else { POLICY };
+        Stand::with(stage, stage.builder(kind), relinkd, policy)
     }
 
     pub fn with(stage: Stage, builder: Builder, relinkd: &Arc<Path>, policy: &str) -> Result<Stand> {

@@ -331,6 +331,7 @@ fn a_state_that_passes_on_the_way_back_does_not_take_an_incident_over() {
     assert_eq!(world.notices[1].incident.finding.cause, Cause::AuthRejected);
 
     world.set(|e| _ = e.refuse().stood(s(1)));
+    world.wake(Why::Timer);
     world.advance(s(2));
     assert_eq!(world.incidents_opened(), 2, "a primary that is suspected to be down");
     world.set(|e| e.server().loading = true);

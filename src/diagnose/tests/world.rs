@@ -233,6 +233,7 @@ fn in_sentinel(name: &str) -> ReplicaInSentinel {
         link_down_ms: 0,
         info_refresh_ms: 500,
         last_ok_ping_ms: 100,
+        last_reply_ms: None,
         primary: Some(at(PRIMARY)),
         announced: true,
         reports_primary: false,

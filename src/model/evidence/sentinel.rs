@@ -77,6 +77,9 @@ pub struct ReplicaInSentinel {
     pub link_down_ms: i64,
     pub info_refresh_ms: u64,
     pub last_ok_ping_ms: u64,
+    /// Since its last answer to a PING, well or not.
+    #[serde(default)]
+    pub last_reply_ms: Option<u64>,
     pub primary: Option<Endpoint>,
     pub announced: bool,
     /// `role-reported`: it calls itself a primary, as one does that was promoted and is not yet listed as such.
@@ -111,6 +114,11 @@ pub struct CachedNode {
     pub loading: bool,
 }
 
+/// Ages in milliseconds, of the last answer and of the last good one, at a PING a second.
+fn nothing_but_errors(reply: u64, good: u64) -> bool {
+    reply < 2_500 && reply.saturating_add(500) < good
+}
+
 impl SentinelSays {
     /// Whether this Sentinel is in the middle of a failover of the group.
     pub fn fails_over(&self) -> bool {
@@ -128,8 +136,16 @@ impl SentinelSays {
     /// Whether the primary answers this Sentinel's PINGs, and with nothing but errors: so it is where the login fails
     /// (NOAUTH: seen every second on Redis 7.0.15 and Valkey 9.1.2), and not where the network is cut. None: not told.
     pub fn only_errors(&self) -> Option<bool> {
-        let (reply, good) = (self.last_reply_ms?, self.last_ok_ping_ms?);
-        Some(reply < 2_500 && reply.saturating_add(500) < good)
+        Some(nothing_but_errors(self.last_reply_ms?, self.last_ok_ping_ms?))
+    }
+
+    /// The same of any node of the group that this Sentinel lists.
+    pub fn only_errors_of(&self, address: &Endpoint) -> Option<bool> {
+        if self.primary == *address {
+            return self.only_errors();
+        }
+        let replica = self.replicas.iter().find(|replica| replica.endpoint == *address)?;
+        Some(nothing_but_errors(replica.last_reply_ms?, replica.last_ok_ping_ms))
     }
 
     /// What this Sentinel holds of a node of the group; none where it does not list it.

@@ -49,6 +49,9 @@ pub struct Trend {
     /// the store has not.
     #[serde(default)]
     pub store_left: bool,
+    /// When the local server's process began, as it told when it last answered, to a second and no earlier.
+    #[serde(default)]
+    pub started: Option<Timestamp>,
     /// Full transfers that were seen to begin since the break.
     pub transfers: u32,
     /// Keys that the replica held when the link was last seen up.

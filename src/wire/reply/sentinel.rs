@@ -110,6 +110,7 @@ fn replicas(reply: &Reply) -> Vec<ReplicaInSentinel> {
             link_down_ms: fields.number("master-link-down-time").unwrap_or(-1000),
             info_refresh_ms: fields.info_age_ms(),
             last_ok_ping_ms: fields.number("last-ok-ping-reply").unwrap_or(NEVER_MS),
+            last_reply_ms: fields.number("last-ping-reply"),
             primary: fields.endpoint("master-host", "master-port"),
             // Since Redis 6.2; before that every replica was announced.
             announced: fields.text("replica-announced") != "0",

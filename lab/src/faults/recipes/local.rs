@@ -1,6 +1,6 @@
 //! The replica itself, and a REPLCONF that its primary does not know.
 
-use std::io::Result;
+use std::io::{Error, Result};
 use std::time::Instant;
 
 use super::save;
@@ -8,8 +8,9 @@ use crate::ailment;
 use crate::fault::{self, Fault};
 use crate::faults::recipe::{Broken, Recipe};
 use crate::faults::stage::{Stage, Stand};
+use crate::upgrade;
 
-pub const ALL: [Recipe; 6] = [
+pub const ALL: [Recipe; 7] = [
     Recipe::of("replconf-refused", "REPLCONF renamed", Stage::Plain, replconf).also(super::sync::RESTART),
     Recipe::of("replica-down", "killed", Stage::Plain, |stand| {
         let at = Instant::now();
@@ -27,6 +28,12 @@ pub const ALL: [Recipe; 6] = [
     }),
     Recipe::of("replica-denied", "its password changed", Stage::Plain, denied),
     Recipe::quiet("a restart by its unit", Stage::Plain, restarted),
+    Recipe::quiet("a rolling upgrade", Stage::Rolling, upgraded)
+        .lacks(|kind| match kind.upgrade() {
+            None => Some("it is the newest at hand".to_owned()),
+            Some(newer) => newer.find().err(),
+        })
+        .spends(),
 ];
 
 fn replconf(stand: &Stand) -> Result<Broken> {
@@ -41,6 +48,14 @@ fn denied(stand: &Stand) -> Result<Broken> {
     let at = Instant::now();
     fault::cut_clients(stand.replica())?;
     Broken::since(at, changed)
+}
+
+/// Replicas, a failover by request, and the former primary: the whole of it is watched.
+fn upgraded(stand: &Stand) -> Result<Broken> {
+    let newer = stand.group.kind().upgrade().ok_or_else(|| Error::other("nothing newer is at hand"))?;
+    let at = Instant::now();
+    upgrade::one_by_one(&stand.group, newer)?;
+    Broken::since(at, super::kept(()))
 }
 
 fn restarted(stand: &Stand) -> Result<Broken> {

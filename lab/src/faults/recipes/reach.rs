@@ -1,19 +1,21 @@
 //! The primary is there and takes nobody, or is not there, as a replica without Sentinels sees it.
 
-use std::io::Result;
+use std::io::{Error, Result};
 use std::time::Instant;
 
-use super::save;
+use super::{STEP, save};
 use crate::ailment;
-use crate::fault;
+use crate::fault::{self, Fault};
 use crate::faults::recipe::{Broken, Recipe};
-use crate::faults::stage::{Stage, Stand};
+use crate::faults::stage::{Stage, Stand, status};
 use crate::impostor::{Impostor, Manner, closed_port};
+use crate::process::poll;
+use crate::server::Server;
 use crate::transfer;
 
 const UNWITNESSED: &str = "without Sentinels a restart is given a second";
 
-pub const ALL: [Recipe; 12] = [
+pub const ALL: [Recipe; 13] = [
     Recipe::of("primary-down", "killed, no Sentinels", Stage::Plain, killed).after(1_000, UNWITNESSED),
     Recipe::of("primary-down", "a closed port, no Sentinels", Stage::Plain, at_a_closed_port).after(1_000, UNWITNESSED),
     Recipe::of("primary-unreachable", "cable pulled, no Sentinels", Stage::Wired, unplugged).after(1_000, UNWITNESSED),
@@ -27,6 +29,7 @@ pub const ALL: [Recipe; 12] = [
     Recipe::of("connections-exhausted", "maxclients", Stage::Plain, exhausted),
     Recipe::of("protected-mode", "switched on", Stage::Wired, protected),
     Recipe::of("name-unresolved", "no resolver answers", Stage::Wired, nameless),
+    Recipe::of("name-unresolved", "a dead resolver that blocks the replica", Stage::Wired, held_up),
     Recipe::quiet("a link cut once", Stage::Plain, blip),
 ];
 
@@ -57,6 +60,27 @@ fn at_a_silent_server(stand: &Stand) -> Result<Broken> {
 
 fn nameless(stand: &Stand) -> Result<Broken> {
     follow(stand, ("primary.invalid".to_owned(), 6379))
+}
+
+/// The server stands still for ten seconds at each of its tries: watched from before the first to its end. The name was
+/// followed before, as it is when a resolver dies.
+fn held_up(stand: &Stand) -> Result<Broken> {
+    let replica = stand.replica();
+    let (host, port) = stand.primary().endpoint();
+    fault::run(replica, &["REPLICAOF", "primary.relinkd.test", &port.to_string()])?;
+    let named = || status(&stand.socket()).is_some_and(|status| status["cause"] == "name-unresolved");
+    poll(STEP, named).ok_or_else(|| Error::other("a name without a resolver is not told"))?;
+    let at = Instant::now();
+    let dead = super::host(replica)?.dead_resolver()?;
+    let silent = replica.wait_until(|server| server.run(&["PING"]).is_err(), STEP);
+    silent.ok_or_else(|| Error::other("the server never stands still"))?;
+    replica.wait_until(|server| server.run(&["PING"]).is_ok(), STEP).ok_or_else(|| Error::other("it stays silent"))?;
+    let server = replica.clone();
+    let back = Fault::new("a name", move || {
+        let back = |server: &Server| server.run(&["REPLICAOF", &host, &port.to_string()]).is_ok();
+        server.wait_until(back, STEP).map(drop).ok_or_else(|| Error::other("it does not take its primary back"))
+    });
+    Broken::since(at, back.and(dead))
 }
 
 fn unplugged(stand: &Stand) -> Result<Broken> {

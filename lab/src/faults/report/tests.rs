@@ -54,6 +54,28 @@ fn a_cell_tells_how_often_and_what_was_said_instead() {
 }
 
 #[test]
+fn a_verdict_that_its_evidence_does_not_explain_is_listed_with_its_story() {
+    let text = markdown(&figures(vec![
+        record(0, "a", Kind::Redis70, Outcome::Right, Some(1_900)),
+        record(0, "a", Kind::Valkey91, Outcome::Right, Some(2_500)),
+    ]));
+    assert!(text.contains("1 of 2 firm verdicts came within a second"), "{text}");
+    let listed =
+        "- **a** on Valkey 9.1, round 1: 1.50 s after 1.0 s (a witness needs a second)\n  - 0.10 s primary-down";
+    assert!(text.contains(listed) && !text.contains("**a** on Redis 7.0"), "{text}");
+}
+
+#[test]
+fn what_a_person_wrote_above_a_report_stays() {
+    let first = below_mark(None, "one").expect("no file");
+    assert!(first.starts_with("# Faults") && first.ends_with("one"));
+    let written = first.replace("# Faults, and what relinkd said\n", "# Faults\n\nAs seen.\n");
+    let second = below_mark(Some(&written), "two").expect("a mark");
+    assert!(second.starts_with("# Faults\n\nAs seen.\n") && second.ends_with("two") && !second.contains("one"));
+    assert_eq!(below_mark(Some("# A letter\n"), "three"), None, "it is no report, and stays as it is");
+}
+
+#[test]
 fn one_wrong_verdict_or_one_false_incident_is_too_many() {
     let right = || record(0, "a", Kind::Redis70, Outcome::Right, Some(10));
     assert!(figures(vec![right()]).is_right());
