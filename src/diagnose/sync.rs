@@ -124,9 +124,9 @@ pub fn primary_fork_failed(e: &Evidence) -> Option<Finding> {
 /// The transfer is cut from the other side, again and again, while the handshake is fine: the primary's counter of
 /// cuts says so for certain; before Redis 7.2 there is none, and its limits against its data decide.
 pub fn output_buffer_exceeded(e: &Evidence) -> Option<Finding> {
-    let cut = cut_in_transfer(e)?;
     let primary = e.primary.seen();
     let counted = primary.and_then(|view| view.output_buffer_cuts).zip(e.trend.output_buffer_cuts);
+    let cut = cut_in_transfer(e, counted.is_some_and(|(now, before)| now > before))?;
     let limits = e.primary_limits.seen();
     let evidence = match counted {
         Some((now, before)) if now > before => fact(
@@ -166,13 +166,15 @@ pub fn output_buffer_exceeded(e: &Evidence) -> Option<Finding> {
     Some(named(e, Cause::OutputBufferExceeded, false, [Some(cut), Some(evidence)]))
 }
 
-/// The signs of a transfer that the primary's side ends.
-fn cut_in_transfer(e: &Evidence) -> Option<Fact> {
+/// The signs of a transfer that the primary's side ends. A cut before the first byte reads like a primary that could not
+/// make the data set (Valkey 9.1.2 under load): there only its counter tells.
+fn cut_in_transfer(e: &Evidence, counted: bool) -> Option<Fact> {
     if !handshake_green(e) {
         return None;
     }
-    let line =
-        told(e, LogKind::TransferError).or_else(|| told(e, LogKind::LinkLost).filter(|_| e.trend.transfers > 1))?;
+    let line = told(e, LogKind::TransferError)
+        .or_else(|| told(e, LogKind::LinkLost).filter(|_| e.trend.transfers > 1))
+        .or_else(|| told(e, LogKind::BulkCountError).filter(|_| counted))?;
     let again = line.count > 1 || e.trend.transfers > 1;
     again.then(|| log_fact(line, "the primary ended the transfer, more than once"))
 }

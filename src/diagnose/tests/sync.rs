@@ -79,6 +79,14 @@ fn an_output_buffer_cut_is_counted_by_the_primary_or_inferred_from_its_limits() 
     assert_eq!(old(2 << 20), Some(Cause::OutputBufferExceeded), "below the data set, on a server that counts nothing");
     assert_eq!(old(64 << 20), Some(Cause::SyncRunning));
     assert_eq!(old(0), Some(Cause::SyncRunning), "no limit");
+    let before_the_first_byte = |now: u64, before: u64| {
+        cause(|e| {
+            broken(e).log(LogKind::BulkCountError, "I/O error reading bulk count from PRIMARY", 25);
+            (e.source().output_buffer_cuts, e.trend.output_buffer_cuts) = (Some(now), Some(before));
+        })
+    };
+    assert_eq!(before_the_first_byte(25, 1), Some(Cause::OutputBufferExceeded));
+    assert_ne!(before_the_first_byte(1, 1), Some(Cause::OutputBufferExceeded));
     let once = |e: &mut Evidence| {
         broken(e).log(LogKind::TransferError, CUT, 1);
         e.source().output_buffer_cuts = Some(2);
