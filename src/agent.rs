@@ -400,32 +400,15 @@ impl Agent {
         let unnamed = incident.finding.cause == Cause::Unknown && another;
         // Still there after a remedy, or after it seemed over.
         let back = incident.phase == Phase::Verifying;
-        let goes_on = another && !weaker && self.takes_over(&incident.finding, finding.cause, now);
-        if goes_on || firmer || unnamed || (back && !another) {
-            if another {
-                self.withdraw_for(finding.cause, now);
-            }
+        let news = (another && !weaker) || firmer || unnamed || (back && !another);
+        let goes_on = !another || self.takes_over(&incident.finding, finding.cause, now);
+        if news && another {
+            self.withdraw_for(finding.cause, now);
+        }
+        if news && goes_on {
             self.record(What::Diagnosed { finding: finding.clone(), primary }, now);
         }
         true
-    }
-
-    /// What broke the link stays the name of its incident while the link heals through a state that passes by itself.
-    fn takes_over(&self, known: &Finding, cause: Cause, now: Timestamp) -> bool {
-        let stood = self.memory.verdict().map_or(Duration::ZERO, |(_, since)| now.since(since));
-        !cause.passing() || known.suspected || known.cause == Cause::Unknown || stood >= self.policy.patience
-    }
-
-    /// A standing fault opens at once, a suspicion when it outlasts a blip, a passing state when it outlasts patience.
-    fn opens(&self, finding: &Finding, now: Timestamp) -> bool {
-        if self.unread {
-            return false;
-        }
-        if finding.cause.passing() {
-            return self.passing_since.is_some_and(|since| now.since(since) >= self.policy.patience);
-        }
-        // What is suspected behind a link that is up hurts nobody yet: it has to stand first.
-        !finding.suspected || (!finding.link_up && self.fault_age(now) >= self.policy.blip)
     }
 
     fn unclear(&mut self, missing: Vec<Fact>, rejected: BTreeMap<Cause, String>, e: &Evidence, now: Timestamp) {

@@ -1,13 +1,34 @@
 //! What goes into the record, and the messages that go with it. Every entry is folded into [`super::Incidents`] in the
 //! moment in which it is handed out, so that the agent that lives and the one that replays know the same.
 
+use std::time::Duration;
+
 use super::{Agent, Effect, telling};
 use crate::decide::LedgerHealth;
 use crate::model::Timestamp;
+use crate::model::finding::{Cause, Finding};
 use crate::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, What};
 use crate::model::remedy::{Refusal, RefusalCode};
 
 impl Agent {
+    /// What broke the link stays the name of its incident while the link heals through a state that passes by itself.
+    pub(super) fn takes_over(&self, known: &Finding, cause: Cause, now: Timestamp) -> bool {
+        let stood = self.memory.verdict().map_or(Duration::ZERO, |(_, since)| now.since(since));
+        !cause.passing() || known.suspected || known.cause == Cause::Unknown || stood >= self.policy.patience
+    }
+
+    /// A standing fault opens at once, a suspicion when it outlasts a blip, a passing state when it outlasts patience.
+    pub(super) fn opens(&self, finding: &Finding, now: Timestamp) -> bool {
+        if self.unread {
+            return false;
+        }
+        if finding.cause.passing() {
+            return self.passing_since.is_some_and(|since| now.since(since) >= self.policy.patience);
+        }
+        // What is suspected behind a link that is up hurts nobody yet: it has to stand first.
+        !finding.suspected || (!finding.link_up && self.fault_age(now) >= self.policy.blip)
+    }
+
     pub(super) fn hold(&mut self, refusal: Refusal, now: Timestamp) {
         let exhausted = refusal.code == RefusalCode::AttemptsExhausted;
         let known = self.incidents.open().and_then(|incident| incident.held.last());
