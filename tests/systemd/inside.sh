@@ -176,6 +176,30 @@ running() {
     check 'it leaves alone a link that is whole' is_untouched
 }
 
+# Stopped and started by its unit, and for a while between the two: no fault, and no incident.
+by_its_unit() {
+    check 'a restart of its server by its unit' systemctl restart redis-server@replica.service
+    check 'the link comes back by itself' within 20 link_is_up
+    check 'relinkd finds all well again' within 15 relinkd status --config "$config"
+    check 'a stop of its server by its unit' systemctl stop redis-server@replica.service
+    check 'relinkd says that it was told to stop, out of the journal' within 10 stop_is_told
+    check 'a start of its server by its unit' systemctl start redis-server@replica.service
+    check 'the link is back after the stop' within 20 link_is_up
+    check 'and relinkd finds all well after it' within 15 relinkd status --config "$config"
+    check 'none of it is an incident' no_incident
+}
+
+stop_is_told() {
+    # Both end with the exit code of a fault.
+    local status seen
+    status=$(relinkd status --config "$config")
+    seen=$(relinkd diagnose cache --config "$config")
+    grep replica-down <<<"$status" && grep 'it was told to stop' <<<"$seen" && return
+    printf '%s\n' "$status" "$seen"
+    return 1
+}
+no_incident() { same "$(relinkd incidents --json --config "$config" | tr -d ' \n')" '[]'; }
+
 http_says() {
     local line
     exec 3<>/dev/tcp/127.0.0.1/9779 || return 1
@@ -213,7 +237,12 @@ replica_is_online() { primary info replication | grep 'state=online'; }
 resync_was_partial() {
     journal --unit=redis-server@replica.service | grep 'Successful partial resynchronization with master'
 }
-incident_is_listed() { relinkd incidents --config "$config" | grep auth-rejected; }
+# Latent where a look fell between the change of the password and the end of the link.
+incident_is_listed() {
+    local said
+    said=$(relinkd incidents --config "$config")
+    grep -E 'auth-(rejected|latent)' <<<"$said" || { printf '%s\n' "$said"; return 1; }
+}
 
 reloading() {
     local pid
@@ -288,6 +317,7 @@ printf '1..%s\n' "$(grep -c '^    check ' "$0")"
 installation
 running
 if is_active >/dev/null; then
+    by_its_unit
     rotation
     reloading
     stopping
