@@ -6,14 +6,19 @@
 //! Invariants: an empty answer is an error and never an offer, and no error, warning or name holds a value or
 //! anything that a program printed. Whether a server accepts an offer is not known here: `act` proves that.
 
+mod aws;
 mod credential;
 mod env;
 mod exec;
+mod fields;
 mod file;
+mod http;
 mod salt;
 mod value;
 mod vault;
 
+pub use aws::{Aws, AwsLogin, AwsPlace, AwsRef, AwsSettings};
+pub use http::safe_address;
 pub use vault::{Vault, VaultLogin, VaultPlace, VaultRef, VaultSettings};
 
 use std::ffi::OsString;
@@ -92,6 +97,8 @@ pub enum SecretRef {
     Exec(Vec<String>),
     /// A field of a secret in HashiCorp Vault or OpenBao.
     Vault(VaultRef),
+    /// A secret in AWS Secrets Manager, or a field of it.
+    Aws(AwsRef),
 }
 
 impl SecretRef {
@@ -107,6 +114,7 @@ impl SecretRef {
             SecretRef::Env(_) => None,
             SecretRef::Exec(_) => Some(Duration::from_secs(30)),
             SecretRef::Vault(place) => Some(place.store().settings().poll),
+            SecretRef::Aws(place) => Some(place.store().settings().poll),
         }
     }
 
@@ -117,7 +125,7 @@ impl SecretRef {
 
     /// Whether asking may take long: a look does not wait for it when it knows an answer.
     pub fn is_slow(&self) -> bool {
-        matches!(self, SecretRef::Exec(_) | SecretRef::Vault(_))
+        matches!(self, SecretRef::Exec(_) | SecretRef::Vault(_) | SecretRef::Aws(_))
     }
 }
 
@@ -129,6 +137,7 @@ impl fmt::Display for SecretRef {
             SecretRef::Env(name) => write!(f, "env:{name}"),
             SecretRef::Exec(argv) => write!(f, "exec:{}", argv.first().map_or("", String::as_str)),
             SecretRef::Vault(place) => place.fmt(f),
+            SecretRef::Aws(place) => place.fmt(f),
         }
     }
 }
@@ -233,6 +242,7 @@ async fn fetch_in(reference: &SecretRef, lookup: Lookup<'_>) -> Result<Vec<Offer
         SecretRef::Env(name) => env::fetch(&source, name, lookup),
         SecretRef::Exec(argv) => exec::fetch(&source, argv, lookup).await,
         SecretRef::Vault(place) => vault::fetch(&source, place).await,
+        SecretRef::Aws(place) => aws::fetch(&source, place).await,
     }
 }
 
@@ -246,6 +256,7 @@ pub async fn audit(reference: &SecretRef) -> Vec<String> {
         SecretRef::Env(_) => env::audit(&source),
         SecretRef::Exec(argv) => exec::audit(&source, argv),
         SecretRef::Vault(place) => vault::audit(&source, place).await,
+        SecretRef::Aws(place) => aws::audit(&source, place),
     }
 }
 

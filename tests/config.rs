@@ -10,7 +10,7 @@ use relinkd::config::{self, AgentSettings, GroupSettings, LogFormat, LogLevel, P
 use relinkd::decide::{Mode, Persist, Policy};
 use relinkd::model::remedy::Remedy;
 use relinkd::notify::{ChannelKind, ChannelSettings};
-use relinkd::secrets::SecretRef;
+use relinkd::secrets::{AwsLogin, AwsSettings, SecretRef};
 
 #[path = "config/damage.rs"]
 mod damage;
@@ -58,12 +58,16 @@ fn with_all_written() -> String {
     with_defaults_written().lines().map(uncomment).collect()
 }
 
-/// The example shows all ways to log in to Vault, and a configuration has one.
+/// The example shows all ways to log in to Vault and to AWS, and a configuration has one.
 fn with_one_login(text: &str) -> String {
     let other =
         |part: &&str| !["[store.vault.kubernetes]", "[store.vault.certificate]"].iter().any(|it| part.contains(it));
     let kept: Vec<&str> = text.split("\n\n").filter(other).collect();
-    kept.join("\n\n").lines().filter(|line| !line.starts_with("token = ")).map(|line| format!("{line}\n")).collect()
+    kept.join("\n\n")
+        .lines()
+        .filter(|line| !line.starts_with("token = ") && !line.starts_with("profile = "))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 fn is_setting(line: &str) -> bool {
@@ -418,6 +422,31 @@ fn deep_nesting_is_an_error_and_no_overflow() {
     ] {
         assert!(parse(&text).is_err());
     }
+}
+
+#[test]
+fn aws_needs_no_section_and_takes_all_that_one_says() {
+    let login = |section: &str| {
+        let text =
+            format!("{LEAST}group = 'g'\n[group.g]\nmasterauth = {{ aws = 'redis#f' }}\nsentinels = ['h:26379']\n{section}");
+        match &sound(&text).groups["g"].masterauth {
+            Some(SecretRef::Aws(reference)) => reference.store().settings().clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(login(""), AwsSettings::default());
+    assert_eq!(login("[store.aws]\nprofile = 'db'\n").login, AwsLogin::Profile("db".to_owned()));
+    let all = "[store.aws]\nregion = 'eu-west-1'\nendpoint = 'https://h:1/'\ntimeout = '2s'\npoll = '5m'\n\
+               access_key_id = 'AKIA'\nsecret_access_key = { env = 'S' }\nsession_token = { env = 'T' }\n";
+    let token = Some(SecretRef::Env("T".to_owned()));
+    let expected = AwsSettings {
+        region: Some("eu-west-1".to_owned()),
+        endpoint: Some("https://h:1".to_owned()),
+        login: AwsLogin::Key { id: "AKIA".to_owned(), secret: SecretRef::Env("S".to_owned()), token },
+        timeout: Duration::from_secs(2),
+        poll: Duration::from_secs(300),
+    };
+    assert_eq!(login(all), expected);
 }
 
 #[test]

@@ -48,7 +48,7 @@ const MODES: &[(&str, Mode)] = &[("observe", Mode::Observe), ("propose", Mode::P
 pub(super) fn check(table: &Table, report: &mut Report) -> Settings {
     let root = Section::root(table);
     root.refuse_unknown("section", keys::SECTIONS, report);
-    report.vault = store::vault(&root, report);
+    store::read(&root, report);
     let groups = named(&root, "group", group, report);
     let replicas = named(&root, "replica", |section, report| replica(section, &root, report), report);
     refuse_same_addresses(&root, &replicas, report);

@@ -49,10 +49,10 @@ pub(super) const WEBHOOK: &[&str] = &["kind", "url", "secret", "timeout"];
 pub(super) const SLACK: &[&str] = &["kind", "url", "timeout"];
 
 /// The stores, each the only key of a secret reference.
-pub(super) const STORES: &[&str] = &["file", "credential", "env", "exec", "vault"];
+pub(super) const STORES: &[&str] = &["file", "credential", "env", "exec", "vault", "aws"];
 
 /// `[store]`: the stores that have to be told where they are.
-pub(super) const REMOTE_STORES: &[&str] = &["vault"];
+pub(super) const REMOTE_STORES: &[&str] = &["vault", "aws"];
 
 /// The last four are the ways to log in, of which one has to be there.
 pub(super) const VAULT: &[&str] =
@@ -65,6 +65,9 @@ pub(super) const VAULT_APPROLE: &[&str] = &["role_id", "secret_id", "mount"];
 pub(super) const VAULT_KUBERNETES: &[&str] = &["role", "jwt", "mount"];
 
 pub(super) const VAULT_CERTIFICATE: &[&str] = &["cert", "key", "role", "mount"];
+
+pub(super) const AWS: &[&str] =
+    &["region", "endpoint", "timeout", "poll", "profile", "access_key_id", "secret_access_key", "session_token"];
 
 /// Each table by an example of its path, with its keys.
 pub const TABLES: &[(&str, &[&str])] = &[
@@ -89,6 +92,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("store.vault.approle", VAULT_APPROLE),
     ("store.vault.kubernetes", VAULT_KUBERNETES),
     ("store.vault.certificate", VAULT_CERTIFICATE),
+    ("store.aws", AWS),
     ("secret reference", STORES),
 ];
 

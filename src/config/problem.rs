@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::secrets::Vault;
+use crate::secrets::{Aws, Vault};
 
 /// One thing to correct.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -70,19 +70,20 @@ pub(super) struct Report {
     found: Vec<(Place, Problem)>,
     /// Some file could not be read or does not parse: what looks absent may stand there.
     pub incomplete: bool,
-    /// What a reference to Vault would find: read before any reference is.
-    pub vault: VaultHere,
+    /// What references to remote stores would find: read before any of them is.
+    pub vault: Here<Vault>,
+    pub aws: Here<Aws>,
 }
 
-/// `[store.vault]`, while the rest is read.
+/// A section `[store.NAME]`, while the rest is read.
 #[derive(Default)]
-pub(super) enum VaultHere {
+pub(super) enum Here<T> {
     #[default]
     Unread,
     Absent,
     /// It stands there with mistakes.
     Wrong,
-    Known(Arc<Vault>),
+    Known(Arc<T>),
 }
 
 impl Report {

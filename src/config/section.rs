@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::{STORES, nearest};
-use super::problem::{Place, Report, VaultHere};
+use super::problem::{Here, Place, Report};
 use super::raw::{Node, Table, Value};
 use super::values;
-use crate::secrets::{SecretRef, VaultPlace, VaultRef};
+use crate::secrets::{AwsPlace, AwsRef, SecretRef, VaultPlace, VaultRef};
 
 pub(super) struct Section<'a> {
     /// As in `replica.cache`; empty for the root.
@@ -234,6 +234,9 @@ impl<'a> Section<'a> {
         if self.has("vault") {
             return self.vault(report);
         }
+        if self.has("aws") {
+            return self.aws(report);
+        }
         let given = self.node("exec")?;
         let argv = self.list("exec", "strings", &|text| Ok(text.to_owned()), report);
         let whole = matches!(&given.value, Value::List(items) if !items.is_empty() && items.len() == argv.len());
@@ -257,18 +260,37 @@ impl Section<'_> {
         let parse = |text: &str| VaultPlace::parse(text).ok_or(VAULT.to_owned());
         let place = self.parsed("vault", VAULT, &parse, report)?;
         let missing = match &report.vault {
-            VaultHere::Known(store) => {
+            Here::Known(store) => {
                 return Some(SecretRef::Vault(VaultRef::new(place, std::sync::Arc::clone(store))));
             }
             // What is wrong with it has been told.
-            VaultHere::Wrong => return None,
-            VaultHere::Unread => "cannot be the way in to Vault itself; name a store on this host",
-            VaultHere::Absent => "needs a Vault; add a section [store.vault] with its address and a login",
+            Here::Wrong => return None,
+            Here::Unread => ON_THIS_HOST,
+            Here::Absent => "needs a Vault; add a section [store.vault] with its address and a login",
         };
         report.add_absent(self.place, Some(&self.path_of("vault")), missing);
         None
     }
 }
+
+impl Section<'_> {
+    fn aws(&self, report: &mut Report) -> Option<SecretRef> {
+        let parse = |text: &str| AwsPlace::parse(text).ok_or(AWS.to_owned());
+        let place = self.parsed("aws", AWS, &parse, report)?;
+        match &report.aws {
+            Here::Known(store) => return Some(SecretRef::Aws(AwsRef::new(place, std::sync::Arc::clone(store)))),
+            // What is wrong with it has been told.
+            Here::Wrong | Here::Absent => {}
+            Here::Unread => report.add_absent(self.place, Some(&self.path_of("aws")), ON_THIS_HOST),
+        }
+        None
+    }
+}
+
+const ON_THIS_HOST: &str = "cannot be the way in to a remote store; name a store on this host";
+
+const AWS: &str = "\"NAME#FIELD\", as in \"redis/cache#password\": the name or ARN of a secret in AWS Secrets Manager, \
+                   with #FIELD where it holds JSON";
 
 const VAULT: &str = "\"MOUNT/PATH#FIELD\", as in \"secret/redis/cache#password\"";
 

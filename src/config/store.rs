@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys;
-use super::problem::{Report, VaultHere};
+use super::problem::{Here, Report};
 use super::section::Section;
-use crate::secrets::{SecretRef, Vault, VaultLogin, VaultSettings};
+use crate::secrets::{Aws, AwsLogin, AwsSettings, SecretRef, Vault, VaultLogin, VaultSettings, safe_address};
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 const POLL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -16,15 +16,81 @@ const POLL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_s
 /// Where a service account's token lies in a pod.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// `[store.vault]`, read before any reference to it.
-pub(super) fn vault(root: &Section<'_>, report: &mut Report) -> VaultHere {
-    let Some(node) = root.node("store") else { return VaultHere::Absent };
-    let Some(stores) = Section::open("store".to_owned(), node, keys::REMOTE_STORES, report) else {
-        return VaultHere::Wrong;
+/// The remote stores, read before any reference to them. Neither can be the way in to the other.
+pub(super) fn read(root: &Section<'_>, report: &mut Report) {
+    let stores = root.node("store").map(|node| Section::open("store".to_owned(), node, keys::REMOTE_STORES, report));
+    let (vault, aws) = match &stores {
+        Some(Some(stores)) => (vault(stores, report), aws(stores, report)),
+        Some(None) => (Here::Wrong, Here::Wrong),
+        None => (Here::Absent, Here::Absent),
     };
-    let Some(node) = stores.node("vault") else { return VaultHere::Absent };
+    report.vault = vault;
+    report.aws = match aws {
+        // A host that has a role needs to say nothing.
+        Here::Absent => Here::Known(Arc::new(Aws::new(AwsSettings::default()))),
+        aws => aws,
+    };
+}
+
+/// `[store.aws]`.
+fn aws(stores: &Section<'_>, report: &mut Report) -> Here<Aws> {
+    let Some(node) = stores.node("aws") else { return Here::Absent };
+    let Some(section) = Section::open("store.aws".to_owned(), node, keys::AWS, report) else { return Here::Wrong };
+    let region = section.parsed("region", REGION, &region, report);
+    let endpoint = section.parsed("endpoint", ENDPOINT, &endpoint, report);
+    let timeout = section.duration("timeout", TIMEOUT, report);
+    let poll = section.duration("poll", POLL, report);
+    for key in ["secret_access_key", "session_token"] {
+        section.needs(key, "access_key_id", report);
+    }
+    let login = aws_login(&section, report);
+    let Some(login) = login else { return Here::Wrong };
+    Here::Known(Arc::new(Aws::new(AwsSettings {
+        region,
+        endpoint,
+        login,
+        timeout: timeout.unwrap_or(AwsSettings::TIMEOUT),
+        poll: poll.unwrap_or(AwsSettings::POLL),
+    })))
+}
+
+/// A profile, an access key, or neither.
+fn aws_login(section: &Section<'_>, report: &mut Report) -> Option<AwsLogin> {
+    let (profile, id) = (section.word("profile", report), section.word("access_key_id", report));
+    let (secret, token) = (section.secret("secret_access_key", report), section.secret("session_token", report));
+    match (section.has("profile"), section.has("access_key_id")) {
+        (true, true) => {
+            let text = "names both profile and access_key_id; leave one of them out";
+            report.add(section.place, Some(&section.path), text);
+            None
+        }
+        (true, false) => profile.map(AwsLogin::Profile),
+        (false, true) => {
+            section.require("secret_access_key", "{ credential = \"aws-secret-access-key\" }", report);
+            id.zip(secret).map(|(id, secret)| AwsLogin::Key { id, secret, token })
+        }
+        (false, false) => Some(AwsLogin::Found),
+    }
+}
+
+const REGION: &str = "the name of an AWS region, as in \"eu-central-1\"";
+
+fn region(text: &str) -> Result<String, String> {
+    let plain = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if plain && (4..=32).contains(&text.len()) { Ok(text.to_owned()) } else { Err(REGION.to_owned()) }
+}
+
+const ENDPOINT: &str = "\"https://HOST:PORT\"; http:// only to this host, as in \"http://127.0.0.1:4566\"; without it AWS's own in the region";
+
+fn endpoint(text: &str) -> Result<String, String> {
+    safe_address(text).ok_or_else(|| ENDPOINT.to_owned())
+}
+
+/// `[store.vault]`.
+fn vault(stores: &Section<'_>, report: &mut Report) -> Here<Vault> {
+    let Some(node) = stores.node("vault") else { return Here::Absent };
     let Some(section) = Section::open("store.vault".to_owned(), node, keys::VAULT, report) else {
-        return VaultHere::Wrong;
+        return Here::Wrong;
     };
     section.require("address", "\"https://vault.example:8200\"", report);
     let address = section.parsed("address", ADDRESS, &address, report);
@@ -33,12 +99,12 @@ pub(super) fn vault(root: &Section<'_>, report: &mut Report) -> VaultHere {
     let timeout = section.duration("timeout", TIMEOUT, report);
     let poll = section.duration("poll", POLL, report);
     let login = login(&section, report);
-    let (Some(address), Some(login)) = (address, login) else { return VaultHere::Wrong };
+    let (Some(address), Some(login)) = (address, login) else { return Here::Wrong };
     if matches!(login, VaultLogin::Certificate { .. }) && !address.starts_with("https://") {
         let text = "shows a certificate, which needs an address that begins with https://";
         report.add(section.place, Some("store.vault.certificate"), text);
     }
-    VaultHere::Known(Arc::new(Vault::new(VaultSettings {
+    Here::Known(Arc::new(Vault::new(VaultSettings {
         address,
         namespace,
         ca,
@@ -100,17 +166,8 @@ fn login(section: &Section<'_>, report: &mut Report) -> Option<VaultLogin> {
 
 const ADDRESS: &str = "\"https://HOST:PORT\"; http:// only to this host, as in \"http://127.0.0.1:8200\"";
 
-/// A token that goes over the network in the clear is everybody's.
 fn address(text: &str) -> Result<String, String> {
-    let wrong = || ADDRESS.to_owned();
-    let url = reqwest::Url::parse(text).map_err(|_| wrong())?;
-    let host = url.host_str().unwrap_or_default();
-    let here = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let scheme_fits = url.scheme() == "https" || (url.scheme() == "http" && here);
-    let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.path() == "/";
-    let fits = scheme_fits && bare && url.fragment().is_none() && !host.is_empty();
-    if fits { Ok(text.trim_end_matches('/').to_owned()) } else { Err(wrong()) }
+    safe_address(text).ok_or_else(|| ADDRESS.to_owned())
 }
 
 const MOUNT: &str = "where the auth method is mounted, without \"auth/\", as in \"approle\"";

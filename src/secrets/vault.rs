@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::fields::FIELD;
 use super::{Offer, SecretError, SecretRef};
 
 mod answer;
@@ -111,9 +112,6 @@ impl VaultPlace {
         fits.then(|| VaultPlace { path: path.to_owned(), field: field.to_owned() })
     }
 }
-
-/// The field that is read where the reference names none.
-const FIELD: &str = "password";
 
 impl VaultRef {
     pub fn new(place: VaultPlace, store: Arc<Vault>) -> VaultRef {

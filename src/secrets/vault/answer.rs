@@ -1,14 +1,14 @@
 //! What Vault answered, read: pure. Shapes as OpenBao 2.7.2 gives them; HashiCorp Vault's API pages show the same.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::super::value::{UNVERSIONED, offers};
-use super::super::{Offer, Secret, SecretError};
-use super::http::Answer;
+use super::super::fields::{Fields, is_word};
+use super::super::http::Answer;
+use super::super::value::UNVERSIONED;
+use super::super::{Offer, SecretError};
+use super::http::says;
 
 /// A KV engine.
 pub(super) struct Kv {
@@ -68,7 +68,7 @@ pub(super) fn mount(source: &str, path: &str, answer: &Answer) -> Result<Kv, Sec
 
 /// A secret as it was read.
 pub(super) struct Found {
-    fields: BTreeMap<String, Field>,
+    fields: Fields,
     /// None in an engine without versions.
     pub version: Option<u64>,
     /// When this version was written, as Vault says it.
@@ -77,7 +77,7 @@ pub(super) struct Found {
 
 #[derive(Deserialize)]
 struct Plain {
-    data: Option<BTreeMap<String, Field>>,
+    data: Option<Fields>,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +87,7 @@ struct Versioned {
 
 #[derive(Deserialize)]
 struct Version {
-    data: Option<BTreeMap<String, Field>>,
+    data: Option<Fields>,
     metadata: Metadata,
 }
 
@@ -112,7 +112,7 @@ pub(super) fn secret(source: &str, kv: &Kv, answer: &Answer) -> Result<Found, Se
     };
     match answer.status {
         403 => return Err(SecretError::Denied(denied(source, kv))),
-        404 if answer.says("no handler for route") => {
+        404 if says(answer, "no handler for route") => {
             return Err(SecretError::NotFound(format!(
                 "{source}: no secrets engine is mounted at {mount:?}; correct the reference, or [store.vault] namespace"
             )));
@@ -163,41 +163,10 @@ fn denied(source: &str, kv: &Kv) -> String {
 }
 
 impl Found {
-    pub fn offers(mut self, source: &str, field: &str) -> Result<Vec<Offer>, SecretError> {
-        let mut text = |name: &str| match self.fields.remove(name) {
-            Some(Field(Some(secret))) => Some(secret.expose().to_owned()),
-            _ => None,
-        };
-        let user = text("user").or_else(|| text("username"));
-        let former = text("previous").filter(|_| field != "previous");
+    pub fn offers(self, source: &str, field: &str) -> Result<Vec<Offer>, SecretError> {
         let version = self.version.map_or(UNVERSIONED.to_owned(), |version| version.to_string());
-        let password = match self.fields.remove(field) {
-            Some(Field(Some(secret))) => secret,
-            Some(Field(None)) => {
-                return Err(SecretError::Malformed(format!(
-                    "{source}: this field is not a string; write the password in quotes"
-                )));
-            }
-            None => {
-                let names: Vec<&str> = self.fields.keys().map(String::as_str).filter(|name| is_word(name)).collect();
-                return Err(SecretError::NotFound(format!(
-                    "{source}: the secret is there and has no field of that name; it has: {}",
-                    if names.is_empty() { "none to choose from".to_owned() } else { names.join(", ") }
-                )));
-            }
-        };
-        // `vault kv put x password=@file` keeps the newline at the file's end.
-        let password = password.expose();
-        let password = password.strip_suffix('\n').unwrap_or(password).to_owned();
-        let mut all = offers(source, &version, user, password, former)?;
-        let changed = self.created.map(|at| crate::model::Timestamp(at.as_microsecond()));
-        all.iter_mut().for_each(|offer| offer.changed = changed);
-        Ok(all)
+        self.fields.offers(source, &version, field, self.created)
     }
-}
-
-fn is_word(name: &str) -> bool {
-    name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
 #[derive(Deserialize)]
@@ -217,59 +186,6 @@ pub(super) fn excess(source: &str, path: &str, answer: &Answer) -> Option<String
             more.join(", ")
         )
     })
-}
-
-/// A value of a secret, wiped when dropped. None: not a string.
-struct Field(Option<Secret>);
-
-impl<'de> Deserialize<'de> for Field {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Field, D::Error> {
-        deserializer.deserialize_any(FieldVisitor)
-    }
-}
-
-struct FieldVisitor;
-
-impl<'de> Visitor<'de> for FieldVisitor {
-    type Value = Field;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Field, E> {
-        Ok(Field(Some(Secret::new(text))))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Field, E> {
-        Ok(Field(None))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Field, E> {
-        Ok(Field(None))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Field, E> {
-        Ok(Field(None))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Field, E> {
-        Ok(Field(None))
-    }
-
-    fn visit_unit<E>(self) -> Result<Field, E> {
-        Ok(Field(None))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Field, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Field(None))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Field, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Field(None))
-    }
 }
 
 #[cfg(test)]

@@ -7,12 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::super::http::{Answer, Lost, ask, builder, innermost};
 use super::super::{Secret, SecretError};
 use super::{VaultLogin, VaultSettings};
-use crate::model::tame;
-
-/// More than this is no answer of ours to read: 1 MiB, the largest secret that Vault stores by default.
-const ANSWER_BYTES: usize = 1 << 20;
 
 /// Where to ask, and as whom.
 #[derive(Clone)]
@@ -25,21 +22,14 @@ pub(super) struct Server {
     token: Option<Secret>,
 }
 
-pub(super) struct Answer {
-    pub status: u16,
-    pub body: Zeroizing<Vec<u8>>,
-}
-
 #[derive(Deserialize)]
 struct Errors {
     errors: Vec<String>,
 }
 
-impl Answer {
-    /// Whether Vault's own error says this, so that one status can be told from its like.
-    pub fn says(&self, words: &str) -> bool {
-        serde_json::from_slice::<Errors>(&self.body).is_ok_and(|said| said.errors.iter().any(|e| e.contains(words)))
-    }
+/// Whether Vault's own error says this, so that one status can be told from its like.
+pub(super) fn says(answer: &Answer, words: &str) -> bool {
+    serde_json::from_slice::<Errors>(&answer.body).is_ok_and(|said| said.errors.iter().any(|e| e.contains(words)))
 }
 
 impl Server {
@@ -99,16 +89,10 @@ impl Server {
             value.set_sensitive(true);
             request = request.header("X-Vault-Token", value);
         }
-        let mut response = request.send().await.map_err(|error| self.lost(source, error))?;
-        let status = response.status().as_u16();
-        let mut body = Zeroizing::new(Vec::with_capacity(4096));
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.lost(source, error))? {
-            if body.len() + chunk.len() > ANSWER_BYTES {
-                return Err(SecretError::TooLarge(format!("{source}: Vault answers with more than 1 MiB")));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let answer = Answer { status, body };
+        let answer = ask(request).await.map_err(|lost| match lost {
+            Lost::TooLarge => SecretError::TooLarge(format!("{source}: Vault answers with more than 1 MiB")),
+            Lost::Away(why) => SecretError::Unreachable(format!("{source}: Vault at {}: {why}", self.address)),
+        })?;
         self.refuse_unready(source, &answer)?;
         Ok(answer)
     }
@@ -117,7 +101,7 @@ impl Server {
     fn refuse_unready(&self, source: &str, answer: &Answer) -> Result<(), SecretError> {
         let address = &self.address;
         match answer.status {
-            503 if answer.says("sealed") => Err(SecretError::Sealed(format!(
+            503 if says(answer, "sealed") => Err(SecretError::Sealed(format!(
                 "{source}: Vault at {address} is sealed and answers nothing; somebody has to unseal it"
             ))),
             300..=399 => Err(SecretError::Unreachable(format!(
@@ -133,34 +117,11 @@ impl Server {
             _ => Ok(()),
         }
     }
-
-    fn lost(&self, source: &str, error: reqwest::Error) -> SecretError {
-        let error = error.without_url();
-        let stage = if error.is_connect() { "no connection" } else { "no answer" };
-        SecretError::Unreachable(format!("{source}: Vault at {}: {stage}: {}", self.address, innermost(&error)))
-    }
-}
-
-fn innermost(error: &reqwest::Error) -> String {
-    let mut error: &dyn std::error::Error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    tame(&error.to_string(), 200)
 }
 
 /// A client of our own for each session: it may carry our certificate, which is read again at each login.
 fn client(source: &str, settings: &VaultSettings) -> Result<Client, SecretError> {
-    // Fails when a provider is installed already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = Client::builder()
-        .user_agent(concat!("relinkd/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .connect_timeout(settings.timeout)
-        .pool_max_idle_per_host(1)
-        // For the questions of one fetch. A connection that was kept longer may be found dead.
-        .pool_idle_timeout(std::time::Duration::from_secs(1));
+    let builder = builder().connect_timeout(settings.timeout);
     let builder = match &settings.ca {
         // A proxy from the environment is for the way out; what is sent in the clear stays inside.
         None if settings.address.starts_with("http://") => builder.tls_certs_only([]).no_proxy(),
@@ -181,7 +142,7 @@ fn client(source: &str, settings: &VaultSettings) -> Result<Client, SecretError>
         _ => builder,
     };
     builder.build().map_err(|error| {
-        let why = innermost(&error.without_url());
+        let why = innermost(error);
         SecretError::Failed(format!("{source}: no TLS client can be made for Vault: {why}"))
     })
 }

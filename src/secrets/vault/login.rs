@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::super::http::Answer;
 use super::super::{Offer, Secret, SecretError, SecretRef, fetch};
-use super::http::{Answer, Server};
+use super::http::{Server, says};
 use super::{Vault, VaultLogin};
 
 /// How long a refused login stands.
@@ -221,7 +222,7 @@ async fn life_of(source: &str, server: &Server) -> Result<Life, SecretError> {
 
 fn refusal(source: &str, section: &str, mount: &str, answer: &Answer) -> SecretError {
     let place = format!("{source}: the login at Vault, auth/{mount} ([store.vault.{section}])");
-    if answer.status == 404 || answer.says("no handler for route") {
+    if answer.status == 404 || says(answer, "no handler for route") {
         return SecretError::NotFound(format!("{place}: no such auth method is enabled there, or in this namespace"));
     }
     let what = match section {
