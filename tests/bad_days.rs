@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use lab::{Answer, Group, Impostor, Kind, Manner, Signal, fault};
 use live::desk::Desk;
-use live::{PATIENCE, Setup};
+use live::{PATIENCE, Setup, config};
 use serde_json::Value;
 
 const PASSWORD: &str = "old-password-1";
@@ -579,4 +579,72 @@ fn sigterm_ends_it_soon_and_leaves_no_socket_redis_70() {
     assert_eq!(desk.run(&["status"]).exit, 69);
     desk.agent.start_again().unwrap();
     desk.group.replica(0).wait_link_up(PATIENCE).expect("the next start goes on");
+}
+
+/// A store that takes a connection and never answers costs what its `timeout` says, of the instance that it is for.
+#[test]
+fn a_store_that_hangs_holds_up_its_own_verdict_and_nobody_elses_valkey_80() {
+    let Some(kind) = lab::require(Kind::Valkey80) else { return };
+    const TIMEOUT: Duration = Duration::from_secs(8);
+    let group = Group::builder(kind).replicas(2).sentinels(1).password(PASSWORD).start().unwrap();
+    let mut desk = Desk::new(group);
+    // The kernel takes connections for it, and nobody reads.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let http = lab::Port::reserve().unwrap();
+    let token = desk.agent.write_file("token", "t").unwrap();
+    let text = config(
+        &desk.agent,
+        &desk.group,
+        desk.group.replica(0),
+        &desk.receiver.url(),
+        &Setup {
+            group: "masterauth = { vault = \"kv/redis\" }".to_owned(),
+            policy: format!(
+                "[store.vault]\naddress = \"http://{}\"\ntimeout = \"{}s\"\ntoken = {{ file = \"{}\" }}",
+                silent.local_addr().unwrap(),
+                TIMEOUT.as_secs(),
+                token.display()
+            ),
+            listen: format!("127.0.0.1:{}", http.number),
+            ..Setup::default()
+        },
+    );
+    let other = format!(
+        "\n[replica.other]\naddress = \"{}\"\npassword = {{ file = \"{}\" }}\n",
+        desk.group.replica(1).address(),
+        desk.agent.dir().join("replica-password").display()
+    );
+    desk.agent.start(&(text + &other)).unwrap();
+    well(&desk, "watching");
+
+    fault::rotate_password(desk.group.primary(), NEW).unwrap().keep();
+    let began = Instant::now();
+    fault::freeze(desk.group.replica(1)).unwrap().keep();
+    let told = |name: &str| {
+        let arrived = desk.receiver.messages().iter().any(|message| message["replica"] == name);
+        arrived.then(|| began.elapsed())
+    };
+    let (mut others, mut slowest) = (None, Duration::ZERO);
+    let held = loop {
+        assert!(began.elapsed() < TIMEOUT + PATIENCE, "no verdict\n{}", desk.agent.log());
+        let asked = Instant::now();
+        let now = status(&desk).expect("the daemon answers");
+        slowest = slowest.max(asked.elapsed());
+        others = others.or_else(|| told("other"));
+        if now["held"]["code"] == "secret-unavailable" {
+            break now["held"]["detail"].to_string();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let verdict = began.elapsed();
+    assert!(held.contains("within 8 s"), "{held}");
+    // The question may have been on its way already: the store is followed.
+    assert!(verdict < TIMEOUT + Duration::from_secs(6), "{verdict:?}");
+    let first =
+        desk.receiver.wait_until(PATIENCE, |all| all.iter().filter_map(|r| r.json()).any(|m| m["replica"] == "cache"));
+    assert!(first.is_some() && began.elapsed() < TIMEOUT + Duration::from_secs(8), "told after {:?}", began.elapsed());
+    assert!(desk.receiver.messages().iter().any(|m| m["held"][0]["refusal"] == "secret-unavailable"));
+    assert!(others.is_some_and(|at| at < TIMEOUT), "the other instance's fault waits for nothing: {others:?}");
+    assert!(slowest < Duration::from_secs(3), "the loop answered after {slowest:?}");
+    assert!(!desk.agent.log().contains("watchdog"), "{}", desk.agent.log());
 }

@@ -427,8 +427,9 @@ fn deep_nesting_is_an_error_and_no_overflow() {
 #[test]
 fn aws_needs_no_section_and_takes_all_that_one_says() {
     let login = |section: &str| {
-        let text =
-            format!("{LEAST}group = 'g'\n[group.g]\nmasterauth = {{ aws = 'redis#f' }}\nsentinels = ['h:26379']\n{section}");
+        let text = format!(
+            "{LEAST}group = 'g'\n[group.g]\nmasterauth = {{ aws = 'redis#f' }}\nsentinels = ['h:26379']\n{section}"
+        );
         match &sound(&text).groups["g"].masterauth {
             Some(SecretRef::Aws(reference)) => reference.store().settings().clone(),
             other => panic!("{other:?}"),

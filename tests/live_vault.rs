@@ -6,7 +6,7 @@ mod live;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lab::{Group, Kind, OpenBao};
+use lab::{Answer, Group, Kind, OpenBao, Receiver};
 use live::checks::QUICK;
 use live::{Scene, Setup};
 use relinkd::secrets::{self, Offer, SecretError, SecretRef, Vault, VaultLogin, VaultPlace, VaultRef, VaultSettings};
@@ -267,26 +267,76 @@ async fn each_way_in_works_is_renewed_and_says_why_it_is_refused() {
     store.settings.login =
         VaultLogin::Certificate { mount: "cert".to_owned(), role: None, cert: stranger.cert, key: stranger.key };
     store.open().expect(PLACE, "Denied", "no certificate was shown that this role takes").await;
+}
 
-    // Kubernetes is enabled for real, and has no API server to review the token with: its refusal is real too.
+/// A cluster's API server cannot be installed here, and reviews tokens by one call that Kubernetes publishes
+/// (authentication.k8s.io/v1, TokenReview): a recorder stands for that call, the rest is OpenBao's own.
+#[tokio::test]
+async fn a_service_account_logs_in_when_the_cluster_vouches_for_its_token() {
+    let Some(bao) = OpenBao::require() else { return };
+    engines(&bao);
+    put(&bao, "redis/cache", json!({ "password": OLD }));
+    const PLACE: &str = "team/kv/redis/cache#password";
+    let api = Receiver::start().unwrap();
+    let review = |authenticated: bool| {
+        let user = json!({ "username": "system:serviceaccount:db:relinkd", "uid": "u-1", "groups": ["system:serviceaccounts"] });
+        let user = if authenticated { user } else { json!({}) };
+        let audiences = ["https://kubernetes.default.svc"];
+        let status = json!({ "authenticated": authenticated, "user": user, "audiences": audiences });
+        let body = json!({ "kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "status": status });
+        Answer::status(201).header("Content-Type", "application/json").body(&body.to_string())
+    };
     bao.write("sys/auth/kubernetes", json!({ "type": "kubernetes" })).unwrap();
-    bao.write(
-        "auth/kubernetes/config",
-        json!({ "kubernetes_host": "https://127.0.0.1:1", "kubernetes_ca_cert": authority }),
-    )
-    .unwrap();
-    let bound = json!({ "bound_service_account_names": "relinkd", "bound_service_account_namespaces": "db", "token_policies": "relinkd" });
+    let authority = std::fs::read_to_string(bao.certificates().ca()).unwrap();
+    let host = json!({ "kubernetes_host": api.url(), "kubernetes_ca_cert": authority, "disable_local_ca_jwt": true });
+    bao.write("auth/kubernetes/config", host).unwrap();
+    let bound = json!({
+        "bound_service_account_names": "relinkd", "bound_service_account_namespaces": "db", "token_policies": "relinkd"
+    });
     bao.write("auth/kubernetes/role/relinkd", bound).unwrap();
+    let jwt = service_account("relinkd");
     let store = Store::new(bao.address(), |store| VaultLogin::Kubernetes {
         mount: "kubernetes".to_owned(),
         role: "relinkd".to_owned(),
-        jwt: store.file("jwt", "a.CANARY.c"),
+        jwt: store.file("jwt", &jwt),
     });
+
+    api.answer_next([review(true)]);
+    let vault = store.open();
+    let told = vault.told(PLACE).await;
+    let asked = api.requests();
+    assert_eq!(told, format!("1 - {OLD}"), "{asked:#?}");
+    assert_eq!(asked[0].path, "/apis/authentication.k8s.io/v1/tokenreviews");
+    assert_eq!(asked[0].json().unwrap()["spec"]["token"], jwt.as_str());
+    assert_eq!(vault.told(PLACE).await, format!("1 - {OLD}"));
+    assert_eq!(api.requests().len(), 1, "the token is kept");
+
+    let refused = "auth/kubernetes ([store.vault.kubernetes]): refused";
+    api.answer_next([review(false)]);
+    store.open().expect(PLACE, "Denied", refused).await;
+    // Vouched for, and bound to no role.
+    store.file("jwt", &service_account("other"));
+    store.open().expect(PLACE, "Denied", refused).await;
+    store.file("jwt", "no.CANARY.token");
     let told = store.open().told(PLACE).await;
-    assert!(
-        told.contains("auth/kubernetes ([store.vault.kubernetes])") || told.contains("cannot answer now"),
-        "{told}"
-    );
+    assert!(told.contains(refused) || told.contains("cannot answer now"), "{told}");
+}
+
+/// A token as a pod finds it. Its signature is the cluster's to judge.
+fn service_account(name: &str) -> String {
+    let part = |value: Value| base64(value.to_string().as_bytes());
+    let claims = json!({
+        "iss": "https://kubernetes.default.svc", "sub": format!("system:serviceaccount:db:{name}"),
+        "aud": ["https://kubernetes.default.svc"], "iat": 1_700_000_000, "exp": 4_000_000_000_u64,
+        "kubernetes.io": { "namespace": "db", "serviceaccount": { "name": name, "uid": "u-1" } }
+    });
+    let head = part(json!({ "alg": "RS256", "typ": "JWT", "kid": "k" }));
+    format!("{head}.{}.{}", part(claims), base64(b"not-a-signature-CANARY"))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The store's newest version is what the primary wants: the replica that fell behind is realigned out of Vault. When

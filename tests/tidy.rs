@@ -11,6 +11,8 @@ mod modules;
 mod words;
 #[path = "tidy/pages.rs"]
 mod pages;
+#[path = "tidy/showing.rs"]
+mod showing;
 #[path = "tidy/parts.rs"]
 mod parts;
 
