@@ -91,7 +91,7 @@ fn nobody_is_refused(kind: Kind) {
     desk.agent.write_file("replica-password", NEW).unwrap();
     let (said, whole) = rotate(&desk, &["resume", "--detailed-exitcode"]);
     assert_eq!((said.exit, &whole["finished"]), (2, &Value::Bool(true)), "{whole:#}");
-    let met = traffic.end(&desk.group, "lab:count");
+    let met = traffic.end(&desk.group, "lab:count").unwrap();
     assert_eq!((met.refused, met.write_errors, met.sdown, met.full_resyncs, met.lost), (0, 0, 0, 0, 0), "{met:#?}");
     assert!(met.logins > 50 && met.acked > 100, "{met:#?}");
     for node in desk.group.nodes() {
@@ -166,7 +166,7 @@ fn killed_anywhere(kind: Kind) {
             assert_eq!((said.exit, &end["finished"]), (0, &Value::Bool(true)), "after step {step}: {end:#}\n{state:#}");
         }
         use_password(&desk.group, &new);
-        assert_undisturbed(&traffic.end(&desk.group, "lab:count"), &format!("resumed at {step}"));
+        assert_undisturbed(&traffic.end(&desk.group, "lab:count").unwrap(), &format!("resumed at {step}"));
         now = new;
     }
     for step in [1, 3, 5, 7, 9, 10, 12, 14] {
@@ -181,7 +181,7 @@ fn killed_anywhere(kind: Kind) {
         assert!(interrupted_at(&desk, &["run"], step, signal), "no step {step}");
         let (said, end) = rotate(&desk, &["abort"]);
         assert_eq!((said.exit, &end["finished"]), (0, &Value::Bool(true)), "after step {step}: {end:#}");
-        let met = traffic.end(&desk.group, "lab:count");
+        let met = traffic.end(&desk.group, "lab:count").unwrap();
         match step {
             12.. => assert_eq!((met.write_errors, met.sdown, met.full_resyncs, met.lost), (0, 0, 0, 0), "{met:#?}"),
             _ => assert_undisturbed(&met, &format!("aborted at {step}")),
@@ -267,7 +267,7 @@ fn users_with_least_rights(kind: Kind) {
     traffic.retire_old();
     let (said, whole) = rotate(&desk, &["resume"]);
     assert_eq!((said.exit, &whole["finished"]), (0, &true.into()), "{whole:#}");
-    assert_undisturbed(&traffic.end(&desk.group, "lab:count"), "the replicator");
+    assert_undisturbed(&traffic.end(&desk.group, "lab:count").unwrap(), "the replicator");
 
     let (said, whole) = rotate(&desk, &["run", "--user", "watcher"]);
     assert_eq!((said.exit, &whole["finished"]), (0, &true.into()), "{whole:#}");

@@ -21,7 +21,7 @@ usage: lab up [--kind KIND] [--replicas N] [--sentinels N] [--auth] [--namespace
            break a group in front of you and let relinkd heal it; with --shell leave both running to play with
        lab bench [--relinkd PATH] [--kind KIND] [--trials N]
            time from break to healed link, memory and processor time, beside a floor taken in the same run
-       lab rotations [--relinkd PATH] [--kinds KIND,KIND] [--runs N] [--seed N]
+       lab rotations [--relinkd PATH] [--kinds KIND,KIND] [--runs N] [--seed N] [--jobs N]
            rotate a group's password under load, by relinkd, with kills, and in the usual order; a table in Markdown
        lab faults [--relinkd PATH] [--server KIND,…] [--fault CODE,…] [--rounds N] [--seed N] [--jobs N] [--quiet SPAN]
                   [--out FILE]
@@ -136,7 +136,7 @@ fn measure(options: &[&str]) -> Result<(), String> {
 
 fn rotate(options: &[&str]) -> Result<(), String> {
     let mut relinkd = beside_me()?;
-    let (mut kinds, mut runs, mut seed) = (vec![Kind::Redis70, Kind::Valkey80], 50, 1);
+    let (mut kinds, mut runs, mut seed, mut jobs) = (vec![Kind::Redis70, Kind::Valkey80], 50, 1, 1);
     let mut words = options.iter();
     while let Some(option) = words.next() {
         let mut value = || words.next().copied().ok_or(USAGE);
@@ -145,10 +145,11 @@ fn rotate(options: &[&str]) -> Result<(), String> {
             "--kinds" => kinds = value()?.split(',').map(Kind::from_code).collect::<Option<_>>().ok_or(USAGE)?,
             "--runs" => runs = value()?.parse().map_err(|_| USAGE)?,
             "--seed" => seed = value()?.parse().map_err(|_| USAGE)?,
+            "--jobs" => jobs = value()?.parse().map_err(|_| USAGE)?,
             _ => return Err(USAGE.to_owned()),
         }
     }
-    let rotations = Rotations { relinkd: &present(relinkd)?, kinds: &kinds, runs, seed };
+    let rotations = Rotations { relinkd: &present(relinkd)?, kinds: &kinds, runs, seed, jobs };
     match rotations::run(&rotations, &mut io::stdout()).map_err(|error| error.to_string())? {
         true => Ok(()),
         false => Err("an aim was missed; see above".to_owned()),

@@ -36,6 +36,7 @@ impl Login {
 struct Counters {
     logins: AtomicU64,
     refused: AtomicU64,
+    unanswered: AtomicU64,
     acked: AtomicU64,
     write_errors: AtomicU64,
     down_us: AtomicU64,
@@ -43,6 +44,8 @@ struct Counters {
     longest_us: AtomicU64,
     stop: AtomicBool,
     old_is_retired: AtomicBool,
+    /// Clients that still log in with the old password.
+    old_at_work: AtomicU64,
     texts: Mutex<Vec<String>>,
 }
 
@@ -74,6 +77,8 @@ impl Counters {
 pub struct Met {
     pub logins: u64,
     pub refused: u64,
+    /// Logins that nobody answered in time: no refusal, and no login either.
+    pub unanswered: u64,
     pub acked: u64,
     pub write_errors: u64,
     /// Summed over all replicas.
@@ -106,6 +111,7 @@ impl Traffic {
         for node in group.nodes() {
             for (login, is_old) in [(old, true), (new, false)] {
                 let (node, login, counters) = (node.clone(), login.clone(), Arc::clone(&counters));
+                Counters::add(&counters.old_at_work, u64::from(is_old));
                 threads.push(std::thread::spawn(move || log_in(&node, &login, is_old, &counters)));
             }
         }
@@ -119,18 +125,21 @@ impl Traffic {
         let written: Option<u64> = command(&["GET", key]).query(&mut connection)?;
         let (key, of_writer) = (key.to_owned(), Arc::clone(&counters));
         threads.push(std::thread::spawn(move || write(&mut connection, &key, &of_writer)));
-        Ok(Traffic { counters, threads, sdown: sdown(group), full: full(group), written: written.unwrap_or(0) })
+        Ok(Traffic { counters, threads, sdown: sdown(group), full: full(group)?, written: written.unwrap_or(0) })
     }
 
-    /// From here on a refused old password is part of the plan.
+    /// The clients with the old password go away: from here on a refused one is part of the plan. Returns when none of
+    /// them has a login under way, which on a busy machine may have been begun long before.
     pub fn retire_old(&self) {
         self.counters.old_is_retired.store(true, Ordering::Relaxed);
-        // A login that is under way was begun before.
-        std::thread::sleep(PAUSE * 10);
+        let ends = Instant::now() + 2 * ANSWER;
+        while self.counters.old_at_work.load(Ordering::Relaxed) > 0 && Instant::now() < ends {
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Ends all clients, and counts.
-    pub fn end(self, group: &Group, key: &str) -> Met {
+    pub fn end(self, group: &Group, key: &str) -> RedisResult<Met> {
         self.counters.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
             let _ = thread.join();
@@ -140,20 +149,21 @@ impl Traffic {
         let acked = read(&all.acked);
         // An old primary that Sentinel cannot reach goes on as one; what it takes is lost to the group.
         let primary = group.current_primary().unwrap_or_else(|| group.primary());
-        let stands: Option<u64> = primary.query(&["GET", key]).unwrap_or_default();
-        Met {
+        let stands: Option<u64> = patiently(|| primary.query(&["GET", key]))?;
+        Ok(Met {
             logins: read(&all.logins),
             refused: read(&all.refused),
+            unanswered: read(&all.unanswered),
             acked,
             write_errors: read(&all.write_errors),
             link_down: Duration::from_micros(read(&all.down_us)),
             link_falls: read(&all.falls),
             longest_fall: Duration::from_micros(read(&all.longest_us)),
             sdown: sdown(group).saturating_sub(self.sdown),
-            full_resyncs: full(group).saturating_sub(self.full),
+            full_resyncs: full(group)?.saturating_sub(self.full),
             lost: (self.written + acked).saturating_sub(stands.unwrap_or(0)),
             texts: all.texts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
+        })
     }
 }
 
@@ -162,8 +172,16 @@ fn sdown(group: &Group) -> u64 {
     group.sentinels().iter().map(|sentinel| sentinel.log_text().matches(" +sdown ").count() as u64).sum()
 }
 
-fn full(group: &Group) -> u64 {
-    group.nodes().iter().filter_map(Server::sync_full).sum()
+fn full(group: &Group) -> RedisResult<u64> {
+    let of = |node: &Server| patiently(|| node.query::<String>(&["INFO", "stats"]));
+    let count = |text: String| field_of(&text, "sync_full").and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
+    group.nodes().iter().map(|node| of(node).map(count)).sum()
+}
+
+/// A server that loads a data set, or waits for its disk, may take longer than the lab waits for one answer.
+fn patiently<T>(ask: impl Fn() -> RedisResult<T>) -> RedisResult<T> {
+    let slow = |answer: &RedisResult<T>| answer.as_ref().is_err_and(redis::RedisError::is_timeout);
+    (0..4).map(|_| ask()).find(|answer| !slow(answer)).unwrap_or_else(&ask)
 }
 
 fn dial(node: &Server) -> RedisResult<Connection> {
@@ -179,10 +197,8 @@ fn log_in(node: &Server, login: &Login, is_old: bool, counters: &Counters) {
     let mut taken_once = is_old;
     let words: Vec<&str> =
         [login.user.as_str(), login.password.as_str()].into_iter().filter(|w| !w.is_empty()).collect();
-    while counters.goes_on() {
-        if is_old && counters.old_is_retired.load(Ordering::Relaxed) {
-            return;
-        }
+    let retired = || is_old && counters.old_is_retired.load(Ordering::Relaxed);
+    while counters.goes_on() && !retired() {
         let taken = dial(node).and_then(|mut connection| redis::cmd("AUTH").arg(&words).query::<()>(&mut connection));
         match taken {
             Ok(()) => {
@@ -191,13 +207,20 @@ fn log_in(node: &Server, login: &Login, is_old: bool, counters: &Counters) {
             }
             Err(error) if taken_once && counters.goes_on() => {
                 Counters::add(&counters.logins, 1);
-                Counters::add(&counters.refused, 1);
                 let which = if is_old { "old" } else { "new" };
-                counters.note(format!("{which} at {}: {:?}", node.address(), error.code().unwrap_or("no answer")));
+                let (counter, said) = match error.code() {
+                    Some(code) => (&counters.refused, code.to_owned()),
+                    None => (&counters.unanswered, error.to_string()),
+                };
+                Counters::add(counter, 1);
+                counters.note(format!("{which} at {}: {said}", node.address()));
             }
             Err(_) => {}
         }
         std::thread::sleep(PAUSE);
+    }
+    if is_old {
+        counters.old_at_work.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
