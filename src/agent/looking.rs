@@ -33,7 +33,8 @@ impl Agent {
             return;
         }
         // A password of the store that is not in use yet: tried at its time, and at each look while it is the trouble.
-        let latent = self.incidents.open().is_some_and(|open| open.finding.cause == Cause::AuthLatent);
+        let latent = self.incidents.open().is_some_and(|open| open.finding.cause == Cause::AuthLatent)
+            || self.last.fault == Some((Cause::AuthLatent, true));
         let differs = self.identity.has_store && self.store_differs();
         let candidates = candidates || (differs && (latent || self.proof_is_due(now)));
         if candidates {
@@ -113,7 +114,9 @@ impl Agent {
         }
         // Each try of a password that is refused leaves a line in the primary's ACL LOG.
         if self.latent && self.memory.verdict().is_some_and(|(cause, _)| cause == Cause::AuthLatent) {
-            next = now.after(self.policy.background);
+            // One that is only suspected was refused by nobody: the primary takes both.
+            let suspected = self.last.fault.is_some_and(|(_, suspected)| suspected);
+            next = now.after(if suspected { most } else { self.policy.background });
         }
         self.next_look = next;
     }

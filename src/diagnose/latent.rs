@@ -15,6 +15,9 @@ use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 /// How long a sign that may pass by itself has to last while the link is up.
 pub(super) const SETTLED: Duration = Duration::from_secs(5);
 
+/// Whoever rotates sets one server after the other: for so long it is their turn, and nobody is refused meanwhile.
+const HANDED_ON: Duration = Duration::from_secs(1);
+
 fn whole_link(e: &Evidence) -> Option<&LinkView> {
     e.local_link().filter(|link| link.up)
 }
@@ -55,7 +58,7 @@ fn overtaken(e: &Evidence, probe: &Probe) -> Option<Finding> {
         format!("{} takes {} (version {})", newest.proof.target, newest.source, newest.version),
         "the store and the primary have moved on; this replica holds another password, which works until it is removed",
     );
-    Some(finding(Cause::AuthLatent, false, vec![first, link_fact(e)]))
+    Some(finding(Cause::AuthLatent, standing(e) < HANDED_ON, vec![first, link_fact(e)]))
 }
 
 /// What the store holds now, where that is another than is in use and not the one before.
@@ -76,6 +79,7 @@ fn way_back(e: &Evidence) -> Option<Finding> {
         _ => None,
     });
     let newest = newer_in_store(e).filter(|newest| newest.proof.auth.is_ok());
+    let suspected = refused.is_none() && standing(e) < HANDED_ON;
     let (at, saw, means) = match (refused, newest) {
         (Some((probe, saw)), _) => {
             (probe.at, saw, "this is the primary: after a failover it could not come back as a replica of this one")
@@ -88,7 +92,7 @@ fn way_back(e: &Evidence) -> Option<Finding> {
         (None, None) => return None,
     };
     let own = fact(Viewpoint::Replica, e.ended, format!("{} is the primary", e.address), "no link is broken");
-    Some(finding(Cause::AuthLatent, false, vec![fact(Viewpoint::Probe, at, saw, means), own]))
+    Some(finding(Cause::AuthLatent, suspected, vec![fact(Viewpoint::Probe, at, saw, means), own]))
 }
 
 /// A refused REPLCONF makes the primary drop the link at the first acknowledgement, once a second, though it reads up

@@ -33,7 +33,10 @@ fn trials(world: &World) -> usize {
 fn a_new_password_that_the_primary_takes_is_set_while_the_link_is_up() {
     let mut world = quiet();
     news(&mut world, Ok("print-new"));
+    assert_eq!(world.trace, ["look with candidates"], "whoever rotates may be about to set it here");
+    world.advance(s(1) + ms(100));
     let expected = [
+        "look with candidates",
         "look with candidates",
         "opened auth-latent",
         "intended 1",
@@ -55,6 +58,24 @@ fn a_new_password_that_the_primary_takes_is_set_while_the_link_is_up() {
     assert_eq!(world.said(), ["opened", "resolved"]);
     assert_eq!((world.incidents_opened(), standing(&world)), (1, Standing::InUse));
     assert_eq!(world.recorded("link-down"), 0);
+}
+
+#[test]
+fn a_rotation_that_sets_it_here_within_a_second_is_no_incident() {
+    let mut world = quiet();
+    news(&mut world, Ok("print-new"));
+    world.candidates[0].in_use = true;
+    world.set(|e| {
+        if let Reading::Seen(settings) = &mut e.settings {
+            settings.masterauth_print = "print-new".into();
+        }
+    });
+    world.advance(s(60));
+    assert_eq!(
+        (world.incidents_opened(), world.recorded("blip auth-latent"), standing(&world)),
+        (0, 1, Standing::InUse)
+    );
+    assert!(!world.trace.iter().any(|word| word.starts_with("apply")), "{:?}", world.trace);
 }
 
 #[test]
@@ -80,7 +101,7 @@ fn a_password_that_the_primary_does_not_know_yet_is_tried_once_and_then_once_a_p
     assert_eq!(world.incidents_opened(), 0);
     // The primary learns it.
     world.candidates[0].proof = green(PRIMARY);
-    world.advance(background + s(1));
+    world.advance(background + s(2));
     assert!(world.trace.contains(&"apply preset".to_owned()), "{:?}", world.trace);
 }
 
@@ -117,6 +138,6 @@ fn a_store_that_others_have_left_behind_undoes_nothing_unless_align_is_called() 
     world.settle();
     assert_eq!(world.incidents_opened(), 0, "whoever waits for a healthy link sets nothing off");
     world.wake(Why::Aligned);
-    world.settle();
+    world.advance(s(2));
     assert!(world.trace.contains(&"apply preset".to_owned()), "{:?}", world.trace);
 }
