@@ -81,7 +81,7 @@ impl Hands {
             Change::Repoint { to, .. } => self.repoint(&step.expect, to).await,
             Change::RequestFailover { group, sentinels } => self.request_failover(group, sentinels, within).await,
             Change::ProveLink => self.prove_link(within).await,
-            Change::Persist => self.persist(within).await,
+            Change::Persist => self.persist(&step.expect, within).await,
         }
     }
 

@@ -25,6 +25,7 @@ use crate::model::{Address, LinkId, Timestamp};
 
 mod answers;
 mod applying;
+mod finishing;
 mod following;
 mod host;
 mod incidents;
@@ -295,12 +296,22 @@ impl Agent {
         let Some(incident) = self.incidents.open() else {
             return self.rest(if role_in_doubt(e) { DOUBT } else { self.policy.background }, now);
         };
-        let Some(up_at) = incident.up_at.filter(|_| incident.phase == Phase::Verifying) else {
+        let proved = incident.up_at.filter(|_| incident.phase == Phase::Verifying);
+        if incident.up_at.is_none() {
             self.record(What::LinkUp { at: e.ended }, now);
+        }
+        if self.finish_cut_short(e, now) {
+            return;
+        }
+        let Some(up_at) = proved else {
+            if self.incidents.open().is_some_and(|open| open.phase != Phase::Verifying) {
+                self.record(What::LinkUp { at: e.ended }, now);
+            }
             self.tell_if_due(now);
             self.next_look = now.after(self.policy.settle);
             return;
         };
+        let Some(incident) = self.incidents.open() else { return };
         let over = up_at.after(self.policy.settle);
         if now < over {
             self.tell_if_due(now);

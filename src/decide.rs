@@ -22,11 +22,13 @@ mod people;
 mod proof;
 mod remedies;
 mod troubles;
+mod unwritten;
 
 pub use align::{Alignment, alignment};
 pub use failover::turn_in;
 pub use next_steps::next_steps;
 pub use proof::{Login, judge_login};
+pub use unwritten::finish;
 
 /// How far relinkd may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

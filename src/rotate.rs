@@ -8,7 +8,8 @@
 //!
 //! 1. no password is shown before every node accepts it (the primary learns it last, so that an agent that finds it
 //!    accepted there may count on the others);
-//! 2. no password is refused anywhere before every node and every Sentinel shows the other, and that was proved.
+//! 2. no password is refused anywhere before every node and every Sentinel shows the other, and that was proved;
+//! 3. nobody goes on from a node whose files may be behind what it runs with: a restart would undo rule 1 there.
 //!
 //! Not here: reading the group (`collect::rotation`), changing it (`act::rotation`), the record (`ledger`).
 
@@ -16,6 +17,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::Endpoint;
 use crate::model::rotation::{Held, RotationView, Step, Subject};
 
 mod obstacles;
@@ -34,8 +36,28 @@ pub struct Progress {
     pub keep_former: bool,
     /// No Sentinel was ever given the other password, so none has to be told again.
     pub sentinels_untouched: bool,
+    /// Nodes on which a change was made, or begun, whose files may not have it: a process that was killed in the middle
+    /// of a step, or a file that could not be written. A restart there would bring back a node that refuses the others.
+    pub unkept: BTreeSet<Endpoint>,
     /// Nodes that cannot be reached now are known to accept the password to come.
     pub unseen_accept: bool,
+}
+
+impl Progress {
+    /// A step went well. Files that are written behind a step that was cut short are written again at the end.
+    pub fn made(&mut self, step: Step) {
+        match &step {
+            Step::Keep { node } if self.unkept.remove(node) => {}
+            _ => _ = self.done.insert(step),
+        }
+    }
+
+    /// A step did not go well. It may have taken effect all the same, but for its files.
+    pub fn cut_short(&mut self, step: &Step) {
+        if let Step::Allow { node } | Step::Present { node } = step {
+            self.unkept.insert(node.clone());
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +72,10 @@ pub enum Next {
 pub fn next(subject: &Subject, view: &RotationView, progress: &Progress) -> Next {
     let open = |step: &Step| !progress.failed.contains(step) && (is_seen(step) || !progress.done.contains(step));
     if let Some(step) = allow(subject, view).into_iter().find(&open) {
+        return Next::Step(step);
+    }
+    let unkept = progress.unkept.iter().filter(|node| view.node(node).is_some());
+    if let Some(step) = unkept.map(|node| Step::Keep { node: node.clone() }).find(&open) {
         return Next::Step(step);
     }
     if let Some(reason) = reason_to_show_nothing(view, progress) {
@@ -153,7 +179,7 @@ pub fn steps(subject: &Subject, view: &RotationView, progress: &Progress) -> Vec
     let mut steps = Vec::new();
     while let Next::Step(step) = next(subject, &view, &progress) {
         effect(&mut view, &step);
-        progress.done.insert(step.clone());
+        progress.made(step.clone());
         steps.push(step);
     }
     steps

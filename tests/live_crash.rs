@@ -153,6 +153,17 @@ impl Wired {
         }
     }
 
+    /// What a restart of the replica would bring.
+    fn masterauth_on_disk(&self) -> String {
+        let conf = fs::read_to_string(self.desk.group.replica(0).conf_path()).unwrap();
+        let line = conf.lines().rev().find_map(|line| line.strip_prefix("masterauth "));
+        line.unwrap_or_default().trim_matches('"').to_owned()
+    }
+
+    fn store(&self) -> String {
+        fs::read_to_string(self.desk.agent.dir().join("masterauth")).unwrap()
+    }
+
     fn masterauth(&self) -> String {
         let set: Vec<String> = self.desk.group.replica(0).query(&["CONFIG", "GET", "masterauth"]).unwrap();
         set[1].clone()
@@ -170,9 +181,9 @@ fn killed_around_each_step(kind: Kind) {
     // Finished steps of the plan when it dies, and intents that the break needs in all.
     let moments = [
         ("after the intent, before the step", "EXEC", Moment::Before, 0, 2),
-        ("after the step, before its outcome is recorded", "EXEC", Moment::After, 0, 1),
-        ("between two steps", "REWRITE", Moment::Before, 2, 1),
-        ("after the last step, before its outcome is recorded", "REWRITE", Moment::After, 2, 1),
+        ("after the step, before its outcome is recorded", "EXEC", Moment::After, 0, 2),
+        ("between two steps", "REWRITE", Moment::Before, 2, 2),
+        ("after the last step, before its outcome is recorded", "REWRITE", Moment::After, 2, 2),
     ];
     for (when, word, moment, finished, intents) in moments {
         let (intended, finished_before, ended) = recorded(&book);
@@ -182,11 +193,14 @@ fn killed_around_each_step(kind: Kind) {
         wired.break_link();
         wired.dies(when, |wired| &wired.replica);
         assert_eq!(recorded(&book), (intended + 1, finished_before + finished, ended), "{when}");
+        let written = (word, moment) == ("REWRITE", Moment::After);
+        assert_eq!(wired.masterauth_on_disk() == wired.store(), written, "{when}");
         let untouched = (word, moment) == ("EXEC", Moment::Before);
         assert_eq!(wired.masterauth() == held, untouched, "{when}");
         wired.goes_on(when);
         assert_eq!(book.count("intended"), intended + intents, "{when}: {}", wired.desk.agent.log());
         assert_ne!(wired.masterauth(), held, "{when}");
+        assert_eq!(wired.masterauth_on_disk(), wired.store(), "{when}: a restart would bring back the old password");
     }
     assert_eq!(book.count("interrupted"), 4);
     wired.all_told();

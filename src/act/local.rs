@@ -179,9 +179,13 @@ impl Hands {
     }
 
     /// CONFIG REWRITE, with a look at the file before and after.
-    pub(super) async fn persist(&self, within: Duration) -> Done {
+    pub(super) async fn persist(&self, expect: &Precondition, within: Duration) -> Done {
         let mut writer = self.writer().await?;
-        let view = super::precondition::read_local(&mut writer).await?;
+        // Behind a change of the same run nothing is asked of the world again.
+        let view = match expect == &Precondition::default() {
+            true => super::precondition::read_local(&mut writer).await?,
+            false => self.local_still_so(&mut writer, expect).await?,
+        };
         let before = config_file::look(&view.config_file);
         if let Some(reason) = before.reason_to_leave() {
             return Err(Stop::Failed(format!(

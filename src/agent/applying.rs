@@ -96,7 +96,8 @@ impl Agent {
             flight.not_undone = Some(outcome.detail().to_owned());
         }
         // A change that works and cannot be written to the config file still works: it is told, not undone.
-        let tolerable = outcome.went_well() || step.change == Change::Persist || flight.undoing.is_some();
+        let works_unwritten = step.change == Change::Persist && flight.changed;
+        let tolerable = outcome.went_well() || works_unwritten || flight.undoing.is_some();
         let can_undo = flight.changed && !flight.plan.undo.is_empty() && flight.undoing.is_none();
         let unproved = matches!(outcome, Outcome::Failed(_) | Outcome::UnderWay(_));
         if can_undo && unproved && step.change == Change::ProveLink {

@@ -8,7 +8,7 @@ use crate::decide::{Run, wants_candidates};
 use crate::model::Timestamp;
 use crate::model::finding::Cause;
 use crate::model::incident::{Announcement, Entry, Incident, Phase, What};
-use crate::model::remedy::{Outcome, Plan, Remedy};
+use crate::model::remedy::{Change, Outcome, Plan, Remedy};
 
 /// Runs older than this bear on nothing any more.
 const KEEP_RUNS: Duration = Duration::from_secs(24 * 3600);
@@ -30,6 +30,8 @@ pub struct Incidents {
     said: Said,
     /// A plan of ours went well in the open incident.
     healed_by_us: bool,
+    /// A plan that was to be written to the config file, and of whose writing no end is recorded.
+    unwritten: Option<Plan>,
 }
 
 impl Incidents {
@@ -57,6 +59,11 @@ impl Incidents {
         self.healed_by_us
     }
 
+    /// The plan of the open incident whose change may stand in the running server alone.
+    pub fn unwritten(&self) -> Option<&Plan> {
+        self.unwritten.as_ref()
+    }
+
     /// Whether a login was refused in the open incident, or within `span` before `now`.
     pub fn auth_trouble(&self, now: Timestamp, span: Duration) -> bool {
         let in_this = self.open.as_ref().is_some_and(|incident| incident.causes.iter().copied().any(about_auth));
@@ -68,12 +75,22 @@ impl Incidents {
             What::Opened { finding, .. } => {
                 self.open = Incident::open(entry);
                 self.said = Said::default();
-                self.healed_by_us = false;
+                (self.healed_by_us, self.unwritten) = (false, None);
                 self.note_cause(finding.cause, entry.at);
                 return;
             }
             What::Diagnosed { finding, .. } => self.note_cause(finding.cause, entry.at),
-            What::Intended { plan, .. } => self.begin(plan.remedy, entry.at),
+            What::Intended { plan, .. } => {
+                self.begin(plan.remedy, entry.at);
+                self.note_unwritten(plan);
+            }
+            // Whatever came of it, it was tried, and is told.
+            What::Finished { action, .. }
+                if action.what == Change::Persist.describe()
+                    && matches!(action.outcome, Outcome::Changed(_) | Outcome::Failed(_)) =>
+            {
+                self.unwritten = None;
+            }
             What::Ended { outcome, .. } => {
                 self.healed_by_us |= matches!(outcome, Outcome::Changed(_) | Outcome::UnderWay(_));
                 self.end(entry.at);
@@ -103,6 +120,14 @@ impl Incidents {
     fn note_cause(&mut self, cause: Cause, at: Timestamp) {
         if about_auth(cause) {
             self.auth_seen = Some(at);
+        }
+    }
+
+    /// A plan that only writes is the rest of the one before.
+    fn note_unwritten(&mut self, plan: &Plan) {
+        let changes = plan.steps.first().is_some_and(|step| step.change != Change::Persist);
+        if changes && plan.steps.iter().any(|step| step.change == Change::Persist) {
+            self.unwritten = Some(plan.clone());
         }
     }
 

@@ -13,6 +13,7 @@ mod following;
 mod healing;
 mod people;
 mod telling;
+mod unwritten;
 
 use driver::{World, proposing};
 

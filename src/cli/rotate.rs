@@ -3,13 +3,15 @@
 //! One process drives it, step by step: look at the whole group, let `rotate` name the next step, record it, make it.
 //! Killed anywhere, `resume` and `abort` begin with a look again.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Ended, Exit, Failure, RotateArgs, RotateVerb, block_on, say_json, settings};
 use crate::daemon::LEDGER;
 use crate::ledger::Ledger;
+use crate::model::Endpoint;
 use crate::model::remedy::RefusalCode;
-use crate::model::rotation::{Obstacle, Way};
+use crate::model::rotation::{Obstacle, RotationView, Way};
 use crate::rotate::{Progress, Stage};
 
 mod drive;
@@ -45,10 +47,12 @@ pub fn rotate(config: &Path, args: &RotateArgs) -> Ended {
 }
 
 /// What `plan` and `run` both find out first.
+#[derive(Default)]
 struct Prepared {
     obstacles: Vec<Obstacle>,
     steps: Vec<crate::model::rotation::Step>,
     warnings: Vec<String>,
+    progress: Progress,
 }
 
 async fn prepare(session: &mut Session<'_>, options: &super::RotateRunArgs) -> Result<Prepared, Failure> {
@@ -64,14 +68,24 @@ async fn prepare(session: &mut Session<'_>, options: &super::RotateRunArgs) -> R
     };
     obstacles.extend(session.obstacles_of_secrets(&view));
     if session.already(&view) {
-        return Ok(Prepared { obstacles: Vec::new(), steps: Vec::new(), warnings: Vec::new() });
+        return Ok(Prepared::default());
     }
-    let progress = Progress { keep_former: options.keep_old, ..Progress::default() };
+    let progress = Progress {
+        keep_former: options.keep_old,
+        unkept: if options.take_over { half_rotated(&view) } else { BTreeSet::new() },
+        ..Progress::default()
+    };
     let steps = match session.known_subject() {
         Ok(subject) => crate::rotate::steps(subject, &view, &progress),
         Err(_) => Vec::new(),
     };
-    Ok(Prepared { obstacles, steps, warnings: session.warnings().await })
+    Ok(Prepared { obstacles, steps, warnings: session.warnings().await, progress })
+}
+
+/// Where another process has been: whether it came to write the files, no record here says.
+fn half_rotated(view: &RotationView) -> BTreeSet<Endpoint> {
+    let nodes = view.in_order().into_iter();
+    nodes.filter(|(_, says)| says.user.accepts_to).map(|(node, _)| node.clone()).collect()
 }
 
 async fn plan(mut session: Session<'_>, args: &RotateArgs, options: &super::RotateRunArgs) -> Ended {
@@ -128,7 +142,7 @@ async fn run(mut session: Session<'_>, args: &RotateArgs, options: &super::Rotat
     }
     let rotation = session.rotation()?;
     ledger.begin_rotation(&rotation).map_err(|error| failed_record(&error))?;
-    let progress = Progress { keep_former: options.keep_old, ..Progress::default() };
+    let progress = prepared.progress;
     let told = Drive::new(&mut session, ledger, rotation.id, Way::Forward, progress, args.json)?.drive().await;
     Ok(report::end(&told, args))
 }
@@ -152,6 +166,7 @@ async fn go_on(mut session: Session<'_>, args: &RotateArgs, way: Way, keep_old: 
         keep_former: keep_old,
         sentinels_untouched: way == Way::Back && !record.sentinels_touched(),
         unseen_accept: way == Way::Back && !record.removal_begun(),
+        unkept: record.unkept(),
         ..Progress::default()
     };
     if !args.json {

@@ -53,6 +53,12 @@ pub fn check(remedy: Remedy, context: &Context<'_>) -> Result<(), Held> {
     ALWAYS.iter().chain(own).try_for_each(|guard| guard(remedy, context))
 }
 
+/// What holds for the rest of a run that was cut short. Its target was judged when it began, and the link is whole.
+pub fn check_rest(remedy: Remedy, context: &Context<'_>) -> Result<(), Held> {
+    const REST: &[Guard] = &[no_tilt, settings_readable];
+    ALWAYS.iter().chain(REST).try_for_each(|guard| guard(remedy, context))
+}
+
 fn stopping(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     if c.history.stopping {
         return Err((RefusalCode::Stopping, "relinkd is stopping; it looks again when it starts".to_owned()));

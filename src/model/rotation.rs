@@ -3,7 +3,7 @@
 //! Passwords are never part of it. A password is [`Held::From`] or [`Held::To`] where it is seen, and a salted
 //! fingerprint where it has to be known again later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -276,6 +276,26 @@ impl RotationRecord {
                 RotationWhat::Intended { way: Way::Forward, step: Step::Retire { .. } | Step::Switch }
             )
         })
+    }
+
+    /// Nodes on which a step was begun of which it is not recorded that it went well, up to the writing of its files.
+    pub fn unkept(&self) -> BTreeSet<Endpoint> {
+        let mut nodes = BTreeSet::new();
+        for entry in &self.entries {
+            match &entry.what {
+                RotationWhat::Intended { step: Step::Allow { node } | Step::Present { node }, .. } => {
+                    nodes.insert(node.clone());
+                }
+                RotationWhat::Done {
+                    step: Step::Allow { node } | Step::Present { node } | Step::Keep { node },
+                    ..
+                } => {
+                    nodes.remove(node);
+                }
+                _ => {}
+            }
+        }
+        nodes
     }
 
     /// The way it ran last.

@@ -20,6 +20,8 @@ struct Node {
     shows: Word,
     requirepass: Word,
     away: bool,
+    /// What a restart would bring: the passwords it accepts, and the one it shows.
+    disk: (BTreeSet<Word>, Word),
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ struct World {
     /// A Sentinel was ever told, a node was ever refused the old password: what the record knows.
     told: bool,
     removed: bool,
+    /// Killed in the middle of a step on these, as the record knows.
+    unkept: BTreeSet<Endpoint>,
 }
 
 fn at(port: u16) -> Endpoint {
@@ -41,8 +45,11 @@ fn subject() -> Subject {
 
 impl World {
     fn new() -> World {
-        let node = Node { accepts: [Word::Old].into(), shows: Word::Old, requirepass: Word::Old, away: false };
-        World { nodes: vec![node; 3], sentinels: vec![Word::Old; 3], told: false, removed: false }
+        let accepts: BTreeSet<Word> = [Word::Old].into();
+        let disk = (accepts.clone(), Word::Old);
+        let node = Node { accepts, shows: Word::Old, requirepass: Word::Old, away: false, disk };
+        let sentinels = vec![Word::Old; 3];
+        World { nodes: vec![node; 3], sentinels, told: false, removed: false, unkept: BTreeSet::new() }
     }
 
     /// Node 0 is the primary.
@@ -102,6 +109,15 @@ impl World {
     }
 
     fn make(&mut self, step: &Step, way: Way) {
+        self.take_effect(step, way);
+        if let Step::Allow { node } | Step::Present { node } | Step::Keep { node } = step {
+            self.unkept.remove(node);
+            let node = self.node(node);
+            node.disk = (node.accepts.clone(), node.shows);
+        }
+    }
+
+    fn take_effect(&mut self, step: &Step, way: Way) {
         let target = if way == Way::Forward { Word::New } else { Word::Old };
         match step {
             Step::Allow { node } => {
@@ -134,8 +150,19 @@ impl World {
         }
     }
 
+    /// Whichever node is started anew lets everybody in, and is let in.
+    fn assert_a_restart_refuses_nobody(&self, after: &str) {
+        for place in 0..self.nodes.len() {
+            let mut world = self.clone();
+            let node = &mut world.nodes[place];
+            (node.accepts, node.shows) = node.disk.clone();
+            world.assert_nobody_is_refused(&format!("{after}, and node {place} restarts"));
+        }
+    }
+
     fn progress(&self, way: Way) -> Progress {
         Progress {
+            unkept: self.unkept.clone(),
             sentinels_untouched: way == Way::Back && !self.told,
             unseen_accept: way == Way::Back && !self.removed,
             ..Progress::default()
@@ -148,9 +175,15 @@ impl World {
         for made in 0..limit {
             match next(&subject(), &self.view(way), &progress) {
                 Next::Step(step) => {
+                    let on_files = matches!(step, Step::Allow { .. } | Step::Keep { .. });
+                    assert!(on_files || self.unkept.is_empty(), "files are behind: {step:?} {self:?}");
                     self.make(&step, way);
-                    self.assert_nobody_is_refused(&format!("{way:?}: {}", step.describe()));
-                    progress.done.insert(step);
+                    let after = format!("{way:?}: {}", step.describe());
+                    self.assert_nobody_is_refused(&after);
+                    if self.unkept.is_empty() {
+                        self.assert_a_restart_refuses_nobody(&after);
+                    }
+                    progress.made(step);
                 }
                 other => return (other, made),
             }
@@ -158,9 +191,20 @@ impl World {
         (Next::Stay("killed".to_owned()), limit)
     }
 
+    /// Killed in the middle of the next step: it took effect, and its files were not written.
+    fn cut(&mut self, way: Way) {
+        if let Next::Step(step) = next(&subject(), &self.view(way), &self.progress(way)) {
+            self.take_effect(&step, way);
+            if let Step::Allow { node } | Step::Present { node } = step {
+                self.unkept.insert(node);
+            }
+        }
+    }
+
     fn assert_only(&self, word: Word) {
         for node in &self.nodes {
             assert_eq!((&node.accepts, node.shows, node.requirepass), (&[word].into(), word, word), "{self:?}");
+            assert_eq!(node.disk, ([word].into(), word), "{self:?}");
         }
         assert!(self.sentinels.iter().all(|it| *it == word), "{self:?}");
     }
@@ -190,6 +234,39 @@ fn nobody_is_refused_whatever_prefix_is_resumed_or_aborted() {
             aborted.assert_only(Word::Old);
         }
     }
+}
+
+#[test]
+fn a_step_that_was_cut_before_its_files_were_written_is_written_before_anything_else_is_done() {
+    let (_, length) = World::new().run(Way::Forward, LIMIT);
+    for first in 0..=length {
+        let mut world = World::new();
+        world.run(Way::Forward, first);
+        world.cut(Way::Forward);
+        let mut kept = world.clone();
+        let progress = Progress { keep_former: true, ..kept.progress(Way::Forward) };
+        let left = steps(&subject(), &kept.view(Way::Forward), &progress);
+        let written = left.iter().filter(|step| matches!(step, Step::Keep { .. })).count();
+        assert_eq!(written, kept.unkept.len(), "and with both passwords kept it is no less so: {left:?}");
+        assert_eq!(kept.run(Way::Forward, LIMIT).0, Next::Finished, "cut at {first}");
+        kept.assert_only(Word::New);
+        assert_eq!(world.run(Way::Back, LIMIT).0, Next::Finished, "cut at {first}");
+        world.assert_only(Word::Old);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_tried_again_before_the_next_step() {
+    let mut progress = Progress::default();
+    let mut world = World::new();
+    let Next::Step(step) = next(&subject(), &world.view(Way::Forward), &progress) else { panic!() };
+    world.take_effect(&step, Way::Forward);
+    progress.cut_short(&step);
+    world.run(Way::Forward, 2);
+    let Next::Step(again) = next(&subject(), &world.view(Way::Forward), &progress) else { panic!() };
+    assert_eq!(again, Step::Keep { node: at(2) });
+    progress.made(again.clone());
+    assert!(steps(&subject(), &world.view(Way::Forward), &progress).contains(&again), "and once more at the end");
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub struct World {
     pub rotating: bool,
     /// Changes are made, and none of them brings the link up.
     pub futile: bool,
+    /// The print of the password that was set last, once one was.
+    pub holds: Option<String>,
     /// When the fast poll last saw the link up.
     last_up: Option<Timestamp>,
     pub host: Host,
@@ -76,6 +78,7 @@ impl World {
             script: VecDeque::new(),
             rotating: false,
             futile: false,
+            holds: None,
             last_up: None,
             host: Host::default(),
             pauses: Vec::new(),
@@ -229,6 +232,9 @@ impl World {
         if seen.local_link().is_none_or(|link| link.up) && !deep {
             seen.upstream = Reading::Missing(Missing::NotAsked);
         }
+        if let (Some(print), Reading::Seen(settings)) = (&self.holds, &mut seen.settings) {
+            settings.masterauth_print = print.clone();
+        }
         if candidates {
             seen.candidates = self.candidates.clone();
             let works = seen.local_link().is_some_and(|link| link.up)
@@ -258,6 +264,11 @@ impl World {
             Change::ProveLink if self.futile => Outcome::Failed("the link did not come up within 5000 ms".into()),
             _ => Outcome::Changed("done".into()),
         });
+        if let (Change::RealignAuth { print, .. } | Change::PresetAuth { print, .. }, Outcome::Changed(_)) =
+            (&step.change, &outcome)
+        {
+            self.holds = Some(print.clone());
+        }
         let mends = !matches!(step.change, Change::ProveLink | Change::Persist | Change::RestoreAuth { .. });
         if alone && mends && !self.futile {
             self.set(|_| {});

@@ -14,8 +14,9 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::model::rotation::{Obstacle, RotationEntry, RotationView, RotationWhat, Step, Way};
 use crate::rotate::{Next, Progress, Stage, next, obstacles, steps};
 
-/// How long an obstacle that lifts by itself is waited for, between two steps.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an obstacle that lifts by itself is waited for, between two steps. A Sentinel stays in TILT for 30 s, and a
+/// busy host may put it there (Redis 7.0.15, SENTINEL_TILT_PERIOD).
+const PATIENCE: Duration = Duration::from_secs(45);
 const PAUSE: Duration = Duration::from_millis(200);
 /// A step that the group shows as not made, so many times after it was made: somebody else undoes it.
 const REPEATS: usize = 3;
@@ -220,9 +221,12 @@ impl<'s, 'a> Drive<'s, 'a> {
             report::step_ended(&outcome, took);
         }
         self.made.push(Made { step: step.clone(), outcome: outcome.clone(), took });
+        if outcome.is_err() {
+            self.progress.cut_short(&step);
+        }
         match outcome {
             Ok(_) => {
-                self.progress.done.insert(step);
+                self.progress.made(step);
                 Ok(None)
             }
             // Every step may be made twice, and a busy host may have been slow once.
