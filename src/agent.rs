@@ -14,18 +14,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::decide::{Context, History, LedgerHealth, Policy, decide, next_steps, turn_in, wants_candidates};
-use crate::diagnose::{diagnose, handshake_works, role_in_doubt};
+use crate::diagnose::{diagnose, handshake_works};
 use crate::model::event::{StoreNews, Wake, Why};
 use crate::model::evidence::{Evidence, Missing, Reading};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
-use crate::model::incident::{Announcement, Entry, Notice, Phase, ResolvedBy, What};
+use crate::model::incident::{Entry, Notice, Phase, What};
 use crate::model::people::Pause;
 use crate::model::remedy::{Decision, Outcome, RefusalCode, Remedy, Step};
 use crate::model::{Address, LinkId, Timestamp};
 
 mod answers;
 mod applying;
-mod finishing;
+mod ending;
 mod following;
 mod host;
 mod incidents;
@@ -51,9 +51,6 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// A primary that takes the whole handshake is given a few attempts of its replica before the cause reads unknown.
 const ATTEMPTS: Duration = Duration::from_secs(5);
-
-/// How soon a primary is looked at again that may have been replaced.
-const DOUBT: Duration = Duration::from_secs(1);
 
 /// For this long a refused login speaks against a failover, however short the cool-down is set: that one link works
 /// again does not prove the passwords of the others.
@@ -281,68 +278,6 @@ impl Agent {
         self.try_new_password(now);
     }
 
-    fn healthy(&mut self, sentence: String, e: &Evidence, now: Timestamp) {
-        self.last.sentence = sentence;
-        self.last.fault = None;
-        self.last.decision = None;
-        self.last.next_steps.clear();
-        self.passing_since = None;
-        self.latent = false;
-        if self.incidents.open().is_none() && !self.unread {
-            self.note_blip(now);
-        }
-        // A break within the settle time is a new one: what was suspected of the last says nothing about it.
-        self.memory.fault_gone();
-        let Some(incident) = self.incidents.open() else {
-            return self.rest(if role_in_doubt(e) { DOUBT } else { self.policy.background }, now);
-        };
-        let proved = incident.up_at.filter(|_| incident.phase == Phase::Verifying);
-        if incident.up_at.is_none() {
-            self.record(What::LinkUp { at: e.ended }, now);
-        }
-        if self.finish_cut_short(e, now) {
-            return;
-        }
-        let Some(up_at) = proved else {
-            if self.incidents.open().is_some_and(|open| open.phase != Phase::Verifying) {
-                self.record(What::LinkUp { at: e.ended }, now);
-            }
-            self.tell_if_due(now);
-            self.next_look = now.after(self.policy.settle);
-            return;
-        };
-        let Some(incident) = self.incidents.open() else { return };
-        let over = up_at.after(self.policy.settle);
-        if now < over {
-            self.tell_if_due(now);
-            self.next_look = over;
-            return;
-        }
-        let ours = self.incidents.healed_by_us();
-        let told = incident.told_at.is_some();
-        let by = if ours { ResolvedBy::Relinkd } else { ResolvedBy::Others };
-        let mut resolved = incident.clone();
-        self.record(What::Resolved { by }, now);
-        if told {
-            let entry = self.entry(resolved.id.clone(), What::Resolved { by }, now);
-            resolved.take(&entry);
-            self.tell(Announcement::Resolved, resolved, now);
-        } else {
-            self.flush(None);
-        }
-        self.next_look = now.after(self.policy.background);
-    }
-
-    /// A fault that was seen, never became an incident, and is gone.
-    fn note_blip(&mut self, now: Timestamp) {
-        let Some((cause, since)) = self.memory.verdict() else { return };
-        let down_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
-        let id = self.new_id(now);
-        let entry = self.entry(id, What::Blip { cause, down_ms }, now);
-        self.batch.push(entry);
-        self.flush(None);
-    }
-
     fn fault(&mut self, finding: Finding, e: &Evidence, now: Timestamp) {
         let cause = finding.cause;
         self.latent = finding.link_up;
@@ -465,6 +400,14 @@ impl Agent {
 
     fn last_cause(&self) -> Cause {
         self.incidents.open().map_or(Cause::Unknown, |incident| incident.finding.cause)
+    }
+
+    /// What it would decide on this evidence if the finding had stood for as long as it has to. Nothing comes of it.
+    pub fn foresee(&self, e: &Evidence, finding: &Finding, now: Timestamp) -> Decision {
+        let finding = Finding { suspected: false, ..finding.clone() };
+        let history = History { cause_since: Some(Timestamp::default()), ..self.history(now, now) };
+        let context = Context { evidence: e, finding: &finding, policy: &self.policy, history: &history, now };
+        self.minded(decide(&context), now)
     }
 
     fn history(&self, cause_since: Timestamp, now: Timestamp) -> History {

@@ -13,6 +13,7 @@ mod audit;
 mod check;
 mod diagnose;
 mod explain;
+mod foresight;
 mod heal;
 mod history;
 mod once;
@@ -124,14 +125,13 @@ pub struct DiagnoseArgs {
     pub output: Output,
 }
 
+/// One round by hand.
 #[derive(Debug, Args)]
-pub struct HealArgs {
-    /// Which instance of the configuration; may be left out where there is only one.
-    pub replica: Option<String>,
+pub struct RoundArgs {
     /// Say what would be done, and change nothing.
     #[arg(long)]
     pub check: bool,
-    /// Show each change: from what to what, without secrets.
+    /// Show each change: from what to what; of a password its fingerprint and the store's version.
     #[arg(long)]
     pub diff: bool,
     /// Exit 0 when nothing had to be done, 2 when something was or would be changed, 1 on an error.
@@ -142,20 +142,19 @@ pub struct HealArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct HealArgs {
+    /// Which instance of the configuration; may be left out where there is only one.
+    pub replica: Option<String>,
+    #[command(flatten)]
+    pub round: RoundArgs,
+}
+
+#[derive(Debug, Args)]
 pub struct AlignArgs {
     /// Which instance of the configuration; all that have a secret store when none is named.
     pub replica: Option<String>,
-    /// Say what would be done, and change nothing.
-    #[arg(long)]
-    pub check: bool,
-    /// Show what was and what is to be: users, fingerprints and the store's version, never a secret.
-    #[arg(long)]
-    pub diff: bool,
-    /// Exit 0 when nothing had to be done, 2 when something was or would be changed, 1 on an error.
-    #[arg(long)]
-    pub detailed_exitcode: bool,
     #[command(flatten)]
-    pub output: Output,
+    pub round: RoundArgs,
 }
 
 #[derive(Debug, Args)]
@@ -401,8 +400,8 @@ fn dispatch(cli: &Cli) -> Ended {
         Verb::Run => run::run(&cli.config),
         Verb::Check(args) => check::check(&cli.config, args),
         Verb::Diagnose(args) => diagnose::diagnose(&cli.config, args),
-        Verb::Heal(args) => detailed(heal::heal(&cli.config, args), args.detailed_exitcode),
-        Verb::Align(args) => detailed(align::align(&cli.config, args), args.detailed_exitcode),
+        Verb::Heal(args) => detailed(heal::heal(&cli.config, args), args.round.detailed_exitcode),
+        Verb::Align(args) => detailed(align::align(&cli.config, args), args.round.detailed_exitcode),
         Verb::Audit(args) => audit::audit(&cli.config, args),
         Verb::Rotate(args) => detailed(rotate::rotate(&cli.config, args), args.detailed_exitcode),
         Verb::Status(output) => status::status(&cli.config, output),

@@ -118,6 +118,38 @@ fn holds_where_the_policy_only_observes() {
     assert_eq!(masterauth(&scene), OLD);
 }
 
+/// By the same record and policy as the run that follows.
+#[test]
+fn check_foresees_a_cooldown_and_a_pause() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    let group = Group::builder(kind).replicas(2).sentinels(3).password(OLD).start().expect("a group");
+    let policy = "settle = \"300ms\"\n[policy.realign-auth]\ncooldown = \"8s\"\n".to_owned();
+    let mut scene = Scene::start(group, &Setup { store: Some(OLD.to_owned()), policy, ..Setup::default() });
+    fault::rotate_password(scene.group.primary(), NEW).expect("the password is rotated").keep();
+    scene.store(NEW);
+    scene.replica().wait_link_up(live::PATIENCE).expect("the daemon heals it");
+    scene.wait_status("it is over", |status| status["incident"].is_null());
+    let said = scene.verb(&["pause", "--for", "10m", "--reason", "kernel upgrade"]);
+    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    fault::rotate_password(scene.group.primary(), WRONG).expect("the password is rotated").keep();
+    scene.store(WRONG);
+    for words in [&["align", "--check"][..], &["heal", "--check"], &["align"]] {
+        let (exit, text) = told(&scene.verb(words));
+        assert!(exit == 1 && text.contains("paused") && text.contains("kernel upgrade"), "{words:?}: {exit} {text}");
+    }
+    scene.agent.stop().expect("relinkd stops");
+    std::fs::remove_file(scene.agent.dir().join("state/ledger.db")).expect("another host's record, without the pause");
+    let _ = std::fs::remove_file(scene.agent.dir().join("state/ledger.db-wal"));
+    let (exit, text) = told(&scene.verb(&["align"]));
+    assert!(exit == 0 && masterauth(&scene) == WRONG, "{exit} {text}");
+    fault::rotate_password(scene.group.primary(), OLD).expect("the password is rotated").keep();
+    scene.store(OLD);
+    let (exit, text) = told(&scene.verb(&["align", "--check", "--detailed-exitcode"]));
+    assert!(exit == 2 && text.contains("cooldown") && text.contains("within a minute"), "{exit} {text}");
+    let (exit, text) = told(&scene.verb(&["align"]));
+    assert!(exit == 0 && masterauth(&scene) == OLD, "it waits, and sets it: {exit} {text}");
+}
+
 /// The example role as shipped: check mode, for real, and once more.
 #[test]
 fn ansible_changes_it_only_the_first_time() {

@@ -8,15 +8,18 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::foresight::Foresight;
 use super::round::{self, Round};
 use super::{AlignArgs, Ended, Exit, Failure, block_on, once, paint, say, say_json, settings};
 use crate::config::Settings;
 use crate::daemon::Watched;
 use crate::daemon::clock::Clock;
-use crate::decide::{Alignment, Mode, alignment};
+use crate::decide::{Alignment, alignment, in_words};
+use crate::diagnose::diagnose;
 use crate::model::evidence::{Evidence, Missing, Reading};
+use crate::model::finding::Diagnosis;
 use crate::model::incident::Phase;
-use crate::model::remedy::{RefusalCode, Remedy};
+use crate::model::remedy::{Decision, Refusal, RefusalCode, Remedy};
 
 /// How one instance came out.
 struct Came {
@@ -52,12 +55,12 @@ pub fn align(config: &Path, args: &AlignArgs) -> Ended {
     let came = block_on(async {
         let mut came = Vec::new();
         for one in watched {
-            came.push(instance(&settings, one, args.check).await);
+            came.push(instance(&settings, one, args.round.check).await);
         }
         came
     })?;
     tell(&came, args);
-    Ok(exit(&came, args.detailed_exitcode))
+    Ok(exit(&came, args.round.detailed_exitcode))
 }
 
 /// One after the other: a mistake in the store then breaks one link and not all.
@@ -80,7 +83,12 @@ async fn instance(settings: &Settings, watched: Watched, check: bool) -> Came {
     let wanted = match alignment(&evidence) {
         Alignment::Aligned(held) => {
             let msg = format!("masterauth is {} (version {}), and the primary takes it", held.source, held.version);
-            return came(false, None, msg, before.clone());
+            return match Foresight::of(settings, &watched, evidence.ended).rest(&evidence) {
+                None => came(false, None, msg, before.clone()),
+                Some(decision) => {
+                    unwritten(settings, watched, check, &decision, came(false, None, msg, before.clone())).await
+                }
+            };
         }
         Alignment::Held((code, detail)) => {
             return came(false, Some(Exit::Fault), format!("{code}: {detail}"), before.clone());
@@ -90,14 +98,9 @@ async fn instance(settings: &Settings, watched: Watched, check: bool) -> Came {
     let after = Login { user: wanted.user.clone(), print: wanted.print.clone(), version: Some(wanted.version.clone()) };
     let what = format!("masterauth from {} (version {})", wanted.source, wanted.version);
     if check {
-        return match settings.policy.of(Remedy::RealignAuth).mode {
-            Mode::Auto => came(true, None, format!("would set {what}; the primary takes it"), after),
-            mode => {
-                let code = if mode == Mode::Propose { RefusalCode::ApprovalNeeded } else { RefusalCode::ObserveOnly };
-                let msg = format!("would hold: {code}: [policy.realign-auth] mode; it would set {what}");
-                came(false, Some(Exit::Fault), msg, before.clone())
-            }
-        };
+        let foresight = Foresight::of(settings, &watched, evidence.ended);
+        let (failed, msg) = foreseen(&foresight, &evidence, &what);
+        return came(failed.is_none(), failed, msg, if failed.is_none() { after } else { before.clone() });
     }
     let round = round::run(settings, watched.clone(), true).await;
     let now = present(&once::look_with_candidates(&watched, Clock::start()).await);
@@ -110,6 +113,63 @@ async fn instance(settings: &Settings, watched: Watched, check: bool) -> Came {
         Ok(round) => {
             let msg = held_back(&round, &what);
             Came { actions: round.changed, ..came(changed, Some(Exit::Fault), msg, now) }
+        }
+    }
+}
+
+/// What a round would come to: why it would hold, where it would, and in words.
+fn foreseen(foresight: &Foresight, evidence: &Evidence, what: &str) -> (Option<Exit>, String) {
+    let decision = match diagnose(evidence) {
+        Diagnosis::Broken(finding) => foresight.decide(evidence, &finding),
+        // The last value but one of the store, or a link that cannot be judged now.
+        _ => {
+            let msg = format!("would leave it as it is: nothing speaks for {what} over what works now");
+            return (Some(Exit::Fault), msg);
+        }
+    };
+    let (failed, msg) = match &decision {
+        Decision::Apply(plan) if plan.remedy == Remedy::RealignAuth => {
+            (None, format!("would set {what}; the primary takes it"))
+        }
+        Decision::Apply(plan) => (Some(Exit::Fault), format!("another fault comes first: would {}", in_words(plan))),
+        Decision::Propose(_) => {
+            let code = RefusalCode::ApprovalNeeded;
+            (Some(Exit::Fault), format!("would hold: {code}: [policy.realign-auth] mode; it would set {what}"))
+        }
+        Decision::Hold(refusal) if refusal.code.fleeting() => {
+            let Refusal { code, detail, .. } = refusal;
+            (None, format!("would set {what} once it may, within a minute or not at all: {code}: {detail}"))
+        }
+        Decision::Hold(refusal) => {
+            (Some(Exit::Fault), format!("would hold: {}: {}; it would set {what}", refusal.code, refusal.detail))
+        }
+    };
+    let unread = foresight.unread.iter().map(|why| format!("; pauses and cool-downs are not known: {why}"));
+    (failed, msg + &unread.collect::<String>())
+}
+
+/// The running server has what the store says, and an earlier run ended before its config file had it.
+async fn unwritten(settings: &Settings, watched: Watched, check: bool, decision: &Decision, as_is: Came) -> Came {
+    const LEFT: &str = "an earlier run was cut short before CONFIG REWRITE, and its config file may be behind";
+    let held = match decision {
+        Decision::Hold(refusal) if !refusal.code.fleeting() => Some(format!("{}: {}", refusal.code, refusal.detail)),
+        Decision::Propose(_) => Some(format!("{}: [policy.realign-auth] mode", RefusalCode::ApprovalNeeded)),
+        _ => None,
+    };
+    if check {
+        let would = held.as_ref().map_or_else(|| "it would be written".to_owned(), |why| format!("would hold: {why}"));
+        let failed = held.is_some().then_some(Exit::Fault);
+        return Came { changed: failed.is_none(), failed, msg: format!("{}; {LEFT}: {would}", as_is.msg), ..as_is };
+    }
+    match round::run(settings, watched, true).await {
+        Err(failure) => Came { failed: Some(failure.exit), msg: failure.text, ..as_is },
+        Ok(round) if !round.changed.is_empty() => {
+            let msg = format!("{}; {LEFT}: written now", as_is.msg);
+            Came { changed: true, actions: round.changed, msg, ..as_is }
+        }
+        Ok(_) => {
+            let why = held.unwrap_or_else(|| "relinkd incidents says more".to_owned());
+            Came { failed: Some(Exit::Fault), msg: format!("{}; {LEFT}: not written: {why}", as_is.msg), ..as_is }
         }
     }
 }
@@ -159,13 +219,13 @@ fn exit(came: &[Came], detailed: bool) -> Exit {
 }
 
 fn tell(came: &[Came], args: &AlignArgs) {
-    if args.output.json {
+    if args.round.output.json {
         return say_json(&as_json(came));
     }
     for one in came {
         let mark = match (one.failed, one.changed) {
             (Some(_), _) => paint::bad("failed"),
-            (None, true) if args.check => paint::doubtful("would change"),
+            (None, true) if args.round.check => paint::doubtful("would change"),
             (None, true) => paint::doubtful("changed"),
             (None, false) => paint::good("unchanged"),
         };
@@ -175,7 +235,7 @@ fn tell(came: &[Came], args: &AlignArgs) {
             Some(_) => anstream::eprintln!("{line}"),
             None => say(line),
         }
-        if args.diff && one.before != one.after {
+        if args.round.diff && one.before != one.after {
             one.before.lines().iter().for_each(|line| say(format!("  - {line}")));
             one.after.lines().iter().for_each(|line| say(format!("  + {line}")));
         }

@@ -11,14 +11,12 @@ use super::{Exit, Failure};
 use crate::agent::ByHand;
 use crate::collect::{self, Ask};
 use crate::config::Settings;
+use crate::daemon::Watched;
 use crate::daemon::clock::Clock;
-use crate::daemon::{LEDGER, Watched};
 use crate::decide::wants_candidates;
-use crate::ledger::Ledger;
+use crate::model::Timestamp;
 use crate::model::evidence::{Evidence, LogView, Missing, Reading};
 use crate::model::finding::{Cause, Diagnosis};
-use crate::model::people::Pause;
-use crate::model::{LinkId, Timestamp};
 use crate::secrets::Salt;
 use crate::watch::log::{self, LogBook, ServerLog};
 
@@ -50,13 +48,6 @@ pub fn chosen(settings: &Settings, name: Option<&str>) -> Result<Vec<Watched>, F
             format!("no replica is called {name:?} in the configuration; there are: {}", known.join(", ")),
         )),
     }
-}
-
-/// The pause that holds an instance, as far as the record can be read.
-pub fn paused(settings: &Settings, link: &LinkId, now: Timestamp) -> Option<Pause> {
-    let ledger = Ledger::open_read_only(&settings.agent.state_dir.join(LEDGER)).ok()?;
-    let pauses = ledger.pauses(now).ok()?;
-    pauses.into_iter().filter(|pause| pause.in_force(now) && pause.scope.holds(link)).max_by_key(Pause::over)
 }
 
 /// The time as the system's clock tells it.
