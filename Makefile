@@ -60,7 +60,7 @@ bench: setup lab ## Time from break to healed link, memory and processor time
 
 .PHONY: rotations
 rotations: setup lab ## 50 rotations of a password under load, with and without kills, beside the usual order
-	target/release/lab rotations
+	target/release/lab rotations --jobs 2
 
 .PHONY: faults
 faults: setup lab ## Inject every fault on every server, and report what relinkd said and when (ARGS: lab help)

@@ -2,13 +2,12 @@
 
 mod live;
 
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
 use std::time::Duration;
 
 use lab::traffic::{Login, Met, Traffic};
 use lab::{Group, Kind, Node, Server, Signal};
-use live::desk::{Desk, Said};
+use live::desk::Desk;
+use live::rotation::{interrupted_at, restart_all_and_link, rotate, takes};
 use live::{PATIENCE, Setup};
 use serde_json::Value;
 
@@ -25,22 +24,8 @@ fn with_requirepass(kind: Kind) -> Group {
     Group::builder(kind).replicas(2).sentinels(3).password(OLD).start().expect("a group")
 }
 
-/// A verb, its JSON, and no password in anything that it says.
-#[track_caller]
-fn rotate(desk: &Desk, words: &[&str]) -> (Said, Value) {
-    let said = desk.run(&[&["rotate"], words, &["--json"]].concat());
-    assert!(!format!("{said:?}").contains("CANARY"), "a password leaked: {said:?}");
-    let json = said.json();
-    (said, json)
-}
-
 fn use_password(group: &Group, password: &str) {
     group.nodes().iter().for_each(|node| node.set_admin_password(Some(password)));
-}
-
-fn takes(node: &Server, user: &[&str], password: &str) -> bool {
-    let mut connection = node.connect().expect("an admin connection");
-    redis::cmd("AUTH").arg(user).arg(password).query::<()>(&mut connection).is_ok()
 }
 
 #[track_caller]
@@ -48,29 +33,6 @@ fn assert_no_secret(desk: &Desk) {
     for name in ["ledger.db", "ledger.db-wal"] {
         let bytes = std::fs::read(desk.agent.dir().join("state").join(name)).unwrap_or_default();
         assert!(!String::from_utf8_lossy(&bytes).contains("CANARY"), "a password in {name}");
-    }
-}
-
-/// Every server killed and started again: what it runs with is in its files.
-fn restart_all_and_link(group: &Group) {
-    for server in group.sentinels().iter().chain(group.nodes()) {
-        server.kill9();
-    }
-    for node in group.nodes() {
-        node.restart().expect("it starts");
-    }
-    for sentinel in group.sentinels() {
-        sentinel.restart().expect("it starts");
-    }
-    for replica in group.nodes().iter().skip(1) {
-        assert!(replica.wait_link_up(PATIENCE).is_some(), "after a restart: {}", replica.log_text());
-    }
-    for sentinel in group.sentinels() {
-        let whole = |it: &Server| {
-            it.sentinel_field("flags").as_deref() == Some("master")
-                && it.sentinel_replicas().is_ok_and(|all| all.len() == 2 && all.iter().all(|r| r["flags"] == "slave"))
-        };
-        assert!(sentinel.wait_until(whole, PATIENCE).is_some(), "a Sentinel after a restart: {}", sentinel.log_text());
     }
 }
 
@@ -115,24 +77,6 @@ fn nobody_is_refused_in_a_rotation_of_requirepass_redis_70() {
 #[test]
 fn nobody_is_refused_in_a_rotation_of_requirepass_valkey_80() {
     nobody_is_refused(Kind::Valkey80);
-}
-
-/// Starts a rotation and ends it with a signal when it says that it begins its `step`-th step. False: it had ended.
-fn interrupted_at(desk: &Desk, words: &[&str], step: usize, signal: Signal) -> bool {
-    let mut child = desk.command(&[&["rotate"], words].concat()).stdout(Stdio::piped()).spawn().unwrap();
-    let mark = format!("[{step}/");
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let reached = lines.map_while(Result::ok).any(|line| {
-        assert!(!line.contains("CANARY"), "{line}");
-        line.starts_with(&mark)
-    });
-    if reached {
-        let pid = rustix::process::Pid::from_raw(child.id().try_into().unwrap()).unwrap();
-        // It may have ended meanwhile.
-        let _ = rustix::process::kill_process(pid, signal);
-    }
-    child.wait().unwrap();
-    reached
 }
 
 fn offer(desk: &Desk, new: &str, old: &str) {

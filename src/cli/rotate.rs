@@ -55,6 +55,15 @@ struct Prepared {
     progress: Progress,
 }
 
+impl Prepared {
+    /// Where something is to be done, this stands in its way.
+    fn hold(&mut self, obstacle: Option<Obstacle>) {
+        if !self.steps.is_empty() || !self.obstacles.is_empty() {
+            self.obstacles.splice(0..0, obstacle);
+        }
+    }
+}
+
 async fn prepare(session: &mut Session<'_>, options: &super::RotateRunArgs) -> Result<Prepared, Failure> {
     let view = session.begin().await?;
     let persist = session.persist();
@@ -90,8 +99,10 @@ fn half_rotated(view: &RotationView) -> BTreeSet<Endpoint> {
 
 async fn plan(mut session: Session<'_>, args: &RotateArgs, options: &super::RotateRunArgs) -> Ended {
     let mut prepared = prepare(&mut session, options).await?;
-    if let Some(open) = session.open_rotation()? {
-        prepared.obstacles.insert(0, already_open(&open.rotation.id));
+    if let Some(ledger) = session.record()? {
+        prepared.hold(session.paused(&ledger)?);
+        let open = session.open_rotation_in(&ledger)?;
+        prepared.hold(open.map(|open| already_open(&open.rotation.id)));
     }
     report::plan(&session, &prepared.steps, &prepared.obstacles, &prepared.warnings, args.json);
     Ok(exit_of_plan(&prepared, args.detailed_exitcode))
@@ -130,7 +141,8 @@ async fn run(mut session: Session<'_>, args: &RotateArgs, options: &super::Rotat
     if let Some(open) = session.open_rotation_in(&ledger)? {
         return refuse(&session, args, &[already_open(&open.rotation.id)]);
     }
-    let prepared = prepare(&mut session, options).await?;
+    let mut prepared = prepare(&mut session, options).await?;
+    prepared.hold(session.paused(&ledger)?);
     if !prepared.obstacles.is_empty() {
         return refuse(&session, args, &prepared.obstacles);
     }

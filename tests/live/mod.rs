@@ -11,6 +11,7 @@ use lab::{Agent, Group, Receiver, Server};
 use serde_json::Value;
 
 pub mod desk;
+pub mod rotation;
 pub mod tripwire;
 
 /// One test a kind of server, named after it.

@@ -11,6 +11,7 @@ use super::report;
 use super::session::Session;
 use crate::cli::{Exit, Failure};
 use crate::ledger::{Ledger, LedgerError};
+use crate::model::remedy::RefusalCode;
 use crate::model::rotation::{Obstacle, RotationEntry, RotationView, RotationWhat, Step, Way};
 use crate::rotate::{Next, Progress, Stage, next, obstacles, steps};
 
@@ -172,11 +173,14 @@ impl<'s, 'a> Drive<'s, 'a> {
                 }
                 Ok(view) => view,
             };
-            let found = obstacles(self.session.known_subject()?, &view, Stage::UnderWay(self.way));
+            let mut found = obstacles(self.session.known_subject()?, &view, Stage::UnderWay(self.way));
+            found.extend(self.session.paused(&self.ledger)?);
             if found.is_empty() {
                 return Ok(Ok(view));
             }
-            if !found.iter().all(|obstacle| obstacle.code.fleeting()) || began.elapsed() >= PATIENCE {
+            // A Sentinel that was started anew needs some seconds to be heard by the others.
+            let lifts = |obstacle: &Obstacle| obstacle.code.fleeting() || obstacle.code == RefusalCode::QuorumUnclear;
+            if !found.iter().all(lifts) || began.elapsed() >= PATIENCE {
                 return Ok(Err(End::Blocked(found)));
             }
             tokio::select! {

@@ -14,6 +14,7 @@ use crate::daemon::{LEDGER, group_dials};
 use crate::decide::Persist;
 use crate::ledger::{Ledger, LedgerError, Retention};
 use crate::model::incident::IncidentId;
+use crate::model::people::{Pause, Scope};
 use crate::model::remedy::RefusalCode;
 use crate::model::rotation::{Held, Obstacle, Rotation, RotationRecord, RotationView, Subject, Way};
 use crate::model::{Address, Endpoint, Timestamp};
@@ -347,12 +348,37 @@ impl<'a> Session<'a> {
         })
     }
 
-    pub fn open_rotation(&self) -> Result<Option<RotationRecord>, Failure> {
+    /// The record as it is; none where nothing was ever recorded here.
+    pub fn record(&self) -> Result<Option<Ledger>, Failure> {
         match Ledger::open_read_only(&self.state_dir().join(LEDGER)) {
-            Ok(ledger) => self.open_rotation_in(&ledger),
+            Ok(ledger) => Ok(Some(ledger)),
             Err(LedgerError::Absent { .. }) => Ok(None),
             Err(error) => Err(super::failed_record(&error)),
         }
+    }
+
+    /// The pause that holds this group, one of its instances here, or all of this host: hands off for a rotation too.
+    pub fn paused(&self, ledger: &Ledger) -> Result<Option<Obstacle>, Failure> {
+        let now = self.now();
+        let pauses = ledger.pauses(now).map_err(|error| super::failed_record(&error))?;
+        let of_group = |name: &String| {
+            self.settings.replicas.get(name).is_some_and(|replica| replica.group.as_deref() == Some(&self.group))
+        };
+        let holds = |scope: &Scope| match scope {
+            Scope::Host => true,
+            Scope::Group(name) => *name == self.group,
+            Scope::Replica(name) => of_group(name),
+        };
+        let pauses = pauses.into_iter().map(|pause| pause.dated_at_most(now));
+        let pause = pauses.filter(|pause| pause.in_force(now) && holds(&pause.scope)).max_by_key(Pause::over);
+        Ok(pause.map(|pause| {
+            let detail = format!(
+                "{} paused {} until {} ({}): nothing is changed in a pause, by hand or by itself; wait for its end, or \
+                 end it (relinkd resume), and go on",
+                pause.owner, pause.scope, pause.ends, pause.reason
+            );
+            Obstacle { code: RefusalCode::Paused, at: None, detail }
+        }))
     }
 
     pub fn open_rotation_in(&self, ledger: &Ledger) -> Result<Option<RotationRecord>, Failure> {
