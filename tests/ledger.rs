@@ -446,6 +446,7 @@ fn a_ledger_of_the_first_version_takes_rotations_and_one_of_a_group_is_open_at_a
         subject: subject.clone(),
         old: "0a".to_owned(),
         new: "0b".to_owned(),
+        taken_over: false,
         begun_at: Timestamp(1),
         ended_at: None,
     };

@@ -332,4 +332,24 @@ fn what_stands_in_the_way_is_named_and_nothing_is_changed_redis_70() {
     }
     let (_, state) = rotate(&desk, &["status"]);
     assert_eq!(state, Value::Null, "no rotation was begun");
+
+    // Rotated by hand, and the Sentinels forgotten.
+    for node in desk.group.nodes() {
+        node.run(&["CONFIG", "SET", "masterauth", NEW]).unwrap();
+        node.run(&["CONFIG", "SET", "requirepass", NEW]).unwrap();
+        node.set_admin_password(Some(NEW));
+        node.run(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+    }
+    // The third is in TILT, and judges nobody, since it was frozen.
+    for sentinel in desk.group.sentinels().iter().take(2) {
+        assert!(sentinel.wait_until(sees_it_down, PATIENCE).is_some());
+    }
+    let (said, told) = rotate(&desk, &["plan"]);
+    let codes: Vec<&str> = told["obstacles"].as_array().unwrap().iter().filter_map(|it| it["code"].as_str()).collect();
+    assert!(said.exit == 1 && codes.contains(&"sentinel-acting"), "{} {told:#}", said.exit);
+}
+
+fn sees_it_down(sentinel: &Server) -> bool {
+    let fields: Vec<String> = sentinel.query(&["SENTINEL", "MASTER", "mymaster"]).unwrap_or_default();
+    fields.chunks(2).any(|pair| pair[0] == "flags" && pair[1].contains("s_down"))
 }

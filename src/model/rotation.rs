@@ -203,6 +203,9 @@ pub struct Rotation {
     /// Salted fingerprints of the two passwords; the old one is empty where only its hash is known.
     pub old: String,
     pub new: String,
+    /// Another host had begun it: what it did is not in this record.
+    #[serde(default)]
+    pub taken_over: bool,
     pub begun_at: Timestamp,
     pub ended_at: Option<Timestamp>,
 }

@@ -163,7 +163,11 @@ impl<'s, 'a> Drive<'s, 'a> {
             if self.stop.asked {
                 return Ok(Err(End::Interrupted));
             }
-            let view = match self.session.look().await {
+            let looked = tokio::select! {
+                looked = self.session.look() => looked,
+                () = self.stop.wait() => return Ok(Err(End::Interrupted)),
+            };
+            let view = match looked {
                 Err(failure) if failure.exit != Exit::Unreachable || began.elapsed() >= PATIENCE => {
                     return Err(failure);
                 }

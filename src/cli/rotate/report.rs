@@ -104,13 +104,13 @@ pub fn begin(session: &Session<'_>, steps: &[Step], warnings: &[String]) {
     warn(warnings);
 }
 
-pub fn goes_on(session: &Session<'_>, way: Way, warning: Option<String>) {
+pub fn goes_on(session: &Session<'_>, way: Way, warnings: &[String]) {
     let what = match way {
         Way::Forward => "going on from what the group shows",
         Way::Back => "back to the old password; the former one below is the new one",
     };
     say(format!("{}: {what}", paint::head(&session.group)));
-    warn(warning.as_slice());
+    warn(warnings);
 }
 
 pub fn step_begins(step: &Step, number: usize, of: usize) {
@@ -145,7 +145,7 @@ pub fn sentence(end: &End, way: Way) -> String {
     }
 }
 
-pub fn end(told: &Told, args: &RotateArgs) -> Exit {
+pub fn end(told: &Told, warnings: &[String], args: &RotateArgs) -> Exit {
     let sentence = sentence(&told.end, told.way);
     let went_well = matches!(told.end, End::Finished | End::Kept(_));
     let changed = told.made.iter().any(|made| made.step.changes() && made.outcome.is_ok());
@@ -154,6 +154,7 @@ pub fn end(told: &Told, args: &RotateArgs) -> Exit {
             "changed": changed, "failed": !went_well, "msg": sentence, "group": told.group, "user": told.user,
             "rotation": told.id, "way": told.way, "finished": matches!(told.end, End::Finished),
             "steps": told.made.iter().map(made_json).collect::<Vec<_>>(),
+            "warnings": warnings,
             "obstacles": match &told.end { End::Blocked(obstacles) => obstacles.as_slice(), _ => &[] },
             "next": next_steps(told),
         }));

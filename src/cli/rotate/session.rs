@@ -48,15 +48,13 @@ impl<'a> Session<'a> {
         let Some(of_group) = settings.groups.get(&group) else {
             return Err(Failure::new(Exit::Usage, format!("no group is called {group:?}")));
         };
-        let salt = Salt::load_or_create(&settings.agent.state_dir)
-            .map_err(|error| Failure::new(Exit::Permission, format!("state_dir: {error}")))?;
         Ok(Session {
             settings,
             group,
             of_group,
             wanted_user: user.map(str::to_owned),
             clock: Clock::start(),
-            salt,
+            salt: Salt::load(&settings.agent.state_dir).unwrap_or_else(|_| Salt::fleeting()),
             target: None,
             stocked: Vec::new(),
             unfetched: Vec::new(),
@@ -67,6 +65,13 @@ impl<'a> Session<'a> {
             took: BTreeMap::new(),
             accept: BTreeSet::new(),
         })
+    }
+
+    /// Before anything is recorded: the fingerprints of a rotation are compared again by whoever resumes it.
+    pub fn keep_salt(&mut self) -> Result<(), Failure> {
+        self.salt = Salt::load_or_create(self.state_dir())
+            .map_err(|error| Failure::new(Exit::Permission, format!("state_dir: {error}")))?;
+        Ok(())
     }
 
     pub fn state_dir(&self) -> &Path {
@@ -333,7 +338,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    pub fn rotation(&self) -> Result<Rotation, Failure> {
+    pub fn rotation(&self, taken_over: bool) -> Result<Rotation, Failure> {
         let subject = self.known_subject()?.clone();
         let Some(pair) = &self.pair else { return Err(Failure::new(Exit::Fault, "no password is known yet")) };
         let begun_at = self.now();
@@ -343,6 +348,7 @@ impl<'a> Session<'a> {
             subject,
             old: pair.from.print(&self.salt),
             new: pair.to.print(&self.salt),
+            taken_over,
             begun_at,
             ended_at: None,
         })
