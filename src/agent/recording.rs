@@ -11,10 +11,12 @@ use crate::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, 
 use crate::model::remedy::{Refusal, RefusalCode};
 
 impl Agent {
-    /// What broke the link stays the name of its incident while the link heals through a state that passes by itself.
+    /// What broke the link stays the name of its incident while the link heals through a state that passes by itself. A
+    /// failover is none on the way back: it is what becomes of the group.
     pub(super) fn takes_over(&self, known: &Finding, cause: Cause, now: Timestamp) -> bool {
         let stood = self.memory.verdict().map_or(Duration::ZERO, |(_, since)| now.since(since));
-        !cause.passing() || known.suspected || known.cause == Cause::Unknown || stood >= self.policy.patience
+        let lasts = !cause.passing() || cause == Cause::FailoverRunning;
+        lasts || known.suspected || known.cause == Cause::Unknown || stood >= self.policy.patience
     }
 
     /// A standing fault opens at once, a suspicion when it outlasts a blip, a passing state when it outlasts patience.
