@@ -242,6 +242,15 @@ fn a_buffer_that_was_too_small(kind: Kind) {
     std::thread::sleep(Duration::from_secs(4));
     held(&scene, http, "data-at-risk", "output-buffer-exceeded");
     nothing_was_done(&scene);
+
+    // It comes back without its data, and takes it from the replicas too.
+    scene.group.primary().restart().expect("a restart without its data");
+    let status = scene.wait_status("emptied", |status| status["cause"] == "primary-emptied");
+    assert_eq!(status["held"]["code"], "no-safe-remedy", "{status:#}");
+    let told = scene.told("emptied", |message| message["cause"]["code"] == "primary-emptied");
+    assert_eq!((&told["severity"], &told["actions"]), (&"critical".into(), &serde_json::json!([])), "{told:#}");
+    std::thread::sleep(Duration::from_secs(3));
+    nothing_was_done(&scene);
 }
 
 /// A primary that fails to save answers -MISCONF. Sentinel takes it for dead and finds nobody; it lives.
