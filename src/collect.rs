@@ -35,6 +35,7 @@ mod local;
 mod lookup;
 mod primary;
 mod probe;
+mod refused;
 mod sentinel;
 mod standby;
 
@@ -250,10 +251,7 @@ impl Look<'_> {
     /// How the local server speaks to a primary.
     fn tls_as_a_replica(&self, local: &Local) -> Option<TlsSettings> {
         match local.settings.seen() {
-            Some(settings) => settings.tls_replication.then(|| match &self.target.tls_upstream {
-                Some(configured) => configured.clone(),
-                None => local.credentials.as_ref().map(|known| as_the_replica(&known.tls)).unwrap_or_default(),
-            }),
+            Some(settings) => settings.tls_replication.then(|| as_configured(self.target.tls_upstream.as_ref(), local)),
             None => self.target.tls_upstream.clone(),
         }
     }
@@ -294,7 +292,7 @@ impl Look<'_> {
             // A user made for replication has no right to read INFO, and each refusal is a line in ACL LOG. The
             // default user may: and the connection that the probe leaves open is logged in already.
             (probe, Some(reader)) if login.is_some_and(|login| login.user.is_empty()) => {
-                (probe, primary::account(self, reader).await)
+                (probe, primary::account(self, reader, &following.primary, "").await)
             }
             (probe, _) => (probe, primary::Account::not_asked()),
         }
@@ -410,13 +408,28 @@ impl Following {
     }
 }
 
+/// `tls` of the group, or else what the replica itself does.
+fn as_configured(configured: Option<&TlsSettings>, local: &Local) -> TlsSettings {
+    let own = local.tls.as_ref();
+    let Some(configured) = configured else { return own.map(as_the_replica).unwrap_or_default() };
+    let lacks = configured.cert.is_none() && own.is_some_and(|files| !files.shown().0.is_empty());
+    TlsSettings { bare: lacks.then(|| "as `tls` of the group names none".to_owned()), ..configured.clone() }
+}
+
 /// How the replica itself speaks TLS: it checks who signed a certificate and not for which name (Redis 7.0.15 and
 /// Valkey 8.0.1, connCreateTLS). Its key may not be ours to read; then we show no certificate.
 fn as_the_replica(files: &ReplicaTls) -> TlsSettings {
     let path = |name: &str| (!name.is_empty()).then(|| PathBuf::from(name));
-    let own = path(&files.cert).zip(path(&files.key)).filter(|(_, key)| std::fs::File::open(key).is_ok());
+    let (cert, key) = files.shown();
+    let (mut own, mut bare) = (path(cert).zip(path(key)), None);
+    if let Some((_, key)) = &own
+        && let Err(error) = std::fs::File::open(key)
+    {
+        bare = Some(format!("as it may not read the replica's key ({}: {error})", key.display()));
+        own = None;
+    }
     let (cert, key) = own.unzip();
-    TlsSettings { ca: path(&files.ca), cert, key, server_name: None, any_name: true }
+    TlsSettings { ca: path(&files.ca), ca_dir: path(&files.ca_dir), cert, key, server_name: None, any_name: true, bare }
 }
 
 /// Whom the Sentinels name, once that cannot change for the worse: a majority of all that anybody knows has spoken

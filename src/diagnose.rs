@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::model::Timestamp;
-use crate::model::evidence::{Evidence, LinkState, LinkView, Missing, Reading, Role};
+use crate::model::evidence::{Connect, Evidence, LinkState, LinkView, Missing, Reading, Role};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding, Viewpoint};
 
 mod auth;
@@ -107,12 +107,19 @@ fn what_is_missing(e: &Evidence) -> Vec<Fact> {
             missing.push(Fact { from, saw: format!("{what}: {why}"), at: e.ended, means: means.to_owned() });
         }
     };
-    note(Viewpoint::Replica, "the local server", e.local.missing(), "its role and link are unknown");
+    note(Viewpoint::Replica, "the local server", e.local.missing(), local::unseen(e));
     note(
         Viewpoint::Replica,
         "CONFIG GET on the local server",
         e.settings.missing(),
         "the handshake cannot be repeated with the replica's own credentials; allow +config|get",
+    );
+    let not_text = Missing::Unsupported("masteruser or masterauth is not UTF-8".to_owned());
+    note(
+        Viewpoint::Replica,
+        "the replica's own login",
+        e.settings.seen().filter(|settings| settings.login_not_text).map(|_| &not_text),
+        "relinkd does not send such a login, so whether the primary takes it is unseen",
     );
     note(
         Viewpoint::Probe,
@@ -121,8 +128,12 @@ fn what_is_missing(e: &Evidence) -> Vec<Fact> {
         "the way to the primary is untested",
     );
     if let Some((saw, at)) = e.upstream.seen().and_then(reach::stops_at) {
-        let means = "a replica that meets this does not link; no rule knows what is behind it".to_owned();
-        missing.push(Fact { from: Viewpoint::Probe, saw, at, means });
+        let means = match e.upstream.seen().map(|probe| &probe.connect) {
+            Some(Connect::TlsSetup(_)) => "that is relinkd's own way there alone: see tls of the group",
+            Some(Connect::NoTime) => "the local server took the time; nothing is known of the way to the primary",
+            _ => "a replica that meets this does not link; no rule knows what is behind it",
+        };
+        missing.push(Fact { from: Viewpoint::Probe, saw, at, means: means.to_owned() });
     }
     let mut note = |from, what: &str, why: Option<&Missing>, means: &str| {
         if let Some(why) = why {

@@ -103,10 +103,15 @@ impl std::str::FromStr for Endpoint {
     }
 }
 
+/// What was saved is read again, whatever it is: a server tells of a replica at port 0 while it knows none, and of names
+/// that no person would be let write.
 impl TryFrom<String> for Endpoint {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+        let told = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let (host, port) = told.ok_or_else(|| format!("{text:?} is not HOST:PORT"))?;
+        let inner = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+        Ok(Endpoint::new(inner.filter(|inner| inner.contains(':')).unwrap_or(host), port))
     }
 }
 
@@ -199,6 +204,17 @@ mod tests {
         for text in ["", "6379", "host", "host:0", "host:99999", "::1:6379", "a b:1", "redis://h:1"] {
             assert!(text.parse::<Endpoint>().is_err(), "{text:?} was taken");
         }
+    }
+
+    #[test]
+    fn whatever_address_was_saved_is_read_again() {
+        for (host, port) in [("10.0.0.2", 0), ("", 0), ("/run/sentinel.sock", 0), ("::1", 6379), ("a b", 1), ("[x]", 1)]
+        {
+            let endpoint = Endpoint::new(host, port);
+            let saved = serde_json::to_string(&endpoint).unwrap();
+            assert_eq!(serde_json::from_str::<Endpoint>(&saved).unwrap(), endpoint, "{saved}");
+        }
+        assert!(serde_json::from_str::<Endpoint>("\"no port\"").is_err());
     }
 
     #[test]

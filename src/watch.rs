@@ -10,6 +10,7 @@
 //! Not here: spawning (the daemon's), judging (`diagnose`), and any command that changes a server.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
@@ -19,6 +20,10 @@ use crate::model::event::{Wake, Why};
 pub mod log;
 pub mod replica;
 pub mod sentinel;
+
+/// The pause after our login was refused. With the same password the next attempt ends the same, as one more line in the
+/// peer's ACL LOG; a password that has changed starts the watchers anew.
+const REFUSED: Duration = Duration::from_secs(30);
 
 /// Says that a look is due. Never waits.
 fn knock(wake: &Sender<Wake>, at: Timestamp, why: Why) {

@@ -34,7 +34,7 @@ mod subscription;
 mod writer;
 
 pub use all::all;
-pub use connection::lookup;
+pub use connection::{lookup, speaks_tls};
 pub use reader::Reader;
 pub use subscription::Subscription;
 pub use writer::{Arg, Writer};
@@ -59,8 +59,11 @@ impl Dial {
 /// TLS towards a server. Files are PEM and are read again at each connection, so renewed ones count at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TlsSettings {
-    /// Who signs the server's certificate; without it, the system's roots.
+    /// Who signs the server's certificate; with neither of the two, the system's roots.
     pub ca: Option<PathBuf>,
+    /// A directory of such files (`tls-ca-cert-dir` of a server).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_dir: Option<PathBuf>,
     /// Our own certificate and its key, where the server asks for one.
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
@@ -68,6 +71,9 @@ pub struct TlsSettings {
     pub server_name: Option<String>,
     /// The name in the certificate does not count, as it does not for a replica.
     pub any_name: bool,
+    /// Why no certificate is shown, where the replica itself has one to show.
+    #[serde(skip)]
+    pub bare: Option<String>,
 }
 
 /// Why there is no answer.
@@ -79,10 +85,18 @@ pub enum WireError {
     Reset,
     /// The peer closed the connection, perhaps in the middle of a reply.
     Closed,
-    /// No route, no such socket and their kin: the system's words.
+    /// No route and its kin: the system's words.
     Unreachable(String),
+    /// There is no such Unix socket: its server has ended, or the path is another.
+    NoSocket(String),
+    /// A Unix socket that our own user may not open: the system's words.
+    NotPermitted(String),
     NameUnresolved(String),
     Tls(String),
+    /// Our own TLS settings do not hold, so nothing was said: a file that cannot be read, a name that is none.
+    TlsSetup(String),
+    /// The connection opened, and nothing came back to the TLS hello.
+    HelloUnanswered,
     /// The server does not let us in: its first word, and the whole.
     Denied {
         code: String,
@@ -104,8 +118,13 @@ impl fmt::Display for WireError {
             WireError::Reset => f.write_str("connection reset by the peer"),
             WireError::Closed => f.write_str("connection closed by the peer"),
             WireError::Unreachable(why) => write!(f, "cannot be reached: {why}"),
+            WireError::NoSocket(why) => write!(f, "no server has this socket open: {why}"),
+            WireError::NotPermitted(why) => write!(f, "relinkd's own user may not open {why}"),
             WireError::NameUnresolved(why) => write!(f, "name not resolved: {why}"),
-            WireError::Tls(why) => write!(f, "TLS: {why}"),
+            WireError::Tls(why) | WireError::TlsSetup(why) => write!(f, "TLS: {why}"),
+            WireError::HelloUnanswered => {
+                f.write_str("the connection opens, and the TLS hello is not answered in time")
+            }
             WireError::Denied { text, .. } => write!(f, "not let in: {text}"),
             WireError::Protocol(what) => write!(f, "not a Redis or Valkey server: it sent {what:?}"),
             WireError::TooLarge(size) => write!(f, "reply too large: {size} bytes or elements announced or read"),
@@ -117,6 +136,11 @@ impl fmt::Display for WireError {
 impl std::error::Error for WireError {}
 
 impl WireError {
+    /// Whether our user or password was refused: trying again gives the same, and one more line in ACL LOG.
+    pub fn is_refused_login(&self) -> bool {
+        matches!(self, WireError::Denied { code, .. } if code == "WRONGPASS" || code == "NOAUTH")
+    }
+
     /// A server's error in answer to our coming in.
     fn denied(code: &str, text: &str) -> WireError {
         WireError::Denied { code: tame(code, 64), text: tame(text, 300) }
@@ -126,18 +150,23 @@ impl WireError {
 impl From<&WireError> for Missing {
     fn from(error: &WireError) -> Missing {
         match error {
-            WireError::TimedOut => Missing::TimedOut,
-            WireError::Denied { text, .. } if text.contains("max number of clients") => Missing::Refused(text.clone()),
+            WireError::TimedOut | WireError::HelloUnanswered => Missing::TimedOut,
+            WireError::Refused | WireError::NoSocket(_) => Missing::Refused(error.to_string()),
+            WireError::Denied { text, .. } if text.contains("max number of clients") => {
+                Missing::Unreachable(text.clone())
+            }
+            WireError::Denied { code, text } if code == "BUSY" => Missing::Busy(text.clone()),
             WireError::Denied { text, .. } => Missing::Denied(text.clone()),
+            WireError::NotPermitted(_) => Missing::Denied(error.to_string()),
             WireError::Protocol(_) | WireError::TooLarge(_) | WireError::NotARead(_) => {
                 Missing::Unsupported(error.to_string())
             }
-            WireError::Refused
-            | WireError::Reset
+            WireError::Reset
             | WireError::Closed
             | WireError::Unreachable(_)
             | WireError::NameUnresolved(_)
-            | WireError::Tls(_) => Missing::Refused(error.to_string()),
+            | WireError::Tls(_)
+            | WireError::TlsSetup(_) => Missing::Unreachable(error.to_string()),
         }
     }
 }

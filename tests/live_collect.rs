@@ -6,7 +6,9 @@ use std::io::{Read, Write};
 use std::time::{Duration, SystemTime};
 
 use relinkd::collect::{Ask, DEADLINE, Target, look};
+use relinkd::diagnose::diagnose;
 use relinkd::model::evidence::{Answer, Connect, Evidence, LinkState, Missing, PeerRole, Reading};
+use relinkd::model::finding::Cause;
 use relinkd::model::{Endpoint, LinkId, Timestamp};
 use relinkd::secrets::{Offer, Salt, Secret};
 use relinkd::wire::Dial;
@@ -269,7 +271,7 @@ async fn a_replication_user_is_not_used_to_read_the_primary() {
             PASSWORD,
             &format!(
                 "repl-diskless-sync-delay 0\nuser repl on >{PASSWORD} resetchannels -@all +psync +replconf +ping\n\
-                 user looker on >{PASSWORD} resetchannels -@all +info +config|get +client|list\n"
+                 user looker on >{PASSWORD} resetchannels -@all +info +config|get +client|list +client|setname\n"
             ),
         );
         let replica = replica_of(program, primary.port, PASSWORD);
@@ -283,9 +285,18 @@ async fn a_replication_user_is_not_used_to_read_the_primary() {
         assert_eq!((walk.user.as_str(), walk.auth.is_ok(), walk.replconf.is_ok()), ("repl", true, true));
         assert!(matches!(walk.role.missing(), Some(Missing::Denied(why)) if why.starts_with("NOPERM")));
         assert_eq!(evidence.primary.missing(), Some(&Missing::NotAsked));
+        let refusals = async || primary.info("errorstat_NOPERM").await;
+        let once = refusals().await;
+        let again = seen(&target(&replica, &[]), &[], true).await;
+        assert_eq!(again.upstream.seen().unwrap().role, walk.role, "what was refused is remembered");
+        assert_eq!(refusals().await, once, "{program}: and asked once, since each refusal is a line in ACL LOG");
 
         let observer = Some(("looker".to_owned(), Secret::new(PASSWORD)));
-        let evidence = seen(&Target { observer, ..target(&replica, &[]) }, &[], false).await;
+        let observed = Target { observer, ..target(&replica, &[]) };
+        let evidence = seen(&observed, &[], false).await;
+        let once = refusals().await;
+        assert_eq!(seen(&observed, &[], false).await.primary_limits.seen().unwrap().unknown_commands, None);
+        assert_eq!(refusals().await, once, "{program}: COMMAND INFO is asked once");
         assert_eq!(evidence.primary.seen().unwrap().replicas.len(), 1);
         assert!(evidence.primary_limits.seen().unwrap().output_largest.is_some());
         assert_eq!(evidence.upstream.missing(), Some(&Missing::NotAsked));
@@ -314,4 +325,82 @@ async fn settings_that_may_not_be_read_still_leave_the_reach_of_the_primary() {
     assert!(matches!(evidence.settings.missing(), Some(Missing::Denied(why)) if why.contains("config|get")));
     let walk = evidence.upstream.seen().unwrap();
     assert_eq!((walk.ping.code(), &walk.auth, &walk.psync), ("NOAUTH", &Answer::NotAsked, &Answer::NotAsked));
+}
+
+#[tokio::test]
+async fn a_local_server_that_is_full_or_busy_is_neither_dead_nor_a_stranger() {
+    for program in programs() {
+        let port = free_port();
+        let replica =
+            Server::start(program, PASSWORD, &format!("replicaof 127.0.0.1 {port}\nbusy-reply-threshold 1\n"));
+        let target = target(&replica, &[]);
+        replica.run("CONFIG SET replica-serve-stale-data yes").await;
+        let script = tokio::spawn({
+            let dial = replica.dial();
+            async move {
+                let mut writer = relinkd::wire::Writer::connect(&dial, servers::AMPLE).await.unwrap();
+                let words = ["EVAL_RO", "while true do end", "0"].map(relinkd::wire::Arg::from);
+                let _ = writer.run(&words, servers::AMPLE).await;
+            }
+        });
+        let busy = loop {
+            let evidence = seen(&target, &[], false).await;
+            if matches!(evidence.local, Reading::Missing(Missing::Busy(_))) {
+                break evidence;
+            }
+            assert!(!script.is_finished(), "{program}: {:?}", evidence.local);
+        };
+        assert_eq!(diagnose(&busy).cause(), Some(Cause::ReplicaHung), "{program}");
+        replica.run("SCRIPT KILL").await;
+        script.await.unwrap();
+
+        let mut admin = relinkd::wire::Writer::connect(&replica.dial(), servers::AMPLE).await.unwrap();
+        let limit = ["CONFIG", "SET", "maxclients", "1"].map(relinkd::wire::Arg::from);
+        admin.run(&limit, servers::AMPLE).await.unwrap();
+        let full = seen(&target, &[], false).await;
+        assert!(matches!(full.local, Reading::Missing(Missing::Unreachable(_))), "{program}: {:?}", full.local);
+        assert_eq!(diagnose(&full).cause(), Some(Cause::Unknown), "{program}");
+    }
+}
+
+#[tokio::test]
+async fn a_primary_that_hands_over_is_no_broken_upstream() {
+    for program in programs() {
+        let primary = primary(program);
+        let (replica, heir) =
+            (replica_of(program, primary.port, PASSWORD), replica_of(program, primary.port, PASSWORD));
+        replica.until_link("up").await;
+        heir.until_link("up").await;
+        while primary.run("INFO replication").await.text().unwrap().matches("state=online").count() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The handover waits for an heir that has not got the last write.
+        heir.freeze();
+        primary.run("SET a b").await;
+        primary.run(&format!("FAILOVER TO 127.0.0.1 {}", heir.port)).await;
+        replica.run("CLIENT KILL TYPE master").await;
+        replica.until_link("down").await;
+        let evidence = seen(&target(&replica, &[]), &[], true).await;
+        let said = evidence.upstream.seen().unwrap().psync.to_string();
+        assert_eq!(diagnose(&evidence).cause(), Some(Cause::FailoverRunning), "{program}: {said}");
+        primary.run("FAILOVER ABORT").await;
+        replica.until_link("up").await;
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_is_no_text_is_never_sent_in_another_form() {
+    for program in programs() {
+        let user = "user repl on \">caf\\xe9-canary\" allchannels +@all\n";
+        let primary = Server::start(program, PASSWORD, &format!("repl-diskless-sync-delay 0\n{user}"));
+        let own = "masteruser repl\nmasterauth \"caf\\xe9-canary\"\n";
+        let replica = Server::start(program, PASSWORD, &format!("replicaof 127.0.0.1 {}\n{own}", primary.port));
+        replica.until_link("up").await;
+        let refusals = primary.info("errorstat_WRONGPASS").await;
+        let evidence = seen(&target(&replica, &[]), &[], true).await;
+        assert!(evidence.settings.seen().unwrap().login_not_text, "{program}");
+        assert_eq!(evidence.upstream.seen().unwrap().auth, Answer::NotAsked, "{program}");
+        assert_eq!(diagnose(&evidence).cause(), None, "{program}: the link stands");
+        assert_eq!(primary.info("errorstat_WRONGPASS").await, refusals, "{program}");
+    }
 }

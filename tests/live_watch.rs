@@ -16,7 +16,7 @@ use relinkd::secrets::Secret;
 use relinkd::watch::log::{LogBook, LogSource, Resolved, ServerLog, follow, resolve};
 use relinkd::watch::replica::{PulseBoard, poll};
 use relinkd::watch::sentinel::{Pace, SentinelBoard, listen};
-use relinkd::wire::Dial;
+use relinkd::wire::{Dial, Reader};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -288,16 +288,23 @@ async fn a_frozen_instance_is_absent_until_it_answers() {
     );
 }
 
+/// One line in ACL LOG, and not one a second for good: the watcher is started anew with a password that has changed.
 #[tokio::test]
-async fn a_login_that_is_refused_is_told_and_healed() {
+async fn a_login_that_is_refused_is_told_and_not_tried_again_at_once() {
     let server = Server::start(&["requirepass right"]);
     let board: Arc<Mutex<PulseBoard>> = Arc::default();
     let (wake, mut woken) = channel(8);
     let dial = Dial { password: Some(Secret::new("wrong")), ..server.dial() };
-    tokio::spawn(poll(dial, Duration::from_millis(10), board.clone(), wake, clock));
+    let poller = tokio::spawn(poll(dial, Duration::from_millis(10), board.clone(), wake.clone(), clock));
     assert_eq!(next(&mut woken).await, Why::Replica(Pulse::Refusing { code: "WRONGPASS".to_owned() }));
-    let mut admin = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-    admin.write_all(b"AUTH right\r\nCONFIG SET requirepass wrong\r\n").unwrap();
+    // It would have tried four times by then.
+    tokio::time::sleep(Duration::from_millis(1_600)).await;
+    poller.abort();
+    let right = Dial { password: Some(Secret::new("right")), ..server.dial() };
+    let mut reader = Reader::connect(&right, Duration::from_secs(5)).await.unwrap();
+    let stats = reader.ask(&["INFO", "errorstats"], Duration::from_secs(5)).await.unwrap();
+    assert!(stats.text().unwrap().contains("errorstat_WRONGPASS:count=1\r"), "{stats:?}");
+    tokio::spawn(poll(right, Duration::from_millis(10), board.clone(), wake, clock));
     assert_eq!(next(&mut woken).await, Why::Replica(Pulse::Primary));
     assert!(!format!("{board:?}").contains("wrong"));
 }
@@ -308,6 +315,7 @@ fn watch_sentinel(dial: Dial, group: &str) -> (Arc<Mutex<SentinelBoard>>, Receiv
         answer: Duration::from_secs(1),
         away: (Duration::from_millis(20), Duration::from_millis(200)),
         settled: Duration::from_secs(1),
+        refused: Duration::from_secs(30),
     };
     let board: Arc<Mutex<SentinelBoard>> = Arc::default();
     let (wake, woken) = channel(64);

@@ -9,6 +9,7 @@ use crate::model::Endpoint;
 use crate::model::evidence::{LinkState, ServerView};
 use crate::model::remedy::{Outcome, Precondition};
 use crate::secrets::{self, Secret};
+use crate::wire::reply::settings::is_mangled;
 use crate::wire::reply::{Reply, info};
 use crate::wire::{Arg, WireError, Writer};
 
@@ -51,6 +52,10 @@ impl Hands {
         let mut writer = self.writer().await?;
         self.local_still_so(&mut writer, expect).await?;
         let former = read_credentials(&mut writer).await?;
+        if is_mangled(&former.0) || is_mangled(former.1.expose()) {
+            let why = "the present masteruser or masterauth is not UTF-8 and could not be put back; set both by hand";
+            return Err(Stop::Moved(why.to_owned()));
+        }
         self.former = Some(Former { user: former.0, password: former.1 });
         self.set_credentials(&mut writer, wanted.user, secret, Some(to)).await?;
         Ok(Outcome::Changed(format!("masterauth is now {} (version {}); reconnecting", wanted.source, wanted.version)))

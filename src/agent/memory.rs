@@ -282,7 +282,7 @@ fn fell_silent(probe: &Probe) -> Timestamp {
     /// An answer that was on its way to a Sentinel, or not yet read there.
     const ON_ITS_WAY: Duration = Duration::from_millis(250);
     match probe.connect {
-        Connect::Open => probe.at.after(Duration::from_micros(probe.took_us)),
+        Connect::Open | Connect::HelloUnanswered => probe.at.after(Duration::from_micros(probe.took_us)),
         _ => probe.at.after(ON_ITS_WAY),
     }
 }
@@ -320,7 +320,9 @@ mod tests {
         let asked = Timestamp::from_millis(5_000);
         let probe = |connect: Connect| Probe { connect, at: asked, took_us: 1_000_000, ..blank(PRIMARY) };
         assert_eq!(fell_silent(&probe(Connect::TimedOut)), asked.after(Duration::from_millis(250)));
-        assert_eq!(fell_silent(&probe(Connect::Open)), asked.after(Duration::from_secs(1)), "it took the connection");
+        for taken in [Connect::Open, Connect::HelloUnanswered] {
+            assert_eq!(fell_silent(&probe(taken)), asked.after(Duration::from_secs(1)), "it took the connection");
+        }
     }
 
     #[test]

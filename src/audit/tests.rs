@@ -117,9 +117,13 @@ fn node(number: u8) -> GroupNode {
         settings: Reading::Seen(node_settings()),
         growth: Reading::Seen(Growth { bytes: 1 << 20, over_ms: 1_000 }),
         disk: match local {
-            true => {
-                Reading::Seen(Disk { at: NOW, path: "/data".into(), total: 9 << 30, free: 8 << 30, inodes_free: 9 })
-            }
+            true => Reading::Seen(Disk {
+                at: NOW,
+                path: "/data".into(),
+                total: 9 << 30,
+                free: 8 << 30,
+                inodes_free: Some(9),
+            }),
             false => Reading::Missing(Missing::NotAsked),
         },
         memory: match local {
@@ -583,13 +587,17 @@ fn limits_that_do_not_fit_are_told() {
         ("timeout close to the ping", |v| settings_of(v, 3).repl_timeout_s = 15, &["warn repl-timeout 3"]),
         (
             "no room for an RDB",
-            |v| v.nodes[1].disk = Reading::Seen(Disk { at: NOW, path: "/d".into(), total: 9, free: 9, inodes_free: 9 }),
+            |v| {
+                v.nodes[1].disk =
+                    Reading::Seen(Disk { at: NOW, path: "/d".into(), total: 9, free: 9, inodes_free: Some(9) })
+            },
             &["fail disk 2"],
         ),
         (
             "no room, and none needed",
             |v| {
-                v.nodes[1].disk = Reading::Seen(Disk { at: NOW, path: "/d".into(), total: 9, free: 9, inodes_free: 9 });
+                v.nodes[1].disk =
+                    Reading::Seen(Disk { at: NOW, path: "/d".into(), total: 9, free: 9, inodes_free: Some(9) });
                 let settings = settings_of(v, 2);
                 settings.save.clear();
                 settings.diskless_load = "swapdb".into();

@@ -79,8 +79,12 @@ async fn disk(look: &Look<'_>, dir: &str) -> Result<Disk, Missing> {
         path: dir.to_owned(),
         total: stat.f_blocks.saturating_mul(stat.f_frsize),
         free: stat.f_bavail.saturating_mul(stat.f_frsize),
-        inodes_free: stat.f_favail,
+        inodes_free: inodes_free(stat.f_files, stat.f_favail),
     })
+}
+
+fn inodes_free(total: u64, free: u64) -> Option<u64> {
+    (total > 0).then_some(free)
 }
 
 fn memory_of(text: &str, at: Timestamp) -> Option<Memory> {
@@ -116,6 +120,12 @@ mod tests {
         drop(places);
         assert!(Place::take("/hung").is_some());
         assert!(!HELD.lock().unwrap().contains_key("/hung"));
+    }
+
+    #[test]
+    fn a_file_system_without_a_number_of_inodes_is_not_out_of_them() {
+        assert_eq!(inodes_free(0, 0), None);
+        assert_eq!(inodes_free(100, 0), Some(0));
     }
 
     #[test]

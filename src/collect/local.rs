@@ -4,15 +4,17 @@ use tokio::time::Instant;
 
 use super::{LOCAL_MS, Look};
 use crate::model::evidence::{Reading, ServerView, SettingsView};
-use crate::wire::reply::settings::{Credentials, SETTINGS, settings};
+use crate::wire::reply::settings::{Credentials, Own, ReplicaTls, SETTINGS, settings};
 use crate::wire::reply::{Reply, info};
 use crate::wire::{Reader, WireError};
 
 pub struct Local {
     pub server: Reading<ServerView>,
     pub settings: Reading<SettingsView>,
-    /// With what the replica logs in to its primary; none where the settings could not be read.
+    /// With what the replica logs in to its primary; none where the settings could not be read, or are not UTF-8.
     pub credentials: Option<Credentials>,
+    /// How it speaks TLS there; none where the settings could not be read.
+    pub tls: Option<ReplicaTls>,
 }
 
 impl Local {
@@ -28,10 +30,11 @@ impl Local {
 }
 
 pub async fn look(look: &Look<'_>) -> Local {
-    let asked = match ask(look).await {
+    let ends = Instant::now() + look.left(LOCAL_MS);
+    let asked = match ask(look, ends).await {
         // Sentinel cuts all clients of a server that it reconfigures, and we may have been one of them (Redis 7.0.15,
         // CLIENT KILL TYPE normal): a server that has gone refuses the next connection.
-        Err(WireError::Closed | WireError::Reset) => ask(look).await,
+        Err(WireError::Closed | WireError::Reset) => ask(look, ends).await,
         asked => asked,
     };
     match asked {
@@ -40,17 +43,19 @@ pub async fn look(look: &Look<'_>) -> Local {
             server: Reading::Missing((&error).into()),
             settings: Reading::Missing((&error).into()),
             credentials: None,
+            tls: None,
         },
     }
 }
 
-async fn ask(look: &Look<'_>) -> Result<Local, WireError> {
-    let mut reader = Reader::connect(&look.target.local, look.left(LOCAL_MS)).await?;
+async fn ask(look: &Look<'_>, ends: Instant) -> Result<Local, WireError> {
+    let left = || ends.saturating_duration_since(Instant::now());
+    let mut reader = Reader::connect(&look.target.local, left()).await?;
     let gets = SETTINGS.map(|name| ["CONFIG", "GET", name]);
     let mut commands: Vec<&[&str]> = vec![&["INFO"], &["ROLE"]];
     commands.extend(gets.iter().map(|get| get.as_slice()));
     let began = Instant::now();
-    let mut replies = reader.ask_all(&commands, look.left(LOCAL_MS)).await?.into_iter();
+    let mut replies = reader.ask_all(&commands, left()).await?.into_iter();
     let took_us = super::micros(began);
     let at = look.now();
     let (info, role) = (replies.next().unwrap_or(Reply::Nil), replies.next());
@@ -58,9 +63,10 @@ async fn ask(look: &Look<'_>) -> Result<Local, WireError> {
         Some(view) => Reading::Seen(view),
         None => Reading::Missing(info.unfit("INFO")),
     };
-    let (settings, credentials) = match settings(replies.collect(), at, &look.target.salt) {
-        Ok((view, credentials)) => (Reading::Seen(view), Some(credentials)),
-        Err(missing) => (Reading::Missing(missing), None),
-    };
-    Ok(Local { server, settings, credentials })
+    Ok(match settings(replies.collect(), at, &look.target.salt) {
+        Ok(Own { view, login, tls }) => {
+            Local { server, settings: Reading::Seen(view), credentials: login, tls: Some(tls) }
+        }
+        Err(why) => Local { server, settings: Reading::Missing(why), credentials: None, tls: None },
+    })
 }

@@ -2,24 +2,31 @@
 //! answer kept. Harmless at every step, and over when the replica itself would give up
 //! (Redis 7.0.15, syncWithMaster).
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
-use super::Look;
+use super::{Look, refused};
 use crate::model::evidence::{Answer, Connect, Missing, PeerRole, Probe, Reading};
 use crate::model::{Address, Endpoint, tame};
 use crate::secrets::Secret;
 use crate::wire::reply::info::Info;
 use crate::wire::reply::{Reply, peer_role};
-use crate::wire::{Dial, Reader, TlsSettings, WireError};
+use crate::wire::{Dial, Reader, TlsSettings, WireError, speaks_tls};
 
 /// A primary that has not let us connect by then is one that cannot be reached.
 const CONNECT_MS: u64 = 1000;
 /// A primary that has not answered a PING by then hangs.
 const ANSWER_MS: u64 = 1000;
+/// Silence for less than this is none: what came before has taken the time of this look, and the deadline is ours. (The
+/// local server may take a second of a second and a half.)
+const FAIR: Duration = Duration::from_millis(400);
 /// The other way is tried within this.
 const OTHERWISE_MS: u64 = 300;
 /// How much of an answer is kept.
 const SHOWN: usize = 300;
+/// The alerts of a server that asks for a certificate and gets none: TLS 1.3 and 1.2 (Redis 7.0.15 with OpenSSL 3).
+const WANTS_OURS: [&str; 2] = ["CertificateRequired", "HandshakeFailure"];
 
 pub struct Login<'a> {
     /// Empty for the default user.
@@ -73,16 +80,22 @@ pub async fn walk(look: &Look<'_>, walk: &Walk<'_>) -> (Probe, Option<Reader>) {
         password: None,
         tls: walk.tls.cloned(),
     };
-    let reader = match Reader::open(&dial, look.left(CONNECT_MS)).await {
+    let within = look.left(CONNECT_MS);
+    let reader = match Reader::open(&dial, within).await {
         Ok(reader) => {
             probe.peer = reader.peer().map(str::to_owned);
             steps(look, walk, reader, &mut probe).await
         }
         Err(error) => {
-            probe.connect = connect(error);
+            probe.connect = connect(error, within);
             None
         }
     };
+    if let (Connect::Tls(why), Some(bare)) = (&probe.connect, walk.tls.and_then(|tls| tls.bare.as_ref()))
+        && WANTS_OURS.iter().any(|alert| why.contains(alert))
+    {
+        probe.connect = Connect::TlsSetup(format!("{why}: relinkd shows no certificate, {bare}"));
+    }
     if mixed_up(&probe) {
         probe.other_transport = Some(answers_otherwise(look, walk).await);
     }
@@ -95,36 +108,42 @@ pub async fn walk(look: &Look<'_>, walk: &Walk<'_>) -> (Probe, Option<Reader>) {
 fn mixed_up(probe: &Probe) -> bool {
     match &probe.connect {
         Connect::Open => !probe.tls && probe.ping == Answer::Closed,
-        Connect::TimedOut => probe.tls,
-        Connect::Tls(why) => !why.contains("certificate"),
+        Connect::HelloUnanswered => true,
+        Connect::Tls(why) => !["certificate", "fatal alert"].iter().any(|word| why.contains(word)),
         _ => false,
     }
 }
 
 /// Whether the port speaks TLS where plain failed, or plain where TLS failed.
 async fn answers_otherwise(look: &Look<'_>, walk: &Walk<'_>) -> bool {
-    let mut dial = Dial::plain(walk.target.clone());
-    dial.tls = walk.tls.is_none().then(TlsSettings::default);
-    match Reader::open(&dial, look.left(OTHERWISE_MS)).await {
-        Ok(mut reader) if dial.tls.is_none() => {
+    if walk.tls.is_none() {
+        return speaks_tls(walk.target, look.left(OTHERWISE_MS)).await;
+    }
+    match Reader::open(&Dial::plain(walk.target.clone()), look.left(OTHERWISE_MS)).await {
+        Ok(mut reader) => {
             let reply = reader.ask(&["PING"], look.left(OTHERWISE_MS)).await;
             matches!(reply, Ok(Reply::Text(_) | Reply::Error { .. }))
         }
-        Ok(_) => true,
-        // A certificate that we do not accept is one.
-        Err(WireError::Tls(why)) => why.contains("certificate"),
         Err(_) => false,
     }
 }
 
 async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut Probe) -> Option<Reader> {
-    probe.ping = pong(reader.ask(&["PING"], look.left(ANSWER_MS)).await);
+    let within = look.left(ANSWER_MS);
+    let reply = reader.ask(&["PING"], within).await;
+    // A TLS 1.3 server judges our certificate after we have sent the last word of the handshake.
+    if let Err(error @ WireError::Tls(_)) = reply {
+        probe.connect = connect(error, within);
+        return None;
+    }
+    probe.ping = pong(reply, within);
     if !replica_goes_on(&probe.ping) {
         return None;
     }
     let login = walk.login?;
     if !login.secret.is_empty() {
-        probe.auth = status(reader.login(login.user, login.secret, look.left(ANSWER_MS)).await);
+        let within = look.left(ANSWER_MS);
+        probe.auth = status(reader.login(login.user, login.secret, within).await, within);
         if !probe.auth.is_ok() {
             // No password is wanted here, so whoever answers tells its role without one: it may be a Sentinel.
             if matches!(&probe.auth, Answer::Error { text, .. } if text.contains("without any password")) {
@@ -133,11 +152,11 @@ async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut
             return None;
         }
         // A replica does not PING again, and what this PING meets does not stop it.
-        probe.ping_again = status(reader.ask(&["PING"], look.left(ANSWER_MS)).await);
+        probe.ping_again = asked(look, &mut reader, &["PING"]).await;
         still_talking(&probe.ping_again)?;
     }
     // Refused or not, a replica goes on.
-    probe.replconf = status(reader.ask(&["REPLCONF", "capa", "eof"], look.left(ANSWER_MS)).await);
+    probe.replconf = asked(look, &mut reader, &["REPLCONF", "capa", "eof"]).await;
     still_talking(&probe.replconf)?;
     if walk.psync == AskPsync::WhenSafe {
         probe.version = version(look, walk, login, &mut reader).await;
@@ -146,13 +165,23 @@ async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut
     // Whoever has not logged in is refused before any command is looked at.
     let outside = probe.auth == Answer::NotAsked && probe.ping.code() == "NOAUTH";
     if walk.psync == AskPsync::KnownSafe || (walk.psync == AskPsync::WhenSafe && (parses || outside)) {
-        probe.psync = status(reader.ask(&["PSYNC", "?", "x"], look.left(ANSWER_MS)).await);
+        probe.psync = asked(look, &mut reader, &["PSYNC", "?", "x"]).await;
         still_talking(&probe.psync)?;
     }
+    if let Some(refusal) = refused::lately(walk.target, login.user, "ROLE") {
+        probe.role = role(Ok(refusal));
+        return Some(reader);
+    }
     let answer = reader.ask(&["ROLE"], look.left(ANSWER_MS)).await;
+    answer.iter().for_each(|answer| refused::note(walk.target, login.user, "ROLE", answer));
     let stands = answer.is_ok();
     probe.role = role(answer);
     stands.then_some(reader)
+}
+
+async fn asked(look: &Look<'_>, reader: &mut Reader, command: &[&str]) -> Answer {
+    let within = look.left(ANSWER_MS);
+    status(reader.ask(command, within).await, within)
 }
 
 fn role(answer: Result<Reply, WireError>) -> Reading<PeerRole> {
@@ -196,20 +225,21 @@ fn still_talking(answer: &Answer) -> Option<()> {
 }
 
 /// An answer to PING. Whatever repeats our bytes to us (an echo service) sends a list, and is not to get a password.
-fn pong(reply: Result<Reply, WireError>) -> Answer {
+fn pong(reply: Result<Reply, WireError>, within: Duration) -> Answer {
     match reply {
         Ok(Reply::List(_) | Reply::Int(_) | Reply::Nil) => Answer::NotRedis("no status in answer to PING".into()),
-        other => status(other),
+        other => status(other, within),
     }
 }
 
-fn status(reply: Result<Reply, WireError>) -> Answer {
+fn status(reply: Result<Reply, WireError>, within: Duration) -> Answer {
     match reply {
         Ok(Reply::Text(text)) => Answer::Ok(tame(&text, SHOWN)),
         Ok(Reply::Error { code, text }) => Answer::Error { code: tame(&code, 64), text: tame(&text, SHOWN) },
         Ok(Reply::Int(number)) => Answer::Ok(number.to_string()),
         Ok(Reply::Nil) => Answer::Ok("nothing".into()),
         Ok(Reply::List(items)) => Answer::Ok(format!("a list of {}", items.len())),
+        Err(WireError::TimedOut) if within < FAIR => Answer::NotAsked,
         Err(WireError::TimedOut) => Answer::TimedOut,
         Err(WireError::Protocol(begin)) => Answer::NotRedis(begin),
         Err(error @ (WireError::TooLarge(_) | WireError::NotARead(_))) => Answer::NotRedis(error.to_string()),
@@ -217,13 +247,16 @@ fn status(reply: Result<Reply, WireError>) -> Answer {
     }
 }
 
-fn connect(error: WireError) -> Connect {
+fn connect(error: WireError, within: Duration) -> Connect {
     match error {
+        WireError::TimedOut | WireError::HelloUnanswered if within < FAIR => Connect::NoTime,
         WireError::TimedOut => Connect::TimedOut,
         WireError::Refused => Connect::Refused,
         WireError::Reset | WireError::Closed => Connect::Reset,
         WireError::NameUnresolved(why) => Connect::NameUnresolved(why),
         WireError::Tls(why) => Connect::Tls(why),
+        WireError::TlsSetup(why) => Connect::TlsSetup(why),
+        WireError::HelloUnanswered => Connect::HelloUnanswered,
         WireError::Unreachable(why) => Connect::Unreachable(why),
         other => Connect::Unreachable(other.to_string()),
     }
@@ -234,7 +267,7 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> Answer {
-        status(Ok(Reply::error(text.into())))
+        status(Ok(Reply::error(text.into())), FAIR)
     }
 
     #[test]
@@ -249,8 +282,21 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_of_ours_is_no_silence_of_the_peers() {
+        let short = FAIR - Duration::from_millis(1);
+        assert_eq!(status(Err(WireError::TimedOut), short), Answer::NotAsked);
+        assert_eq!(status(Err(WireError::TimedOut), FAIR), Answer::TimedOut);
+        assert_eq!(status(Err(WireError::Closed), short), Answer::Closed, "that is the peer's");
+        for silence in [WireError::TimedOut, WireError::HelloUnanswered] {
+            assert_eq!(connect(silence, short), Connect::NoTime);
+        }
+        assert_eq!(connect(WireError::TimedOut, FAIR), Connect::TimedOut);
+        assert_eq!(connect(WireError::Refused, short), Connect::Refused);
+    }
+
+    #[test]
     fn an_echo_service_is_no_primary() {
-        let echo = pong(Ok(Reply::List(vec![Reply::Text("PING".into())])));
+        let echo = pong(Ok(Reply::List(vec![Reply::Text("PING".into())])), FAIR);
         assert!(matches!(echo, Answer::NotRedis(_)));
     }
 }

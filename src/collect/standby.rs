@@ -2,6 +2,8 @@
 //! primary, so nothing tells that it is stale until a failover has made it a replica, with a link that never comes up.
 //! What it would have to log in to are the replicas that may be promoted: they are asked.
 
+use std::cmp::Reverse;
+
 use super::Look;
 use super::probe::{self, AskPsync, Login, Walk};
 use crate::model::Endpoint;
@@ -49,6 +51,6 @@ fn standbys(e: &Evidence) -> Vec<Endpoint> {
     let named = e.named_primary().map(|(named, _)| named);
     let Some((_, says)) = e.answering().find(|(_, says)| Some(&says.primary) == named) else { return Vec::new() };
     let mut fit: Vec<_> = says.replicas.iter().filter(|replica| replica.promotable(says)).collect();
-    fit.sort_by(|a, b| (a.priority, -a.offset, &a.run_id).cmp(&(b.priority, -b.offset, &b.run_id)));
+    fit.sort_by(|a, b| (a.priority, Reverse(a.offset), &a.run_id).cmp(&(b.priority, Reverse(b.offset), &b.run_id)));
     fit.into_iter().take(ASKED).map(|replica| replica.endpoint.clone()).collect()
 }

@@ -175,10 +175,12 @@ fn tls(section: &Section<'_>, report: &mut Report) -> Option<TlsSettings> {
             section.needs("key", "cert", report);
             Some(TlsSettings {
                 ca: section.absolute_path("ca", report),
+                ca_dir: None,
                 cert: section.absolute_path("cert", report),
                 key: section.absolute_path("key", report),
                 server_name: section.word("server_name", report),
                 any_name: false,
+                bare: None,
             })
         }
         other => {

@@ -271,6 +271,11 @@ fn sentinels_name_our_primary(remedy: Remedy, c: &Context<'_>) -> Result<(), Hel
 /// Without the replica's own settings the old password could not be put back.
 fn settings_readable(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     match &c.evidence.settings {
+        Reading::Seen(settings) if settings.login_not_text => Err((
+            RefusalCode::EvidenceMissing,
+            "the present masteruser or masterauth is not UTF-8: relinkd could not put it back; set both by hand"
+                .to_owned(),
+        )),
         Reading::Seen(_) => Ok(()),
         Reading::Missing(Missing::Denied(text)) => Err((
             RefusalCode::PermissionDenied,

@@ -4,7 +4,7 @@
 //! (`WRONGPASS invalid username-password pair or user is disabled.`, Redis 7.0.15, authCommand).
 
 use super::{broken_link, fact, finding, link_fact};
-use crate::model::evidence::{Answer, Evidence, LogKind, PeerRole, Probe};
+use crate::model::evidence::{Answer, Connect, Evidence, LogKind, PeerRole, Probe};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
 fn upstream(e: &Evidence) -> Option<&Probe> {
@@ -32,8 +32,9 @@ fn with_context(e: &Evidence, cause: Cause, first: Fact, kinds: &[LogKind]) -> F
 pub fn missing(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e)?;
     // Without CONFIG GET the probe has no password to send, and its NOAUTH says nothing about the replica's.
-    if e.settings.seen().is_none_or(|settings| settings.masterauth_set) {
-        return by_log(e, Cause::AuthMissing, &[LogKind::PsyncRefused, LogKind::SyncAborted], "NOAUTH");
+    let tried = probe.connect == Connect::Open && e.settings.seen().is_some_and(|settings| !settings.masterauth_set);
+    if !tried {
+        return by_log(e, probe, Cause::AuthMissing, &[LogKind::PsyncRefused, LogKind::SyncAborted], "NOAUTH");
     }
     let answer = [&probe.ping, &probe.ping_again, &probe.replconf, &probe.psync]
         .into_iter()
@@ -68,28 +69,33 @@ pub fn unexpected(e: &Evidence) -> Option<Finding> {
     Some(with_context(e, Cause::AuthUnexpected, first, &[LogKind::AuthFailed]))
 }
 
+/// Why the probe could not try the replica's login; none where it could, or where there is none to try.
+fn untried(e: &Evidence, probe: &Probe) -> Option<String> {
+    let why = match (e.settings.seen(), &probe.connect) {
+        (None, _) => "its credentials cannot be read from here (CONFIG GET)".to_owned(),
+        (Some(_), _) if probe.auth != Answer::NotAsked => return None,
+        (Some(_), Connect::Tls(text) | Connect::TlsSetup(text)) => format!("TLS does not let us so far ({text})"),
+        (Some(settings), _) if settings.login_not_text => "its login is not UTF-8".to_owned(),
+        (Some(settings), _) if settings.masterauth_set => "the probe did not come so far".to_owned(),
+        (Some(_), _) => return None,
+    };
+    Some(format!("what the replica itself met; {why}, so nobody else tried it"))
+}
+
 /// Where the probe could not go as far as the replica does, the replica's own log is the witness.
-fn by_log(e: &Evidence, cause: Cause, kinds: &[LogKind], word: &str) -> Option<Finding> {
-    if e.settings.seen().is_some() {
-        return None;
-    }
+fn by_log(e: &Evidence, probe: &Probe, cause: Cause, kinds: &[LogKind], word: &str) -> Option<Finding> {
+    let means = untried(e, probe)?;
     let line = kinds
         .iter()
         .filter_map(|kind| e.logged(*kind))
         .find(|line| line.sample.contains(word) && super::sync::is_fresh(e, line))?;
-    let first = fact(
-        Viewpoint::Log,
-        line.last,
-        line.sample.clone(),
-        "what the replica itself met; its credentials cannot be read from here (CONFIG GET), so nobody else tried them",
-    );
-    Some(with_context(e, cause, first, &[]))
+    Some(with_context(e, cause, fact(Viewpoint::Log, line.last, line.sample.clone(), means), &[]))
 }
 
 pub fn rejected(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e)?;
     let Answer::Error { code, text } = &probe.auth else {
-        return by_log(e, Cause::AuthRejected, &[LogKind::AuthFailed], "WRONGPASS");
+        return by_log(e, probe, Cause::AuthRejected, &[LogKind::AuthFailed], "WRONGPASS");
     };
     // `ERR invalid password` is what a server before Redis 6.0 says.
     if code != "WRONGPASS" && !text.contains("invalid password") {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{fact, finding, handshake_works, link_fact, same_place, standing};
 use crate::model::Timestamp;
 use crate::model::evidence::{
-    Answer, CandidateView, Connect, Evidence, LinkView, LogKind, PeerRole, Probe, SentinelSays,
+    Answer, CandidateView, Connect, Evidence, LinkView, LogKind, PeerRole, Probe, Role, SentinelSays,
 };
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
@@ -120,7 +120,8 @@ pub fn replconf_refused(e: &Evidence) -> Option<Finding> {
     ))
 }
 
-/// PSYNC renamed away: every reconnect is a full resync. SYNC too: none works.
+/// PSYNC renamed away: every reconnect is a full resync. SYNC too: none works. SYNC alone is what nobody asks for while
+/// PSYNC is known (Redis 7.0.15, syncWithMaster), and is switched off on purpose.
 pub fn command_missing(e: &Evidence) -> Option<Finding> {
     e.local_link()?;
     let by_probe = e.upstream.seen().and_then(|probe| match &probe.psync {
@@ -130,8 +131,7 @@ pub fn command_missing(e: &Evidence) -> Option<Finding> {
         _ => None,
     });
     let by_primary = e.primary_limits.seen().and_then(|limits| {
-        let unknown =
-            limits.unknown_commands.as_ref().filter(|unknown| unknown.iter().any(|name| name != "replconf"))?;
+        let unknown = limits.unknown_commands.as_ref().filter(|unknown| unknown.iter().any(|name| name == "psync"))?;
         Some(fact(Viewpoint::Primary, limits.at, format!("COMMAND INFO knows no {}", unknown.join(", ")), MEANS))
     });
     // The log alone decides where this look got through to the primary and could not ask it: a line may be of another
@@ -197,8 +197,10 @@ pub fn replica_save_failing(e: &Evidence) -> Option<Finding> {
 /// Sentinels hold a primary down, without a connection to it, that takes our login and says that it is the primary.
 pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
     let probe = e.upstream.seen().filter(|probe| probe.connect == Connect::Open)?;
-    let well =
-        (probe.auth.is_ok() || probe.ping.is_ok()) && matches!(probe.role.seen(), Some(PeerRole::Primary { .. }));
+    // A user made for replication may not ask ROLE; then the observer's INFO tells.
+    let is_primary = matches!(probe.role.seen(), Some(PeerRole::Primary { .. }))
+        || (probe.role.seen().is_none() && e.primary.seen().is_some_and(|there| there.role == Role::Primary));
+    let well = (probe.auth.is_ok() || probe.ping.is_ok()) && is_primary;
     let answering = e.answering().count();
     let cut_off: Vec<&SentinelSays> = e
         .answering()
@@ -210,10 +212,10 @@ pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
         .collect();
     let told = cut_off.iter().all(|says| says.only_errors().is_some());
     let cut_off = cut_off.len();
-    // `errorstat_*` counts refused logins since the primary started: without one, no Sentinel was refused.
-    let refused = e.primary.seen().is_none_or(|primary| {
-        ["WRONGPASS", "NOAUTH", "NOPERM", "ERR"].iter().any(|word| primary.errors.get(*word).is_some_and(|n| *n > 0))
-    });
+    // `errorstat_WRONGPASS` counts refused logins since the primary started: without one, no Sentinel was refused. (Each
+    // replica's PING before its AUTH counts as NOAUTH.) Where the Sentinels' PINGs are answered, that says more.
+    let refused =
+        told || e.primary.seen().is_none_or(|primary| primary.errors.get("WRONGPASS").is_some_and(|count| *count > 0));
     if !well || !refused || cut_off == 0 || cut_off * 2 <= answering {
         return None;
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{denied, fact, finding};
+use crate::model::Address;
 use crate::model::evidence::{Evidence, LogFact, LogKind, Missing, Reading};
 use crate::model::finding::{Cause, Finding, Viewpoint};
 
@@ -18,7 +19,12 @@ pub fn replica_denied(e: &Evidence) -> Option<Finding> {
             Viewpoint::Replica,
             e.ended,
             format!("{} → {text}", e.address),
-            "the user and password in [replica] do not let relinkd look; nothing is known of the link",
+            match &e.address {
+                Address::Unix(_) if text.contains("may not open") => {
+                    "relinkd's own user needs write permission on the socket: put it into the group that owns it"
+                }
+                _ => "the user and password in [replica] do not let relinkd look; nothing is known of the link",
+            },
         )],
     ))
 }
@@ -41,7 +47,7 @@ pub fn held_up_by_a_lookup(e: &Evidence) -> Option<Finding> {
             fact(
                 Viewpoint::Replica,
                 e.ended,
-                format!("{} accepts the connection and does not answer", e.address),
+                format!("{} does not answer", e.address),
                 "a server waits for its resolver in its event loop, up to 10 s at each attempt",
             ),
         ],
@@ -49,20 +55,17 @@ pub fn held_up_by_a_lookup(e: &Evidence) -> Option<Finding> {
 }
 
 pub fn replica_hung(e: &Evidence) -> Option<Finding> {
-    let Reading::Missing(Missing::TimedOut) = &e.local else { return None };
-    if told_to_stop(e).is_some() {
-        return None;
-    }
-    Some(finding(
-        Cause::ReplicaHung,
-        false,
-        vec![fact(
-            Viewpoint::Replica,
-            e.ended,
-            format!("{} accepts the connection and does not answer", e.address),
+    let (saw, means) = match &e.local {
+        Reading::Missing(Missing::TimedOut) if told_to_stop(e).is_none() => (
+            format!("{} does not answer", e.address),
             "a long command, a stopped process, a dead disk, or a name lookup that stalls it (10 s at a time)",
-        )],
-    ))
+        ),
+        Reading::Missing(Missing::Busy(text)) => {
+            (format!("{} → {text}", e.address), "in a long script it answers nothing else, its primary neither")
+        }
+        _ => return None,
+    };
+    Some(finding(Cause::ReplicaHung, false, vec![fact(Viewpoint::Replica, e.ended, saw, means)]))
 }
 
 pub fn replica_down(e: &Evidence) -> Option<Finding> {
@@ -99,6 +102,19 @@ fn told_to_stop(e: &Evidence) -> Option<&LogFact> {
     let back = e.logged(LogKind::Ready).is_some_and(|ready| ready.last > line.last)
         || e.trend.started.is_some_and(|started| started > line.last);
     (!back).then_some(line)
+}
+
+/// What it means that the local server was not seen.
+pub(super) fn unseen(e: &Evidence) -> &'static str {
+    match e.local.missing() {
+        Some(Missing::Unreachable(why)) if why.starts_with("TLS") => {
+            "its role and link are unknown; it is relinkd's own way in that fails: see tls of [replica]"
+        }
+        Some(Missing::Unreachable(why)) if why.contains("max number of clients") => {
+            "the server runs and is full, so its role and link are unknown: raise maxclients, or close what leaks"
+        }
+        _ => "its role and link are unknown",
+    }
 }
 
 pub fn replica_loading(e: &Evidence) -> Option<Finding> {

@@ -133,10 +133,36 @@ fn unreached_for(e: &Evidence) -> Duration {
     e.trend.unreached_since.map_or_else(|| standing(e), |since| e.ended.since(since))
 }
 
+/// The same where nobody else can be asked. A link that reads up knows of no break, and one look proves none: the
+/// kernel sends a lost SYN anew after a second, and the probe waits no longer.
+fn alone_for(e: &Evidence) -> Duration {
+    match e.local_link() {
+        Some(link) if link.up => e.trend.unreached_seen.map_or(Duration::ZERO, |seen| e.ended.since(seen)),
+        _ => unreached_for(e),
+    }
+}
+
 /// Nobody answered on this probe.
 pub fn unanswered(probe: &Probe) -> bool {
-    let steps = [&probe.ping, &probe.auth, &probe.ping_again];
-    probe.connect != Connect::Open || steps.into_iter().any(|answer| *answer == Answer::TimedOut)
+    match &probe.connect {
+        Connect::Open | Connect::HelloUnanswered => hangs_at(probe).is_some(),
+        // Who ends a TLS handshake has answered; our own settings and our own haste say nothing of anybody.
+        Connect::Tls(_) | Connect::TlsSetup(_) | Connect::NoTime => false,
+        _ => true,
+    }
+}
+
+/// What the peer did not answer, though the connection opened.
+fn hangs_at(probe: &Probe) -> Option<&'static str> {
+    match &probe.connect {
+        // Where a plain PING is answered, the hello was none to it.
+        Connect::HelloUnanswered => (probe.other_transport != Some(true)).then_some("TLS hello"),
+        Connect::Open => {
+            let steps = [("PING", &probe.ping), ("AUTH", &probe.auth), ("PING after AUTH", &probe.ping_again)];
+            steps.into_iter().find(|(_, answer)| **answer == Answer::TimedOut).map(|(step, _)| step)
+        }
+        _ => None,
+    }
 }
 
 /// What the Sentinels saw, once they have had the time to see it, and the causes that it speaks against.
@@ -209,7 +235,7 @@ pub fn silent(e: &Evidence) -> Option<Finding> {
         // The replica's host hears neither the primary nor most Sentinels: more likely its own network.
         Witness::Unheard(told) => (Cause::NetworkCut, true, Some(told)),
         Witness::NotYet(told) => (Cause::PrimaryUnreachable, true, Some(told)),
-        Witness::None => (Cause::PrimaryUnreachable, unreached_for(e) < RESTART, None),
+        Witness::None => (Cause::PrimaryUnreachable, alone_for(e) < RESTART, None),
     };
     Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
 }
@@ -217,13 +243,11 @@ pub fn silent(e: &Evidence) -> Option<Finding> {
 /// The kernel accepts, the process does not answer (SIGSTOP, DEBUG SLEEP, the first five seconds of a script).
 pub fn hung(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e).filter(|_| !receiving(e))?;
-    if probe.connect != Connect::Open || !unanswered(probe) {
-        return None;
-    }
+    let step = hangs_at(probe)?;
     let first = fact(
         Viewpoint::Probe,
         probe.at,
-        format!("{} accepts the connection, PING → no answer in time", probe.target),
+        format!("{} accepts the connection, {step} → no answer in time", probe.target),
         "the process is there and does not work: stopped, swapping, or in one long command",
     );
     // Alone among those who see it alive, or before they have noticed, it may be a pause of a second.
@@ -346,7 +370,11 @@ pub(super) fn stops_at(probe: &Probe) -> Option<(String, Timestamp)> {
         Connect::Refused => "connection refused".to_owned(),
         Connect::Reset => "connection reset".to_owned(),
         Connect::TimedOut => "no answer in time".to_owned(),
-        Connect::Unreachable(text) | Connect::NameUnresolved(text) | Connect::Tls(text) => text.clone(),
+        Connect::HelloUnanswered => "TLS hello → no answer in time".to_owned(),
+        Connect::NoTime => "no time was left for it in this look".to_owned(),
+        Connect::Unreachable(text) | Connect::NameUnresolved(text) | Connect::Tls(text) | Connect::TlsSetup(text) => {
+            text.clone()
+        }
     };
     Some((format!("handshake with {}: {step}", probe.target), probe.at))
 }

@@ -17,7 +17,7 @@ pub fn by(e: &Evidence) -> BTreeMap<Cause, String> {
     by_sentinels(e, &mut out);
     if let Some(disk) = e.host.disk.seen()
         && disk.free > 64 * 1024 * 1024
-        && disk.inodes_free > 0
+        && !disk.out_of_inodes()
     {
         out.insert(Cause::ReplicaDiskFull, format!("{} MiB free in {}", disk.free / (1024 * 1024), disk.path));
     }
@@ -25,7 +25,7 @@ pub fn by(e: &Evidence) -> BTreeMap<Cause, String> {
 }
 
 fn by_probe(probe: &Probe, out: &mut BTreeMap<Cause, String>) {
-    if probe.connect != Connect::Open {
+    if !matches!(probe.connect, Connect::Open | Connect::HelloUnanswered) {
         return;
     }
     let ms = probe.took_us.div_ceil(1000);

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::reach::handshake_works;
 use super::{broken_link, fact, finding, link_fact};
-use crate::model::evidence::{Evidence, Flavour, LinkState, LinkView, LogFact, LogKind};
+use crate::model::evidence::{Evidence, Flavour, LinkState, LinkView, LogFact, LogKind, ReplicaOfPrimary, ServerView};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 use crate::model::rdb::loads;
-use crate::model::{Address, human, size};
+use crate::model::{Address, Endpoint, human, size};
 
 /// A log line counts for the present attempt when it is at most this old: a failing sync repeats at least once a
 /// second, and a diskless one after `repl-diskless-sync-delay` (5 s by default).
@@ -86,7 +86,7 @@ fn rdb_unwritable(e: &Evidence) -> Option<Finding> {
 pub fn replica_disk_full(e: &Evidence) -> Option<Finding> {
     let line = told(e, LogKind::DumpWriteError)?;
     let disk = e.host.disk.seen();
-    let full = disk.is_some_and(|disk| disk.free < room_needed(e) || disk.inodes_free == 0);
+    let full = disk.is_some_and(|disk| disk.free < room_needed(e) || disk.out_of_inodes());
     // `short write` is what a full disk looks like here: the server prints no errno (Redis 7.0.15,
     // readSyncBulkPayload).
     let reason = line.sample.rsplit(": ").next().unwrap_or_default();
@@ -121,49 +121,52 @@ pub fn primary_fork_failed(e: &Evidence) -> Option<Finding> {
     Some(named(e, Cause::PrimaryForkFailed, false, [Some(first)]))
 }
 
-/// The transfer is cut from the other side, again and again, while the handshake is fine: the primary's counter of
-/// cuts says so for certain; before Redis 7.2 there is none, and its limits against its data decide.
+/// The transfer is cut from the other side, again and again, while the handshake is fine. The primary's counter of cuts
+/// and its limit against its data decide together: the counter has clients of every class in it, those of pub/sub too
+/// (Redis 8.2.3, closeClientOnOutputBufferLimitReached), and before Redis 7.2 there is none.
 pub fn output_buffer_exceeded(e: &Evidence) -> Option<Finding> {
     let primary = e.primary.seen();
-    let counted = primary.and_then(|view| view.output_buffer_cuts).zip(e.trend.output_buffer_cuts);
+    let so_far = primary.and_then(|view| view.output_buffer_cuts);
+    let counted = so_far.zip(e.trend.output_buffer_cuts);
     let cut = cut_in_transfer(e, counted.is_some_and(|(now, before)| now > before))?;
-    let limits = e.primary_limits.seen();
-    let evidence = match counted {
-        Some((now, before)) if now > before => fact(
+    let counted = match counted {
+        Some((now, before)) if now > before => Some(fact(
             Viewpoint::Primary,
             e.ended,
             format!("client_output_buffer_limit_disconnections went from {before} to {now}"),
             "the primary cut this many connections for their output buffer since the link broke",
-        ),
+        )),
         Some(_) => return None,
-        None => {
-            let limits = limits?;
-            let so_far = primary.and_then(|view| view.output_buffer_cuts);
-            if so_far == Some(0) {
-                return None;
-            }
-            let counts = so_far.map_or("this server version counts no cuts".to_owned(), |cuts| {
-                format!("it has cut {cuts} connections for theirs so far")
-            });
-            let data = primary.map_or(0, |view| view.used_memory);
-            // Redis 7.0.15: the hard limit is never below repl-backlog-size, whatever is configured.
-            let limit = [limits.output_hard, limits.output_soft]
-                .into_iter()
-                .filter(|limit| *limit > 0)
-                .min()?
-                .max(limits.backlog_size);
-            if limit > data {
-                return None;
-            }
-            fact(
-                Viewpoint::Primary,
-                limits.at,
-                format!("client-output-buffer-limit replica is {limit} bytes, the data set takes {data}"),
-                format!("what is written during a transfer has to fit into that buffer; {counts}"),
-            )
-        }
+        None if so_far == Some(0) => return None,
+        None => None,
     };
-    Some(named(e, Cause::OutputBufferExceeded, false, [Some(cut), Some(evidence)]))
+    let tight = too_tight(e, so_far);
+    if counted.is_none() && tight.is_none() {
+        return None;
+    }
+    // Another client's cut, seen while something else ends the transfers.
+    let suspected = tight.is_none();
+    Some(named(e, Cause::OutputBufferExceeded, suspected, [Some(cut), counted, tight]))
+}
+
+/// The limit of the replica class, where the data set could outgrow it.
+fn too_tight(e: &Evidence, so_far: Option<u64>) -> Option<Fact> {
+    let limits = e.primary_limits.seen()?;
+    let counts = so_far.map_or("this server version counts no cuts".to_owned(), |cuts| {
+        format!("it has cut {cuts} connections for theirs so far")
+    });
+    let data = e.primary.seen().map_or(0, |view| view.used_memory);
+    // Redis 7.0.15: the hard limit is never below repl-backlog-size, whatever is configured.
+    let limit = [limits.output_hard, limits.output_soft].into_iter().filter(|limit| *limit > 0).min()?;
+    let limit = limit.max(limits.backlog_size);
+    (limit <= data).then(|| {
+        fact(
+            Viewpoint::Primary,
+            limits.at,
+            format!("client-output-buffer-limit replica is {limit} bytes, the data set takes {data}"),
+            format!("what is written during a transfer has to fit into that buffer; {counts}"),
+        )
+    })
 }
 
 /// The signs of a transfer that the primary's side ends. A cut before the first byte reads like a primary that could not
@@ -266,16 +269,49 @@ pub fn backlog_too_small(e: &Evidence) -> Option<Finding> {
 }
 
 /// The primary has the replica's PSYNC and answers when it begins the data set: after `repl-diskless-sync-delay` (5 s
-/// by default) or when another child of its ends. ROLE says `handshake` meanwhile, as it does for a hung primary.
-pub(super) fn primary_prepares(e: &Evidence) -> Option<Fact> {
+/// by default) or when another child of its ends. ROLE says `handshake` meanwhile, as it does for a hung primary. Whether
+/// that is only suspected comes along: where the primary lists nobody by our address, it may be somebody else that it
+/// prepares for.
+fn primary_prepares(e: &Evidence) -> Option<(Fact, bool)> {
     let link = broken_link(e).filter(|link| link.state == LinkState::Handshake)?;
-    let Address::Tcp(own) = &e.address else { return asked(e) };
-    let listed = e.primary.seen().and_then(|primary| {
-        let entry = primary.replicas.iter().find(|one| one.endpoint.port == own.port && one.state != "online")?;
+    let Some(primary) = e.primary.seen() else { return asked(e).map(|told| (told, false)) };
+    let waiting: Vec<_> = awaited(e, primary).collect();
+    let tell = |entry: &ReplicaOfPrimary, means| {
         let saw = format!("{} lists {} as {}", link.primary, entry.endpoint, entry.state);
-        Some(fact(Viewpoint::Primary, primary.at, saw, "it knows of this replica and prepares the data set"))
-    });
-    listed.or_else(|| asked(e))
+        fact(Viewpoint::Primary, primary.at, saw, means)
+    };
+    if let Some(ours) = waiting.iter().find(|entry| is_ours(e, &entry.endpoint)) {
+        return Some((tell(ours, "it knows of this replica and prepares the data set"), false));
+    }
+    let first = waiting.first()?;
+    // An address may be translated on the way there; then the replica's own word is left.
+    asked(e).map(|told| (told, false)).or_else(|| {
+        let same_port =
+            |entry: &&&ReplicaOfPrimary| matches!(&e.address, Address::Tcp(own) if own.port == entry.endpoint.port);
+        let likely = waiting.iter().find(same_port).unwrap_or(first);
+        Some((tell(likely, "it prepares a data set, probably for this replica"), true))
+    })
+}
+
+/// Replicas that the primary serves and that are not in sync yet, without those that a Sentinel knows for others.
+fn awaited<'a>(e: &'a Evidence, primary: &'a ServerView) -> impl Iterator<Item = &'a ReplicaOfPrimary> {
+    primary.replicas.iter().filter(|entry| entry.state != "online" && !is_anothers(e, &entry.endpoint))
+}
+
+fn is_ours(e: &Evidence, place: &Endpoint) -> bool {
+    e.address == Address::Tcp(place.clone()) || known_by_run_id(e, place) == Some(true)
+}
+
+fn is_anothers(e: &Evidence, place: &Endpoint) -> bool {
+    e.address != Address::Tcp(place.clone()) && known_by_run_id(e, place) == Some(false)
+}
+
+/// Whether a Sentinel knows the replica at that address for the local server; none where it knows none there.
+fn known_by_run_id(e: &Evidence, place: &Endpoint) -> Option<bool> {
+    let own = &e.local.seen()?.run_id;
+    let mut listed = e.answering().flat_map(|(_, says)| &says.replicas);
+    let there = listed.find(|replica| replica.endpoint == *place && !replica.run_id.is_empty())?;
+    (!own.is_empty()).then(|| there.run_id == *own)
 }
 
 /// PSYNC is the last thing that the log tells of the link.
@@ -316,8 +352,8 @@ pub fn sync_stalled(e: &Evidence) -> Option<Finding> {
 
 pub fn sync_running(e: &Evidence) -> Option<Finding> {
     let link = broken_link(e)?;
-    if let Some(prepares) = primary_prepares(e).filter(|_| handshake_green(e)) {
-        return Some(named(e, Cause::SyncRunning, false, [Some(prepares)]));
+    if let Some((prepares, suspected)) = primary_prepares(e).filter(|_| handshake_green(e)) {
+        return Some(named(e, Cause::SyncRunning, suspected, [Some(prepares)]));
     }
     let promised = told(e, LogKind::FullResync).is_some();
     let waiting = link.state == LinkState::Handshake && (promised || waits_its_turn(e));
@@ -374,6 +410,6 @@ fn progress(e: &Evidence, link: &LinkView) -> String {
 fn waits_its_turn(e: &Evidence) -> bool {
     handshake_green(e)
         && e.primary.seen().is_none_or(|primary| {
-            primary.replicas.iter().any(|replica| matches!(replica.state.as_str(), "wait_bgsave" | "send_bulk"))
+            awaited(e, primary).any(|replica| matches!(replica.state.as_str(), "wait_bgsave" | "send_bulk"))
         })
 }

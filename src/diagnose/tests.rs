@@ -56,6 +56,19 @@ fn the_local_server_is_judged_by_how_it_does_not_answer() {
     assert_eq!(local(Missing::Denied("NOPERM".into())), Some(Cause::ReplicaDenied));
     assert_eq!(local(Missing::Unsupported("HTTP/1.1".into())), Some(Cause::Unknown));
     assert_eq!(local(Missing::NotAsked), Some(Cause::Unknown));
+    assert_eq!(local(Missing::Busy("BUSY Redis is busy running a script.".into())), Some(Cause::ReplicaHung));
+    let ways_in = ["TLS: invalid peer certificate: Expired", "ERR max number of clients reached", "connection closed"];
+    for why in ways_in {
+        let way_in = bent(|e| e.local = Reading::Missing(Missing::Unreachable(why.into())));
+        let Diagnosis::Inconclusive { missing, .. } = diagnose(&way_in) else { panic!("{why}") };
+        assert!(missing[0].saw.contains(why), "{missing:?}");
+    }
+    let socket = found(|e| {
+        e.address = crate::model::Address::Unix("/run/redis.sock".into());
+        e.local = Reading::Missing(Missing::Denied("relinkd's own user may not open /run/redis.sock: EACCES".into()));
+    });
+    assert_eq!(socket.cause, Cause::ReplicaDenied);
+    assert!(socket.because[0].means.contains("group"), "the password is not what fails: {socket:?}");
     assert_eq!(cause(|e| e.server().loading = true), Some(Cause::ReplicaLoading));
     let looked_up = |failed: Option<&str>| {
         cause(|e| {
@@ -150,6 +163,23 @@ fn silence_is_an_unreachable_primary_or_a_cut_by_what_the_sentinels_see() {
     assert_eq!(verdict(|e| _ = cut(e).stood(LONG)), (Cause::NetworkCut, false));
     assert_eq!(verdict(|e| _ = cut(e).told_down()), (Cause::PrimaryUnreachable, false));
     assert_eq!(verdict(|e| _ = cut(e).alone().stood(LONG)), (Cause::PrimaryUnreachable, false));
+    let one_look = |link_up: bool| {
+        verdict(|e| {
+            cut(e).alone();
+            e.link().up = link_up;
+            e.ended = e.began.after(Duration::from_millis(1_010));
+            e.trend.unreached_since = Some(e.began);
+            e.trend.unreached_seen = Some(e.began.after(Duration::from_millis(250)));
+        })
+    };
+    assert_eq!(one_look(true), (Cause::PrimaryUnreachable, true), "one lost SYN, and the link knows of no break");
+    assert_eq!(one_look(false), (Cause::PrimaryUnreachable, false));
+    let two_looks = |e: &mut Evidence| {
+        cut(e).alone();
+        e.link().up = true;
+        e.trend.unreached_seen = Some(e.ended.before(Duration::from_secs(2)));
+    };
+    assert_eq!(verdict(two_looks), (Cause::PrimaryUnreachable, false));
     let no_route = |e: &mut Evidence| {
         cut(e).stood(LONG);
         e.probe().connect = Connect::Unreachable("no route to host".into());
@@ -207,6 +237,42 @@ fn hang(e: &mut Evidence) -> &mut Evidence {
     e.upstream = Reading::Seen(Probe { ping: Answer::TimedOut, ..blank(PRIMARY) });
     e.primary = Reading::Missing(Missing::TimedOut);
     e
+}
+
+#[test]
+fn a_hello_that_is_not_answered_is_a_primary_that_hangs_and_no_cut() {
+    let hello = |otherwise: bool| {
+        move |e: &mut Evidence| {
+            hang(e).stood(LONG);
+            let connect = Connect::HelloUnanswered;
+            *e.probe() = Probe { tls: true, connect, other_transport: Some(otherwise), ..blank(PRIMARY) };
+        }
+    };
+    let finding = found(hello(false));
+    assert_eq!((finding.cause, finding.suspected), (Cause::PrimaryHung, false));
+    assert!(finding.because[0].saw.contains("TLS hello"), "{finding:?}");
+    assert!(finding.rejected.contains_key(&Cause::NetworkCut), "the connection opened");
+    assert_eq!(verdict(hello(true)), (Cause::TlsMismatch, false), "a plain PING is answered there");
+}
+
+#[test]
+fn the_step_that_was_not_answered_is_the_one_that_is_told() {
+    let at_auth = |e: &mut Evidence| {
+        hang(e);
+        *e.probe() = Probe { auth: Answer::TimedOut, ping: error("NOAUTH x"), ..blank(PRIMARY) };
+    };
+    let finding = found(at_auth);
+    assert!(finding.cause == Cause::PrimaryHung && finding.because[0].saw.contains("AUTH"), "{finding:?}");
+}
+
+#[test]
+fn a_look_without_time_left_calls_nobody_silent() {
+    let hurried = |e: &mut Evidence| {
+        e.break_link(LinkState::Connect).alone().stood(LONG);
+        *e.probe() = Probe { connect: Connect::NoTime, ..blank(PRIMARY) };
+    };
+    assert_eq!(cause(hurried), Some(Cause::Unknown));
+    assert!(!super::unanswered(&Probe { connect: Connect::NoTime, ..blank(PRIMARY) }));
 }
 
 #[test]

@@ -49,13 +49,26 @@ fn probe_error(e: &Evidence) -> Option<Fact> {
     ))
 }
 
+/// The replica's log tells of a step behind the TLS handshake: what the probe meets there is its own trouble.
+fn came_further(e: &Evidence) -> bool {
+    let behind = [
+        LogKind::PingRefused,
+        LogKind::AuthFailed,
+        LogKind::PsyncRefused,
+        LogKind::PsyncLater,
+        LogKind::SyncAborted,
+        LogKind::PsyncAsked,
+    ];
+    behind.into_iter().any(|kind| logged(e, kind).is_some())
+}
+
 pub fn certificate(e: &Evidence) -> Option<Finding> {
     broken_link(e)?;
     let line = logged(e, LogKind::SocketError).filter(|line| {
         (line.sample.contains("SSL") || line.sample.contains("error:")) && speaks_of_a_certificate(&line.sample)
     });
     let probe = probe_error(e).filter(|told| speaks_of_a_certificate(&told.saw) && !speaks_of_the_name(&told.saw));
-    if line.is_none() && probe.is_none() {
+    if line.is_none() && (probe.is_none() || came_further(e)) {
         return None;
     }
     let because = [
@@ -82,7 +95,8 @@ pub fn mismatch(e: &Evidence) -> Option<Finding> {
             "as a TLS port does, and as a proxy does that has nothing behind it",
         ),
         // TLS into a plain port: the server waits for the rest of a command, or answers in plain text.
-        (Connect::TimedOut | Connect::Tls(_), _) if probe.tls && proved => (
+        // (Captures of old have the hello that was not answered as a connection that was not.)
+        (Connect::HelloUnanswered | Connect::TimedOut | Connect::Tls(_), _) if probe.tls && proved => (
             format!("{} does not answer a TLS hello, and answers a plain PING", probe.target),
             "that port does not speak TLS; tls-replication is on on this replica",
         ),

@@ -132,6 +132,17 @@ pub fn upstream_broken(e: &Evidence) -> Option<Finding> {
     let told = [&probe.ping, &probe.ping_again, &probe.psync]
         .into_iter()
         .find(|answer| matches!(answer.code(), "MASTERDOWN" | "NOMASTERLINK"));
+    if let Some(Answer::Error { text, .. }) = told
+        && text.contains("failing over")
+    {
+        let saw = format!("{} → {text}", probe.target);
+        let means = "the primary hands over by FAILOVER, and takes no replica until that has ended";
+        return Some(finding(
+            Cause::FailoverRunning,
+            false,
+            vec![fact(Viewpoint::Probe, probe.at, saw, means), link_fact(e)],
+        ));
+    }
     let by_role = match probe.role.seen() {
         Some(PeerRole::Replica { of, state }) if *state != LinkState::Connected => Some(of),
         _ => None,

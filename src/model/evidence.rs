@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Address, Endpoint, LinkId, Timestamp};
 
+mod probe;
 mod sentinel;
 mod trend;
 
+pub use probe::{Answer, Connect, Lookup, PeerRole, Probe};
 pub use sentinel::{CachedNode, Quorum, ReplicaInSentinel, SentinelSays, SentinelView};
 pub use trend::Trend;
 
@@ -29,8 +31,13 @@ pub enum Reading<T> {
 pub enum Missing {
     /// No answer before the deadline.
     TimedOut,
-    /// The peer refused or cut the connection; the text is the reason as the system or the server gave it.
+    /// Nothing listens there; of what is no peer, the system's reason.
     Refused(String),
+    /// The way to the peer does not work, or ends before an answer: no route, a name that is not found, TLS, a cut, a
+    /// peer that is full. It says nothing of whether the peer lives. Captures of old have it as `refused`.
+    Unreachable(String),
+    /// The peer is in a long script or command, and says so (`-BUSY`).
+    Busy(String),
     /// The peer answered, and does not let us: the error as it was given.
     Denied(String),
     /// The peer does not know what we asked for, or answered what we cannot read.
@@ -44,6 +51,7 @@ impl std::fmt::Display for Missing {
         match self {
             Missing::TimedOut => f.write_str("no answer in time"),
             Missing::Refused(why) => write!(f, "refused: {why}"),
+            Missing::Unreachable(why) | Missing::Busy(why) => f.write_str(why),
             Missing::Denied(why) => write!(f, "denied: {why}"),
             Missing::Unsupported(why) => write!(f, "not understood: {why}"),
             Missing::NotAsked => f.write_str("not asked"),
@@ -259,6 +267,9 @@ pub struct SettingsView {
     /// `replica-ignore-disk-write-errors`; false where the server does not know it.
     #[serde(default)]
     pub ignores_disk_errors: bool,
+    /// `masteruser` or `masterauth` is not UTF-8: relinkd neither sends such a login nor could put it back.
+    #[serde(default)]
+    pub login_not_text: bool,
 }
 
 /// Settings of a primary on which a sync depends.
@@ -281,121 +292,6 @@ pub struct LimitsView {
     pub unknown_commands: Option<Vec<String>>,
 }
 
-/// One walk through what a replica's handshake does, stopped at the first thing that fails.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probe {
-    pub at: Timestamp,
-    pub took_us: u64,
-    pub target: Endpoint,
-    pub tls: bool,
-    /// With which user; empty for the default one.
-    pub user: String,
-    pub with_password: bool,
-    pub connect: Connect,
-    /// The address that the connection really went to, after name resolution.
-    #[serde(default)]
-    pub peer: Option<String>,
-    /// The handshake failed as it does where one side speaks TLS and the other does not: whether the port answers the
-    /// other way. None: it was not tried.
-    #[serde(default)]
-    pub other_transport: Option<bool>,
-    /// The peer's version, where it was known before PSYNC was due. It decides whether PSYNC may be asked.
-    #[serde(default)]
-    pub version: Option<String>,
-    /// PING before AUTH, as a replica sends it.
-    pub ping: Answer,
-    pub auth: Answer,
-    /// PING after AUTH, where LOADING, BUSY and MASTERDOWN show.
-    pub ping_again: Answer,
-    pub replconf: Answer,
-    /// `PSYNC ? x`: an integer error means that PSYNC is allowed. Harmless from Redis 7.0 and on Valkey (measured on
-    /// Redis 7.0.15 and 8.2.3 and Valkey 9.1.2); before 7.0 the parse error goes on to a full resync, with a fork
-    /// (Redis 6.2, masterTryPartialResynchronization). So it is not asked of an older server, nor of an unknown one.
-    pub psync: Answer,
-    /// The role that the peer claims on this connection, where it may be asked.
-    pub role: Reading<PeerRole>,
-}
-
-/// The primary's name, looked up from this host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lookup {
-    pub at: Timestamp,
-    pub name: Endpoint,
-    /// Who told that the replica follows this name.
-    pub told_by: String,
-    /// Why there is no address; none: there is one.
-    pub failed: Option<String>,
-}
-
-/// How far the connection itself came.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Connect {
-    Open,
-    Refused,
-    Reset,
-    TimedOut,
-    /// No route and its kin: the system's words.
-    Unreachable(String),
-    NameUnresolved(String),
-    Tls(String),
-}
-
-/// One answer on a probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    NotAsked,
-    /// Any reply that is not an error, its text tamed.
-    Ok(String),
-    /// An error reply: its first word, and the whole.
-    Error {
-        code: String,
-        text: String,
-    },
-    /// Bytes that are not RESP: their beginning.
-    NotRedis(String),
-    /// The peer closed or reset the connection instead of answering.
-    Closed,
-    TimedOut,
-}
-
-impl Answer {
-    pub fn is_ok(&self) -> bool {
-        matches!(self, Answer::Ok(_))
-    }
-
-    /// The first word of an error reply, or nothing.
-    pub fn code(&self) -> &str {
-        match self {
-            Answer::Error { code, .. } => code,
-            _ => "",
-        }
-    }
-}
-
-impl std::fmt::Display for Answer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Answer::NotAsked => f.write_str("not asked"),
-            Answer::Ok(text) => f.write_str(text),
-            Answer::Error { text, .. } => f.write_str(text),
-            Answer::NotRedis(text) => write!(f, "not RESP: {text:?}"),
-            Answer::Closed => f.write_str("connection closed"),
-            Answer::TimedOut => f.write_str("no answer in time"),
-        }
-    }
-}
-
-/// ROLE of a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PeerRole {
-    Primary { offset: i64 },
-    Replica { of: Endpoint, state: LinkState },
-    Sentinel,
-}
-
 /// The host beside the replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostView {
@@ -411,7 +307,14 @@ pub struct Disk {
     pub total: u64,
     /// Bytes that an unprivileged process can still write.
     pub free: u64,
-    pub inodes_free: u64,
+    /// None: this file system has no fixed number of inodes, and reads 0 (btrfs, vfat, many FUSE ones).
+    pub inodes_free: Option<u64>,
+}
+
+impl Disk {
+    pub fn out_of_inodes(&self) -> bool {
+        self.inodes_free == Some(0)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -27,7 +27,7 @@ use crate::wire::reply::info::Info;
 use crate::wire::reply::{Reply, peer_role};
 use crate::wire::{Dial, Reader, WireError};
 
-use super::{knock, locked};
+use super::{REFUSED, knock, locked};
 
 /// How long one question, or one connection with its login, may take.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -75,6 +75,7 @@ where
         let felt = finger.feel().await;
         let now = clock();
         let trouble = felt.as_ref().err().map(ToString::to_string);
+        let refused = felt.as_ref().err().is_some_and(WireError::is_refused_login);
         let pulse = felt.unwrap_or_else(|error| pulse_of(&error));
         if locked(&board).post(now, &pulse, trouble) {
             knock(&wake, now, Why::Replica(pulse));
@@ -82,7 +83,7 @@ where
         if finger.reader.is_some() {
             away = AWAY.0;
         } else {
-            tokio::time::sleep(away).await;
+            tokio::time::sleep(if refused { REFUSED } else { away }).await;
             away = (away * 2).min(AWAY.1);
         }
     }
@@ -118,17 +119,21 @@ fn is_news(before: &Pulse, now: &Pulse) -> bool {
 fn pulse_of(error: &WireError) -> Pulse {
     match error {
         WireError::Denied { code, .. } => Pulse::Refusing { code: tame(code, CODE) },
+        WireError::NotPermitted(_) => Pulse::Refusing { code: "EACCES".to_owned() },
         // Something answers, and it is no server that we know.
         WireError::Protocol(_) | WireError::TooLarge(_) | WireError::NotARead(_) => {
             Pulse::Refusing { code: "PROTOCOL".to_owned() }
         }
         WireError::TimedOut
         | WireError::Refused
+        | WireError::NoSocket(_)
         | WireError::Reset
         | WireError::Closed
         | WireError::Unreachable(_)
         | WireError::NameUnresolved(_)
-        | WireError::Tls(_) => Pulse::Absent,
+        | WireError::Tls(_)
+        | WireError::TlsSetup(_)
+        | WireError::HelloUnanswered => Pulse::Absent,
     }
 }
 

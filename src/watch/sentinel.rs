@@ -21,7 +21,7 @@ use crate::model::event::{SentinelEvent, Wake, Why};
 use crate::model::{Address, Endpoint, Timestamp};
 use crate::wire::{Dial, Reader, Subscription, WireError};
 
-use super::{knock, locked};
+use super::{REFUSED, knock, locked};
 
 mod event;
 
@@ -38,6 +38,8 @@ pub struct Pace {
     pub answer: Duration,
     /// The pauses between attempts: doubled each time, from the first up to the second, and spread by a fifth.
     pub away: (Duration, Duration),
+    /// The pause after a login was refused.
+    pub refused: Duration,
     /// A subscription that stood for so long was a good one: the next pause is short again.
     pub settled: Duration,
 }
@@ -48,6 +50,7 @@ impl Default for Pace {
             ping_every: Duration::from_secs(2),
             answer: Duration::from_secs(2),
             away: (Duration::from_millis(250), Duration::from_secs(5)),
+            refused: REFUSED,
             settled: Duration::from_secs(10),
         }
     }
@@ -112,8 +115,9 @@ where
             }
             Err(why) => why,
         };
+        let wait = if why.is_refused_login() { ear.pace.refused } else { pause };
         ear.link(Some(why), &mut told);
-        tokio::time::sleep(spread(pause, (ear.clock)())).await;
+        tokio::time::sleep(spread(wait, (ear.clock)())).await;
         pause = (pause * 2).min(pace.away.1);
     }
 }

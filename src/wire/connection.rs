@@ -38,8 +38,7 @@ impl Connection {
     /// `lost_after`: what the peer has not acknowledged within this is given up for good. Without it the kernel goes on
     /// to send a command for minutes, also after the connection was closed.
     pub async fn open(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -> Result<Connection, WireError> {
-        let connect = connect(dial, deadline, lost_after);
-        let (stream, peer) = timeout_at(deadline, connect).await.map_err(|_| WireError::TimedOut)??;
+        let (stream, peer) = connect(dial, deadline, lost_after).await?;
         Ok(Connection {
             stream,
             incoming: Buffer::default(),
@@ -133,27 +132,51 @@ fn cut(error: &io::Error) -> WireError {
 /// The stream, and the address at its other end.
 type Connected = (Box<dyn Stream>, Option<String>);
 
+/// A server that has had less than this for the answer to a TLS hello is not called silent.
+const HEARD: Duration = Duration::from_millis(300);
+
 async fn connect(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -> Result<Connected, WireError> {
+    let in_time = |_| WireError::TimedOut;
     match (&dial.address, &dial.tls) {
-        (Address::Unix(path), None) => Ok((unix(path).await?, None)),
-        (Address::Unix(_), Some(_)) => Err(WireError::Tls("a Unix socket carries no TLS; leave it out".into())),
+        (Address::Unix(path), None) => {
+            let stream = timeout_at(deadline, unix(path)).await.map_err(in_time)??;
+            Ok((stream, None))
+        }
+        (Address::Unix(_), Some(_)) => Err(WireError::TlsSetup("a Unix socket carries no TLS; leave it out".into())),
         (Address::Tcp(endpoint), settings) => {
-            let stream = tcp(endpoint, deadline).await?;
+            let stream = timeout_at(deadline, tcp(endpoint, deadline)).await.map_err(in_time)??;
             if let Some(ms) = lost_after.and_then(|span| u32::try_from(span.as_millis()).ok()).filter(|ms| *ms > 0) {
                 rustix::net::sockopt::set_tcp_user_timeout(&stream, ms).map_err(|e| cut(&e.into()))?;
             }
             let peer = stream.peer_addr().ok().map(|address| address.to_string());
-            Ok(match settings {
-                None => (Box::new(stream), peer),
-                Some(settings) => (Box::new(tls::wrap(stream, settings, &endpoint.host).await?), peer),
-            })
+            let Some(settings) = settings else { return Ok((Box::new(stream), peer)) };
+            let said = Instant::now();
+            match timeout_at(deadline, tls::wrap(stream, settings, &endpoint.host)).await {
+                Ok(wrapped) => Ok((Box::new(wrapped?), peer)),
+                Err(_) if said.elapsed() >= HEARD => Err(WireError::HelloUnanswered),
+                Err(_) => Err(WireError::TimedOut),
+            }
         }
     }
+}
+
+/// Whether whoever listens there speaks TLS, as far as that shows in time.
+pub async fn speaks_tls(endpoint: &Endpoint, within: Duration) -> bool {
+    let asked = async {
+        let stream = tcp(endpoint, Instant::now() + within).await.ok()?;
+        Some(tls::is_spoken(stream, &endpoint.host).await)
+    };
+    timeout(within, asked).await.ok().flatten().unwrap_or(false)
 }
 
 async fn unix(path: &Path) -> Result<Box<dyn Stream>, WireError> {
     match UnixStream::connect(path).await {
         Ok(stream) => Ok(Box::new(stream)),
+        // A server that ended well has taken its file away; one that is left behind is refused.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(WireError::NoSocket(format!("{}: {e}", path.display()))),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            Err(WireError::NotPermitted(format!("{}: {e}", path.display())))
+        }
         Err(e) => Err(no_connection(&e, &path.display().to_string())),
     }
 }
@@ -168,17 +191,29 @@ pub async fn lookup(endpoint: &Endpoint, within: Duration) -> Result<Vec<SocketA
 
 async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, WireError> {
     let found = lookup(endpoint, deadline.saturating_duration_since(Instant::now())).await?;
-    let mut last = WireError::NameUnresolved(format!("{}: no address", endpoint.host));
+    let mut told = WireError::NameUnresolved(format!("{}: no address", endpoint.host));
     for address in found {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true).map_err(|e| cut(&e))?;
                 return Ok(stream);
             }
-            Err(e) => last = no_connection(&e, &address.to_string()),
+            Err(e) => told = more_telling(told, no_connection(&e, &address.to_string())),
         }
     }
-    Err(last)
+    Err(told)
+}
+
+/// Of what two addresses of one name say: a host that answered tells more than silence, and that more than a family of
+/// addresses which this host has no route for.
+fn more_telling(one: WireError, other: WireError) -> WireError {
+    let rank = |error: &WireError| match error {
+        WireError::Refused | WireError::Reset => 3,
+        WireError::TimedOut => 2,
+        WireError::NameUnresolved(_) => 0,
+        _ => 1,
+    };
+    if rank(&other) > rank(&one) { other } else { one }
 }
 
 fn no_connection(error: &io::Error, to: &str) -> WireError {
@@ -187,5 +222,21 @@ fn no_connection(error: &io::Error, to: &str) -> WireError {
         io::ErrorKind::ConnectionReset => WireError::Reset,
         io::ErrorKind::TimedOut => WireError::TimedOut,
         _ => WireError::Unreachable(format!("{to}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_telling_of_a_names_addresses_is_kept() {
+        let away = || WireError::Unreachable("[::1]:1: network is unreachable".into());
+        let orders = [[WireError::Refused, away()], [away(), WireError::Refused]];
+        for [first, second] in orders {
+            assert_eq!(more_telling(first, second), WireError::Refused);
+        }
+        assert_eq!(more_telling(away(), WireError::TimedOut), WireError::TimedOut);
+        assert_eq!(more_telling(WireError::NameUnresolved("x: no address".into()), away()), away());
     }
 }

@@ -74,9 +74,10 @@ impl Reply {
         let Reply::Error { code, text } = self else { return None };
         let text = tame(text, ERROR_SHOWN);
         Some(match code.as_str() {
-            "ERR" if text.contains("max number of clients") => Missing::Refused(text),
-            "ERR" | "UNKNOWN" => Missing::Unsupported(text),
-            _ => Missing::Denied(text),
+            "ERR" if text.contains("max number of clients") => Missing::Unreachable(text),
+            "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => Missing::Denied(text),
+            "BUSY" => Missing::Busy(text),
+            _ => Missing::Unsupported(text),
         })
     }
 

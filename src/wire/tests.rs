@@ -62,7 +62,7 @@ async fn nobody_there_is_refused() {
     let dial = Dial::plain(Endpoint::new("127.0.0.1", free));
     assert_eq!(Reader::connect(&dial, AMPLE).await.unwrap_err(), WireError::Refused);
     let dial = Dial { address: Address::Unix("/nowhere/redis.sock".into()), ..dial };
-    assert!(matches!(Reader::connect(&dial, AMPLE).await, Err(WireError::Unreachable(_))));
+    assert!(matches!(Reader::connect(&dial, AMPLE).await, Err(WireError::NoSocket(_))));
 }
 
 #[tokio::test]
@@ -124,4 +124,47 @@ async fn a_subscriber_passes_over_pongs() {
 fn an_arg_hides_its_secret() {
     let command = [Arg::from("AUTH"), Arg::from(Secret::new("canary"))];
     assert_eq!(format!("{command:?}"), r#"[Text("AUTH"), Secret(Secret(hidden))]"#);
+}
+
+#[test]
+fn only_a_refused_connection_says_that_nothing_listens() {
+    let missing = |error: WireError| Missing::from(&error);
+    assert!(matches!(missing(WireError::Refused), Missing::Refused(_)));
+    assert!(matches!(missing(WireError::NoSocket("/run/x".into())), Missing::Refused(_)));
+    for way in [
+        WireError::Unreachable("no route to host".into()),
+        WireError::NameUnresolved("x".into()),
+        WireError::Tls("invalid peer certificate: Expired".into()),
+        WireError::TlsSetup("cannot read x".into()),
+        WireError::Reset,
+        WireError::Closed,
+        WireError::denied("ERR", "ERR max number of clients reached"),
+    ] {
+        assert!(matches!(missing(way.clone()), Missing::Unreachable(_)), "{way:?}");
+    }
+    assert!(matches!(missing(WireError::NotPermitted("/run/x".into())), Missing::Denied(_)));
+    assert!(matches!(missing(WireError::HelloUnanswered), Missing::TimedOut));
+}
+
+#[test]
+fn an_error_is_a_refusal_of_ours_only_where_it_is_about_who_we_are() {
+    let refusal = |text: &str| Reply::error(text.to_owned()).refusal().unwrap();
+    for text in ["NOAUTH x", "WRONGPASS x", "NOPERM x", "DENIED x"] {
+        assert!(matches!(refusal(text), Missing::Denied(_)), "{text}");
+    }
+    assert!(matches!(refusal("BUSY Redis is busy running a script."), Missing::Busy(_)));
+    for text in ["MISCONF x", "MASTERDOWN x", "LOADING x", "ERR x", "NEWWORD x"] {
+        assert!(matches!(refusal(text), Missing::Unsupported(_)), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_file_tells_a_server_that_has_ended_from_one_that_is_not_ours_to_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.sock");
+    let dial = Dial { address: Address::Unix(path.clone()), ..Dial::plain(crate::model::Endpoint::new("x", 1)) };
+    let open = async || Reader::open(&dial, std::time::Duration::from_secs(5)).await.unwrap_err();
+    assert!(matches!(open().await, WireError::NoSocket(_)), "it took its file away");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert_eq!(open().await, WireError::Refused, "it left its file behind");
 }

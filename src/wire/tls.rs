@@ -19,17 +19,17 @@ use super::{TlsSettings, WireError};
 pub async fn wrap(stream: TcpStream, settings: &TlsSettings, host: &str) -> Result<TlsStream<TcpStream>, WireError> {
     let expected = settings.server_name.as_deref().unwrap_or(host).to_owned();
     let name = ServerName::try_from(expected.clone())
-        .map_err(|_| WireError::Tls(format!("{expected:?} is not a name that a certificate can hold")))?;
+        .map_err(|_| WireError::TlsSetup(format!("{expected:?} is not a name that a certificate can hold")))?;
     let connector = TlsConnector::from(Arc::new(client(settings)?));
     connector.connect(name, stream).await.map_err(|e| WireError::Tls(e.to_string()))
 }
 
 fn client(settings: &TlsSettings) -> Result<ClientConfig, WireError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = roots(settings.ca.as_deref())?;
+    let roots = roots(settings)?;
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|e| WireError::Tls(e.to_string()))?;
+        .map_err(|e| WireError::TlsSetup(e.to_string()))?;
     let builder = match settings.any_name {
         false => builder.with_root_certificates(roots),
         true => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName::new(roots, provider)?)),
@@ -37,11 +37,68 @@ fn client(settings: &TlsSettings) -> Result<ClientConfig, WireError> {
     match (&settings.cert, &settings.key) {
         (Some(cert), Some(key)) => {
             let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(key, &e))?;
-            builder.with_client_auth_cert(certificates(cert)?, key_der).map_err(|e| WireError::Tls(e.to_string()))
+            builder.with_client_auth_cert(certificates(cert)?, key_der).map_err(|e| WireError::TlsSetup(e.to_string()))
         }
         (None, None) => Ok(builder.with_no_client_auth()),
-        (Some(_), None) => Err(WireError::Tls("a client certificate is set without its key; set both".into())),
-        (None, Some(_)) => Err(WireError::Tls("a client key is set without its certificate; set both".into())),
+        (Some(_), None) => Err(WireError::TlsSetup("a client certificate is set without its key; set both".into())),
+        (None, Some(_)) => Err(WireError::TlsSetup("a client key is set without its certificate; set both".into())),
+    }
+}
+
+/// Whether TLS is spoken at the other end of a connected socket. Nothing is checked and nothing but a hello is sent, so
+/// what we trust does not matter.
+pub async fn is_spoken(stream: TcpStream, host: &str) -> bool {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let anybody = Arc::new(Anybody(provider.signature_verification_algorithms.supported_schemes()));
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let (Ok(builder), Ok(name)) = (builder, ServerName::try_from(host.to_owned())) else { return false };
+    let config = builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth();
+    match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
+        Ok(_) => true,
+        // Only who speaks TLS says why it does not go on, for want of a certificate of ours say.
+        Err(error) => {
+            let told = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+            matches!(told, Some(Error::AlertReceived(_)))
+        }
+    }
+}
+
+/// Takes any certificate. For [`is_spoken`] alone, which sends nothing that could be lost.
+#[derive(Debug)]
+struct Anybody(Vec<SignatureScheme>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.clone()
     }
 }
 
@@ -52,7 +109,7 @@ struct AnyName(Arc<WebPkiServerVerifier>);
 impl AnyName {
     fn new(roots: RootCertStore, provider: Arc<CryptoProvider>) -> Result<AnyName, WireError> {
         let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        built.map(AnyName).map_err(|e| WireError::Tls(e.to_string()))
+        built.map(AnyName).map_err(|e| WireError::TlsSetup(e.to_string()))
     }
 }
 
@@ -97,19 +154,34 @@ impl ServerCertVerifier for AnyName {
     }
 }
 
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, WireError> {
+fn roots(settings: &TlsSettings) -> Result<RootCertStore, WireError> {
     let mut store = RootCertStore::empty();
-    let found = match ca {
-        Some(path) => certificates(path)?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
+    let mut found = Vec::new();
+    if let Some(path) = &settings.ca {
+        found.extend(certificates(path)?);
+    }
+    if let Some(dir) = &settings.ca_dir {
+        found.extend(in_directory(dir)?);
+    }
+    let named = [&settings.ca, &settings.ca_dir].into_iter().flatten().next();
+    if named.is_none() {
+        found = rustls_native_certs::load_native_certs().certs;
+    }
     // The system's store may hold a few that rustls does not read; one that was named has to count.
     let (added, _) = store.add_parsable_certificates(found);
-    match (added, ca) {
-        (0, Some(path)) => Err(WireError::Tls(format!("{} holds no usable certificate", path.display()))),
-        (0, None) => Err(WireError::Tls("the system has no root certificates; set `ca`".into())),
+    match (added, named) {
+        (0, Some(path)) => Err(WireError::TlsSetup(format!("{} holds no usable certificate", path.display()))),
+        (0, None) => Err(WireError::TlsSetup("the system has no root certificates; set `ca`".into())),
         _ => Ok(store),
     }
+}
+
+/// OpenSSL takes what it finds there under a hash of its subject; whatever is a certificate counts here.
+fn in_directory(dir: &Path) -> Result<Vec<CertificateDer<'static>>, WireError> {
+    let entries = std::fs::read_dir(dir)
+        .map_err(|error| WireError::TlsSetup(format!("cannot read {}: {error}", dir.display())))?;
+    let files = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
+    Ok(files.filter_map(|path| certificates(&path).ok()).flatten().collect())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, WireError> {
@@ -117,5 +189,5 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, WireError> 
 }
 
 fn unreadable(path: &Path, error: &rustls::pki_types::pem::Error) -> WireError {
-    WireError::Tls(format!("cannot read {}: {error}", path.display()))
+    WireError::TlsSetup(format!("cannot read {}: {error}", path.display()))
 }

@@ -62,7 +62,12 @@ fn verdict(probe: &Probe) -> Result<(), (Exit, String)> {
         Connect::Reset => return Err((Exit::Unreachable, "connection reset".to_owned())),
         Connect::TimedOut => return Err((Exit::Unreachable, "no connection in time".to_owned())),
         Connect::Unreachable(why) | Connect::NameUnresolved(why) => return Err((Exit::Unreachable, why.clone())),
+        Connect::HelloUnanswered => {
+            return Err((Exit::Unreachable, "the connection opens, and the TLS hello is not answered".to_owned()));
+        }
         Connect::Tls(why) => return fault(format!("TLS: {why}")),
+        Connect::NoTime => return Err((Exit::Unreachable, "the local server was slow, no time was left".to_owned())),
+        Connect::TlsSetup(why) => return fault(format!("relinkd's own TLS settings: {why}")),
     }
     let passes = |answer: &Answer| matches!(answer, Answer::Ok(_) | Answer::NotAsked);
     match &probe.ping {

@@ -85,7 +85,7 @@ impl Section {
 /// How a failed reading counts.
 pub fn exit_of(why: &Missing) -> Exit {
     match why {
-        Missing::TimedOut | Missing::Refused(_) => Exit::Unreachable,
+        Missing::TimedOut | Missing::Refused(_) | Missing::Unreachable(_) | Missing::Busy(_) => Exit::Unreachable,
         Missing::Denied(_) => Exit::Permission,
         Missing::Unsupported(_) | Missing::NotAsked => Exit::Fault,
     }

@@ -37,6 +37,16 @@ fn a_lost_quorum_is_proved_by_dead_sentinels_and_not_by_silent_ones() {
     );
     let cut_off = |e: &mut Evidence| no_quorum(e.silence(1).silence(2).sentinel(0));
     assert_eq!(cause(cut_off), None, "we may be cut off together with the one that answers");
+    let no_route = |e: &mut Evidence| {
+        cut(e).stood(LONG);
+        e.probe().connect = Connect::Unreachable("network is unreachable".into());
+        no_quorum(e.sentinel(0));
+        for index in [1, 2] {
+            let why = Missing::Unreachable("cannot be reached: no route to host".into());
+            e.sentinels[index].says = Reading::Missing(why);
+        }
+    };
+    assert_eq!(verdict(no_route), (Cause::NetworkCut, true), "this host lost its route: nobody is known for dead");
     let hides = |e: &mut Evidence| {
         dead(e);
         e.reject_password();
@@ -103,6 +113,22 @@ fn sentinels_without_a_login_are_told_from_a_dead_primary_by_our_own() {
         }
     };
     assert_eq!(verdict(answered(900, 4_000)), (Cause::SentinelAuthRejected, false), "answered, with errors only");
+    let as_the_replicas_user = |observed: Reading<ServerView>| {
+        move |e: &mut Evidence| {
+            answered(900, 4_000)(e);
+            e.probe().role = Reading::Missing(Missing::Denied("NOPERM no role".into()));
+            (e.primary, e.probe().user) = (observed, "repl".into());
+        }
+    };
+    let there = healthy().primary;
+    assert_eq!(verdict(as_the_replicas_user(there)), (Cause::SentinelAuthRejected, false), "the observer may tell");
+    let unseen = Reading::Missing(Missing::NotAsked);
+    assert_eq!(cause(as_the_replicas_user(unseen)), None, "it may be a former primary");
+    let only_noauth = |e: &mut Evidence| {
+        cut_off(e);
+        seen(&mut e.primary).errors = [("NOAUTH".to_owned(), 9)].into();
+    };
+    assert_eq!(cause(only_noauth), None, "each replica's first PING is counted so");
     assert_eq!(cause(answered(4_000, 4_000)), None, "their network is cut; the count of errors is of another day");
     assert_ne!(
         cause(|e| {
@@ -145,6 +171,8 @@ fn an_old_line_about_psync_does_not_outlive_its_cause() {
     assert_eq!(cause(|e| _ = e.log(LogKind::PsyncUnsupported, line, 1)), None, "the primary knows the command again");
     let known = |e: &mut Evidence| seen(&mut e.primary_limits).unknown_commands = Some(vec!["psync".into()]);
     assert_eq!(cause(known), Some(Cause::CommandMissing));
+    let sync_alone = |e: &mut Evidence| seen(&mut e.primary_limits).unknown_commands = Some(vec!["sync".into()]);
+    assert_eq!(cause(sync_alone), None, "nobody asks for SYNC while PSYNC is known");
 }
 
 #[test]
@@ -193,6 +221,33 @@ fn a_certificate_for_another_name_does_not_stop_a_replica() {
     assert_eq!(shown("certificate expired: verification time 3 (UNIX)"), Some(Cause::TlsCertificate));
     assert_eq!(shown("UnknownIssuer"), Some(Cause::TlsCertificate));
     assert_eq!(shown("certificate not valid for name \"10.0.0.1\""), Some(Cause::Unknown));
+}
+
+const WRONG: &str = "Unable to AUTH to MASTER: -WRONGPASS invalid username-password pair or user is disabled.";
+
+#[test]
+fn tls_that_fails_for_the_probe_alone_hides_nothing_that_the_replica_tells() {
+    let with = |connect: Connect, logged: bool| {
+        move |e: &mut Evidence| {
+            e.break_link(LinkState::Connect);
+            *e.probe() = Probe { tls: true, connect, ..blank(PRIMARY) };
+            if logged {
+                e.log(LogKind::AuthFailed, WRONG, 3);
+            }
+        }
+    };
+    let setup = || Connect::TlsSetup("CertificateRequired: relinkd shows no certificate".into());
+    assert_eq!(cause(with(setup(), false)), Some(Cause::Unknown), "our own trouble is nobody's cause");
+    assert_eq!(verdict(with(setup(), true)), (Cause::AuthRejected, false));
+    let refused = || Connect::Tls("invalid peer certificate: UnknownIssuer".into());
+    assert_eq!(verdict(with(refused(), false)), (Cause::TlsCertificate, true));
+    assert_eq!(verdict(with(refused(), true)), (Cause::AuthRejected, false), "the replica gets as far as AUTH");
+    let no_login = |e: &mut Evidence| {
+        e.break_link(LinkState::Connect).log(LogKind::AuthFailed, WRONG, 3);
+        e.settings().login_not_text = true;
+        *e.probe() = Probe { with_password: false, ping: error("NOAUTH x"), ..blank(PRIMARY) };
+    };
+    assert_eq!(verdict(no_login), (Cause::AuthRejected, false), "a login that relinkd cannot send");
 }
 
 #[test]

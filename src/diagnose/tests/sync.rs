@@ -18,6 +18,14 @@ fn a_full_disk_here_is_told_by_the_log_with_the_disk_or_the_servers_own_word() {
         }
     };
     assert_eq!(cause(no_room), Some(Cause::ReplicaDiskFull));
+    let inodes = |free: Option<u64>| {
+        cause(|e| {
+            broken(e).log(LogKind::DumpWriteError, &format!("{DUMP}: Input/output error"), 1);
+            seen(&mut e.host.disk).inodes_free = free;
+        })
+    };
+    assert_eq!(inodes(Some(0)), Some(Cause::ReplicaDiskFull));
+    assert_ne!(inodes(None), Some(Cause::ReplicaDiskFull), "btrfs has no number of them");
     let short = |e: &mut Evidence| _ = broken(e).log(LogKind::DumpWriteError, &format!("{DUMP}: short write"), 1);
     assert_eq!(cause(short), Some(Cause::ReplicaDiskFull));
     let nospace =
@@ -69,6 +77,15 @@ fn an_output_buffer_cut_is_counted_by_the_primary_or_inferred_from_its_limits() 
     };
     assert_eq!(counted(3, 1), Some(Cause::OutputBufferExceeded));
     assert_eq!(counted(1, 1), Some(Cause::SyncRunning), "it cut nothing");
+    let tight = |limit: u64| {
+        verdict(|e| {
+            broken(e).log(LogKind::TransferError, CUT, 3);
+            (e.source().output_buffer_cuts, e.trend.output_buffer_cuts) = (Some(3), Some(1));
+            (e.limits().output_hard, e.limits().output_soft) = (limit, 0);
+        })
+    };
+    assert_eq!(tight(2 << 20), (Cause::OutputBufferExceeded, false));
+    assert_eq!(tight(64 << 20), (Cause::OutputBufferExceeded, true), "it may have cut a subscriber");
     let old = |limit: u64| {
         cause(|e| {
             broken(e).log(LogKind::TransferError, CUT, 3);
@@ -222,4 +239,31 @@ fn a_sync_tells_its_rate_and_the_time_left_where_the_size_is_known() {
     assert_eq!(told(100 << 20, &first_look), "30 MiB of 100 MiB received");
     let stands = |e: &mut Evidence| e.trend.sync_read = Some((e.ended.before(Duration::from_secs(2)), 30 << 20));
     assert_eq!(told(100 << 20, &stands), "30 MiB of 100 MiB received, 0 B/s", "no time is left at no rate");
+}
+
+#[test]
+fn a_full_sync_of_another_replica_is_not_taken_for_ours() {
+    let stale = |own: &'static str, listed_at: Vec<(&'static str, &'static str)>| {
+        move |e: &mut Evidence| {
+            e.break_link(LinkState::Handshake).stood(LONG);
+            e.address = crate::model::Address::Tcp(at(own));
+            e.source().replicas = listed_at.into_iter().map(|(place, state)| listed(place, state)).collect();
+            e.log(LogKind::PsyncAsked, "Trying a partial resynchronization (request x:1).", 1);
+            let long_ago = e.ended.before(Duration::from_secs(30));
+            seen(&mut e.log).lines.iter_mut().for_each(|line| line.last = long_ago);
+        }
+    };
+    let other = || vec![(OTHER, "send_bulk")];
+    assert_eq!(cause(stale("127.0.0.1:6379", other())), Some(Cause::PrimaryHung), "a Sentinel knows whose it is");
+    let ours = || vec![(OTHER, "send_bulk"), (REPLICA, "wait_bgsave")];
+    let finding = found(stale("127.0.0.1:6379", ours()));
+    assert_eq!((finding.cause, finding.suspected), (Cause::SyncRunning, false));
+    assert!(finding.because[0].saw.contains(REPLICA), "ours by run id: {finding:?}");
+    let translated = vec![("172.17.0.1:6379", "wait_bgsave")];
+    assert_eq!(cause(stale("127.0.0.1:6379", translated.clone())), Some(Cause::SyncRunning), "our own log tells");
+    let no_log = |e: &mut Evidence| {
+        stale("127.0.0.1:6379", translated)(e);
+        e.log = Reading::Missing(Missing::NotAsked);
+    };
+    assert_eq!(verdict(no_log), (Cause::SyncRunning, true), "nobody tells whose that is");
 }

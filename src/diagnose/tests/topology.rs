@@ -93,6 +93,11 @@ fn an_upstream_without_a_link_of_its_own_is_broken() {
         };
         assert_eq!(cause(told), Some(Cause::UpstreamBroken), "{text}");
     }
+    let hands_over = |e: &mut Evidence| {
+        e.break_link(LinkState::Connect);
+        e.probe().psync = error("NOMASTERLINK Can't SYNC while failing over");
+    };
+    assert_eq!(cause(hands_over), Some(Cause::FailoverRunning), "a healthy primary, in FAILOVER");
     let role = |state| {
         cause(|e| {
             e.break_link(LinkState::Connect).alone();

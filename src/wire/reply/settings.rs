@@ -11,7 +11,7 @@ use crate::model::group::NodeSettings;
 use crate::secrets::{Salt, Secret};
 
 /// What [`settings`] wants asked, in this order.
-pub const SETTINGS: [&str; 14] = [
+pub const SETTINGS: [&str; 17] = [
     "masteruser",
     "masterauth",
     "repl-timeout",
@@ -26,6 +26,9 @@ pub const SETTINGS: [&str; 14] = [
     "tls-ca-cert-file",
     "tls-cert-file",
     "tls-key-file",
+    "tls-ca-cert-dir",
+    "tls-client-cert-file",
+    "tls-client-key-file",
 ];
 
 /// What [`limits`] wants asked, in this order.
@@ -65,16 +68,38 @@ pub struct Credentials {
     pub user: String,
     /// Empty when none is set.
     pub secret: Secret,
-    /// What it shows and trusts where it speaks TLS.
-    pub tls: ReplicaTls,
 }
 
 /// The files of the replica's own TLS settings; empty where none is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaTls {
     pub ca: String,
+    pub ca_dir: String,
     pub cert: String,
     pub key: String,
+    /// `tls-client-cert-file` and its key: where they are set, a replica shows these.
+    pub client_cert: String,
+    pub client_key: String,
+}
+
+impl ReplicaTls {
+    /// The certificate that a replica shows to its primary, and its key (Redis 7.0.15, tlsConfigure: the client's own,
+    /// or else the server's).
+    pub fn shown(&self) -> (&str, &str) {
+        match self.client_cert.as_str() {
+            "" => (&self.cert, &self.key),
+            client => (client, &self.client_key),
+        }
+    }
+}
+
+/// A replica's own side of its link.
+#[derive(Debug)]
+pub struct Own {
+    pub view: SettingsView,
+    /// None: its `masteruser` or `masterauth` is not UTF-8, so what we hold of it is not what it sends.
+    pub login: Option<Credentials>,
+    pub tls: ReplicaTls,
 }
 
 impl Credentials {
@@ -85,10 +110,28 @@ impl Credentials {
 }
 
 /// A replica's settings, out of the answers to CONFIG GET for each of [`SETTINGS`].
-pub fn settings(answers: Vec<Reply>, at: Timestamp, salt: &Salt) -> Result<(SettingsView, Credentials), Missing> {
-    let [user, secret, timeout, dir, logfile, diskless_load, serve_stale, tls, save, stop, ignore, ca, cert, key] =
-        values(answers)?;
-    let credentials = Credentials { user, secret: Secret::new(secret), tls: ReplicaTls { ca, cert, key } };
+pub fn settings(answers: Vec<Reply>, at: Timestamp, salt: &Salt) -> Result<Own, Missing> {
+    let [
+        user,
+        secret,
+        timeout,
+        dir,
+        logfile,
+        diskless_load,
+        serve_stale,
+        tls,
+        save,
+        stop,
+        ignore,
+        ca,
+        cert,
+        key,
+        ca_dir,
+        client_cert,
+        client_key,
+    ] = values(answers)?;
+    let login_not_text = [&user, &secret].into_iter().any(|value| is_mangled(value));
+    let credentials = Credentials { user, secret: Secret::new(secret) };
     let view = SettingsView {
         at,
         masteruser: credentials.user.clone(),
@@ -105,8 +148,15 @@ pub fn settings(answers: Vec<Reply>, at: Timestamp, salt: &Salt) -> Result<(Sett
         tls_replication: tls == "yes",
         save_stops_writes: !save.is_empty() && stop == "yes",
         ignores_disk_errors: ignore == "yes",
+        login_not_text,
     };
-    Ok((view, credentials))
+    let tls = ReplicaTls { ca, ca_dir, cert, key, client_cert, client_key };
+    Ok(Own { view, login: (!login_not_text).then_some(credentials), tls })
+}
+
+/// Whether bytes that are no UTF-8 were replaced in what a server sent ([`Reply`]).
+pub fn is_mangled(value: &str) -> bool {
+    value.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// A node's settings in both roles, out of the answers to CONFIG GET for each of [`NODE`].
@@ -130,7 +180,7 @@ pub fn node(answers: Vec<Reply>, salt: &Salt) -> Result<(NodeSettings, Credentia
         priority,
         tls,
     ] = values(answers)?;
-    let credentials = Credentials { user, secret: Secret::new(secret), tls: ReplicaTls::default() };
+    let credentials = Credentials { user, secret: Secret::new(secret) };
     let [output_hard, output_soft, output_soft_s] = replica_class(&output);
     let settings = NodeSettings {
         masteruser: credentials.user.clone(),

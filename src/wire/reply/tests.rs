@@ -81,12 +81,12 @@ fn settings_and_limits_are_read_and_the_password_is_not_among_them() {
         // The captures are older than the last three parameters: a server that does not know one sends an empty list.
         let mut answers = captured(server, "replica-settings");
         answers.resize(settings::SETTINGS.len(), Reply::List(Vec::new()));
-        let (view, login) = settings::settings(answers, NOW, &SALT).unwrap();
+        let settings::Own { view, login, .. } = settings::settings(answers, NOW, &SALT).unwrap();
         assert!(!view.save_stops_writes && !view.ignores_disk_errors);
         assert_eq!((view.masteruser.as_str(), view.masterauth_set, view.repl_timeout_s), ("", true, 60), "{server}");
         assert!(view.dir.starts_with("/var/lib/group/") && view.logfile.ends_with("/log"));
         assert!(view.serve_stale_data && !view.tls_replication);
-        assert_eq!(login.secret.expose(), "capture-pass");
+        assert_eq!(login.unwrap().secret.expose(), "capture-pass");
         assert!(!serde_json::to_string(&view).unwrap().contains("capture-pass"));
 
         let mut answers = captured(server, "primary-limits");
@@ -103,6 +103,33 @@ fn settings_and_limits_are_read_and_the_password_is_not_among_them() {
     let denied = Reply::error("NOPERM this user has no permissions to run the 'config|get' command".into());
     let refused = settings::settings(vec![denied; settings::SETTINGS.len()], NOW, &SALT).unwrap_err();
     assert!(matches!(refused, Missing::Denied(text) if text.contains("config|get")));
+}
+
+fn asked(known: &[(&str, &str)]) -> settings::Own {
+    let answer = |name: &&str| match known.iter().find(|(key, _)| key == name) {
+        Some((key, value)) => Reply::List(vec![Reply::Text((*key).into()), Reply::Text((*value).into())]),
+        None => Reply::List(Vec::new()),
+    };
+    settings::settings(settings::SETTINGS.iter().map(answer).collect(), NOW, &SALT).unwrap()
+}
+
+#[test]
+fn a_login_that_is_no_text_is_told_and_never_used() {
+    let own = asked(&[("masterauth", "caf\u{fffd}-secret")]);
+    assert!(own.view.login_not_text && own.view.masterauth_set && own.login.is_none());
+    let own = asked(&[("masteruser", "\u{fffd}"), ("masterauth", "secret")]);
+    assert!(own.view.login_not_text && own.login.is_none());
+    let own = asked(&[("masterauth", "café")]);
+    assert!(!own.view.login_not_text && own.login.is_some());
+}
+
+#[test]
+fn a_replica_shows_the_clients_certificate_where_one_is_set() {
+    let both = [("tls-cert-file", "s.crt"), ("tls-key-file", "s.key"), ("tls-ca-cert-dir", "/etc/ca")];
+    let own = asked(&both);
+    assert_eq!((own.tls.shown(), own.tls.ca_dir.as_str()), (("s.crt", "s.key"), "/etc/ca"));
+    let client = [("tls-client-cert-file", "c.crt"), ("tls-client-key-file", "c.key")];
+    assert_eq!(asked(&[both.as_slice(), &client].concat()).tls.shown(), ("c.crt", "c.key"));
 }
 
 #[test]
