@@ -306,12 +306,14 @@ fn is_anothers(e: &Evidence, place: &Endpoint) -> bool {
     e.address != Address::Tcp(place.clone()) && known_by_run_id(e, place) == Some(false)
 }
 
-/// Whether a Sentinel knows the replica at that address for the local server; none where it knows none there.
+/// Whether a Sentinel knows the replica at that address for the local server; none where it knows none there, or may
+/// know it from before the local process began.
 fn known_by_run_id(e: &Evidence, place: &Endpoint) -> Option<bool> {
-    let own = &e.local.seen()?.run_id;
+    let local = e.local.seen().filter(|view| !view.run_id.is_empty())?;
     let mut listed = e.answering().flat_map(|(_, says)| &says.replicas);
     let there = listed.find(|replica| replica.endpoint == *place && !replica.run_id.is_empty())?;
-    (!own.is_empty()).then(|| there.run_id == *own)
+    let ours = there.run_id == local.run_id;
+    (ours || there.info_refresh_ms < local.uptime_s.saturating_mul(1_000)).then_some(ours)
 }
 
 /// PSYNC is the last thing that the log tells of the link.

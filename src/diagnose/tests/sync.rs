@@ -255,6 +255,11 @@ fn a_full_sync_of_another_replica_is_not_taken_for_ours() {
     };
     let other = || vec![(OTHER, "send_bulk")];
     assert_eq!(cause(stale("127.0.0.1:6379", other())), Some(Cause::PrimaryHung), "a Sentinel knows whose it is");
+    let started_anew = |e: &mut Evidence| {
+        stale("127.0.0.1:6379", vec![(REPLICA, "wait_bgsave")])(e);
+        (e.server().run_id, e.server().uptime_s) = ("run-anew".into(), 0);
+    };
+    assert_eq!(cause(started_anew), Some(Cause::SyncRunning), "the Sentinels know the former process");
     let ours = || vec![(OTHER, "send_bulk"), (REPLICA, "wait_bgsave")];
     let finding = found(stale("127.0.0.1:6379", ours()));
     assert_eq!((finding.cause, finding.suspected), (Cause::SyncRunning, false));
