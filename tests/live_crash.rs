@@ -156,7 +156,9 @@ impl Wired {
     /// What a restart of the replica would bring.
     fn masterauth_on_disk(&self) -> String {
         let conf = fs::read_to_string(self.desk.group.replica(0).conf_path()).unwrap();
-        let line = conf.lines().rev().find_map(|line| line.strip_prefix("masterauth "));
+        // Valkey 8 writes the parameter under its new name.
+        let value = |line| ["masterauth ", "primaryauth "].iter().find_map(|name| str::strip_prefix(line, name));
+        let line = conf.lines().rev().find_map(value);
         line.unwrap_or_default().trim_matches('"').to_owned()
     }
 
