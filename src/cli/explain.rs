@@ -7,15 +7,15 @@ use crate::model::remedy::{RefusalCode, Remedy};
 include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
 pub fn explain(args: &ExplainArgs) -> Ended {
-    let Some(code) = &args.code else {
+    let Some(code) = args.code.as_ref().map(|code| code.to_lowercase()) else {
         list();
         return Ok(Exit::Fine);
     };
-    let pages: Vec<&str> = PAGES.iter().filter(|(_, name, _)| name == code).map(|(_, _, text)| *text).collect();
+    let pages: Vec<&str> = PAGES.iter().filter(|(_, name, _)| *name == code).map(|(_, _, text)| *text).collect();
     if pages.is_empty() {
         let near = PAGES
             .iter()
-            .map(|(_, name, _)| (*name, strsim::jaro_winkler(name, code)))
+            .map(|(_, name, _)| (*name, strsim::jaro_winkler(name, &code)))
             .max_by(|a, b| a.1.total_cmp(&b.1))
             .filter(|(_, likeness)| *likeness > 0.75)
             .map(|(name, _)| format!("; did you mean {name}?"))
