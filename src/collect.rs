@@ -11,7 +11,6 @@
 //! Not here: what the readings mean (`diagnose`), the memory of earlier looks (`agent` fills in `trend`).
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::model::evidence::{
     CandidateView, EVIDENCE_FORMAT, Evidence, HostView, LogView, Missing, Probe, Reading, SentinelView, StoreView,
-    Trend,
+    Trend, repeats,
 };
 use crate::model::{Endpoint, LinkId, Timestamp};
 use crate::secrets::{Offer, Salt, Secret};
@@ -452,15 +451,12 @@ fn verdict(votes: &[Vote], configured: usize) -> Option<Option<Endpoint>> {
 
 /// A Sentinel that is configured under two addresses answers twice and must not count twice.
 fn count_each_once(views: &mut [SentinelView]) {
-    let mut known: BTreeMap<String, Endpoint> = BTreeMap::new();
-    for view in views {
-        let Some(id) = view.says.seen().map(|says| says.id.clone()).filter(|id| !id.is_empty()) else { continue };
-        match known.entry(id) {
-            Entry::Vacant(first) => drop(first.insert(view.endpoint.clone())),
-            Entry::Occupied(first) => {
-                let why = format!("this is the Sentinel that also answers at {}: list it once", first.get());
-                view.says = Reading::Missing(Missing::Unsupported(why));
-            }
+    let repeats = repeats(views.iter().map(|view| view.says.seen().map_or("", |says| says.id.as_str())));
+    let endpoints: Vec<Endpoint> = views.iter().map(|view| view.endpoint.clone()).collect();
+    for (view, first) in views.iter_mut().zip(repeats) {
+        if let Some(first) = first.and_then(|index| endpoints.get(index)) {
+            let why = format!("this is the Sentinel that also answers at {first}: list it once");
+            view.says = Reading::Missing(Missing::Unsupported(why));
         }
     }
 }

@@ -18,6 +18,10 @@ use crate::wire::{Arg, WireError, Writer};
 /// and REPLICAOF NO ONE costs a full resync (Redis 7.0.15 to Valkey 9.1.2, replicaofCommand).
 const ELSEWHERE: [&str; 3] = ["REPLICAOF", "127.0.0.1", "1"];
 
+/// How long the store may take in all. Each store has a bound of its own; together with the login to it, Vault's come
+/// to this.
+const STORE: Duration = Duration::from_secs(15);
+
 /// The password that a plan means, by its fingerprint.
 pub(super) struct Wanted<'a> {
     pub source: &'a str,
@@ -43,14 +47,13 @@ fn set(key: &str, value: Arg) -> Vec<Arg> {
 }
 
 impl Hands {
-    async fn writer(&self) -> Result<Writer, Stop> {
+    pub(super) async fn writer(&self) -> Result<Writer, Stop> {
         Writer::connect(&self.local, COMMAND).await.map_err(|error| failed("the local server", error))
     }
 
     pub(super) async fn realign_auth(&mut self, expect: &Precondition, wanted: &Wanted<'_>, to: &Endpoint) -> Done {
         let secret = self.fetch(wanted).await?;
-        let mut writer = self.writer().await?;
-        self.local_still_so(&mut writer, expect).await?;
+        let mut writer = self.unmoved(expect).await?;
         let former = read_credentials(&mut writer).await?;
         if is_mangled(&former.0) || is_mangled(former.1.expose()) {
             let why = "the present masteruser or masterauth is not UTF-8 and could not be put back; set both by hand";
@@ -63,18 +66,20 @@ impl Hands {
 
     pub(super) async fn preset_auth(&mut self, expect: &Precondition, wanted: &Wanted<'_>) -> Done {
         let secret = self.fetch(wanted).await?;
-        let mut writer = self.writer().await?;
-        self.local_still_so(&mut writer, expect).await?;
+        let mut writer = self.unmoved(expect).await?;
         self.set_credentials(&mut writer, wanted.user, secret, None).await?;
         Ok(Outcome::Changed(format!("masterauth is now {} (version {})", wanted.source, wanted.version)))
     }
 
-    /// The store again, at the last moment: exactly the value that was proved, or none.
+    /// The store again: exactly the value that was proved, or none. It may take its time, so it comes before the world is
+    /// read again.
     async fn fetch(&self, wanted: &Wanted<'_>) -> Result<Secret, Stop> {
         let Some(store) = &self.store else {
             return Err(Stop::Moved("no secret store is configured any more".to_owned()));
         };
-        let offers = secrets::fetch(store).await.map_err(|error| Stop::Moved(error.to_string()))?;
+        let late = |_| Stop::Moved(format!("{} does not answer within {} s", wanted.source, STORE.as_secs()));
+        let offers = tokio::time::timeout(STORE, secrets::fetch(store)).await.map_err(late)?;
+        let offers = offers.map_err(|error| Stop::Moved(error.to_string()))?;
         let found = offers.into_iter().find(|offer| offer.secret.print(&self.salt) == wanted.print);
         found.map(|offer| offer.secret).ok_or_else(|| {
             Stop::Moved(format!("{} does not offer the password any more that was proved a moment ago", wanted.source))
@@ -85,8 +90,7 @@ impl Hands {
         let Some(former) = self.former.take() else {
             return Err(Stop::Failed("the former password is not known any more; set masterauth by hand".to_owned()));
         };
-        let mut writer = self.writer().await?;
-        self.local_still_so(&mut writer, expect).await?;
+        let mut writer = self.unmoved(expect).await?;
         self.set_credentials(&mut writer, &former.user, former.password, Some(to)).await?;
         Ok(Outcome::Changed("the former masterauth is back".to_owned()))
     }
@@ -117,8 +121,7 @@ impl Hands {
     }
 
     pub(super) async fn bounce(&mut self, expect: &Precondition, to: &Endpoint) -> Done {
-        let mut writer = self.writer().await?;
-        self.local_still_so(&mut writer, expect).await?;
+        let mut writer = self.unmoved(expect).await?;
         let reply = writer.transaction(&[words(&ELSEWHERE), follow(to)], COMMAND).await;
         match reply {
             Ok(reply) => all_done("the reconnect", reply)?,
@@ -128,8 +131,7 @@ impl Hands {
     }
 
     pub(super) async fn repoint(&mut self, expect: &Precondition, to: &Endpoint) -> Done {
-        let mut writer = self.writer().await?;
-        self.local_still_so(&mut writer, expect).await?;
+        let mut writer = self.unmoved(expect).await?;
         match writer.run(&follow(to), COMMAND).await {
             Ok(Reply::Text(text)) if text.contains("Already") => Ok(Outcome::AlreadySo(text)),
             Ok(Reply::Text(_)) => Ok(Outcome::Changed(format!("it follows {to} now"))),
@@ -155,12 +157,21 @@ impl Hands {
     pub(super) async fn prove_link(&self, within: Duration) -> Done {
         let began = Instant::now();
         let mut writer = self.writer().await?;
+        const LONGEST_PAUSE: Duration = Duration::from_millis(20);
         let mut pause = Duration::from_millis(1);
         let mut progress = Progress { state: LinkState::Unknown, since: began };
         loop {
             let view = replication(&mut writer).await;
             // Sentinel, or the server itself, may cut this connection meanwhile: that is no answer on the link.
             let Ok(view) = view else {
+                if began.elapsed() + pause >= within {
+                    return Err(Stop::Failed(format!(
+                        "the local server did not tell of its link within {} ms",
+                        within.as_millis()
+                    )));
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
                 writer = self.writer().await?;
                 continue;
             };
@@ -179,7 +190,7 @@ impl Hands {
                 };
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(20));
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

@@ -3,27 +3,45 @@
 use std::time::Duration;
 
 use super::{COMMAND, Hands, Stop};
-use crate::model::evidence::{LinkState, PeerRole, Reading, Role, SentinelSays, ServerView};
+use crate::model::evidence::{LinkState, PeerRole, Reading, Role, SentinelSays, ServerView, repeats};
 use crate::model::remedy::Precondition;
 use crate::model::{Endpoint, Timestamp, turn};
 use crate::wire::reply::sentinel::Answers;
 use crate::wire::reply::{Reply, info, peer_role, sentinel};
 use crate::wire::{Dial, Reader, WireError, Writer, all};
 
-/// How long the reading may take in all.
-pub(super) const BOUND: Duration = Duration::from_millis(2_000);
+/// How long the reading may take in all. What takes longer has been read too long ago.
+const BOUND: Duration = Duration::from_millis(2_000);
 
 /// A Sentinel that does not answer within this is passed over; a majority has to answer all the same.
 const SENTINEL: Duration = Duration::from_millis(400);
 
 impl Hands {
+    /// That the world is still so, and the connection on which that was read, for the change.
+    pub(super) async fn unmoved(&self, expect: &Precondition) -> Result<Writer, Stop> {
+        let read = async {
+            self.sentinels_still_agree(expect).await?;
+            let mut writer = self.writer().await?;
+            self.local_still_so(&mut writer, expect).await?;
+            Ok(writer)
+        };
+        match tokio::time::timeout(BOUND, read).await {
+            Ok(read) => read,
+            Err(_) => {
+                let bound = BOUND.as_millis();
+                Err(Stop::Moved(format!("what the plan rests on could not be read again within {bound} ms")))
+            }
+        }
+    }
+
     /// The part of a precondition that the Sentinels answer for, asked of each at once.
     pub(super) async fn sentinels_still_agree(&self, expect: &Precondition) -> Result<(), Stop> {
         let wanted =
             expect.sentinels_name.is_some() || expect.no_failover || expect.primary_down || expect.turn.is_some();
         let Some(group) = self.group.as_deref().filter(|_| wanted) else { return Ok(()) };
-        let views: Vec<SentinelSays> =
+        let mut views: Vec<SentinelSays> =
             all(self.sentinels.iter().map(|dial| ask(dial, group))).await.into_iter().flatten().collect();
+        each_once(&mut views);
         let known = views.iter().map(|says| says.others as usize + 1).max().unwrap_or(0).max(self.sentinels.len());
         let need = known / 2 + 1;
         let moved = |what: String| Err(Stop::Moved(what));
@@ -157,6 +175,13 @@ pub(super) async fn read_local(writer: &mut Writer) -> Result<ServerView, Stop> 
         .ok_or_else(|| failed("INFO is not understood".to_owned()))
 }
 
+/// A Sentinel that is listed twice has one vote.
+fn each_once(views: &mut Vec<SentinelSays>) {
+    let repeats = repeats(views.iter().map(|says| says.id.as_str()));
+    let mut repeats = repeats.into_iter();
+    views.retain(|_| repeats.next().flatten().is_none());
+}
+
 async fn ask(dial: &Dial, group: &str) -> Option<SentinelSays> {
     let asked = async {
         let mut reader = Reader::connect(dial, SENTINEL).await?;
@@ -174,4 +199,23 @@ async fn ask(dial: &Dial, group: &str) -> Option<SentinelSays> {
     let unasked = &Reply::Nil;
     let answers = Answers { myid, master, replicas, ckquorum: unasked, info, info_cache: unasked };
     sentinel::says(&answers, Timestamp::default(), 0).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::tests::world::healthy;
+
+    #[test]
+    fn a_sentinel_that_is_listed_twice_has_one_vote_here_too() {
+        let says: Vec<SentinelSays> = healthy().sentinels.iter().filter_map(|view| view.says.seen().cloned()).collect();
+        let [a, b, ..] = says.as_slice() else { panic!("too few") };
+        let mut views = vec![a.clone(), b.clone(), SentinelSays { quorum: 9, ..a.clone() }];
+        each_once(&mut views);
+        assert_eq!(views, [a.clone(), b.clone()]);
+        let nameless = SentinelSays { id: String::new(), ..a.clone() };
+        let mut views = vec![nameless.clone(), nameless];
+        each_once(&mut views);
+        assert_eq!(views.len(), 2, "without an id nothing is known");
+    }
 }

@@ -14,7 +14,7 @@ mod sentinel;
 mod trend;
 
 pub use probe::{Answer, Connect, Lookup, PeerRole, Probe};
-pub use sentinel::{CachedNode, Quorum, ReplicaInSentinel, SentinelSays, SentinelView};
+pub use sentinel::{CachedNode, Quorum, ReplicaInSentinel, SentinelSays, SentinelView, repeats};
 pub use trend::Trend;
 
 /// A reading, or why there is none. Never an `Option`: absence has a reason.

@@ -1,5 +1,6 @@
 //! What a Sentinel says of its group when it is asked: its own view, and what it keeps of each node.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -117,6 +118,23 @@ pub struct CachedNode {
 /// Ages in milliseconds, of the last answer and of the last good one, at a PING a second.
 fn nothing_but_errors(reply: u64, good: u64) -> bool {
     reply < 2_500 && reply.saturating_add(500) < good
+}
+
+/// Where each of these ids has come before, if it has: a Sentinel that is listed under two addresses has one vote. An
+/// empty id says nothing.
+pub fn repeats<'a>(ids: impl IntoIterator<Item = &'a str>) -> Vec<Option<usize>> {
+    let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+    let place = |(index, id)| match id {
+        "" => None,
+        id => match known.entry(id) {
+            Entry::Vacant(first) => {
+                first.insert(index);
+                None
+            }
+            Entry::Occupied(first) => Some(*first.get()),
+        },
+    };
+    ids.into_iter().enumerate().map(place).collect()
 }
 
 impl SentinelSays {
