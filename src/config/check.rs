@@ -35,7 +35,8 @@ const BACKGROUND: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::
 const REMIND: RangeInclusive<Duration> = MINUTE..=Duration::from_secs(86_400 * 30);
 const PROPOSAL: RangeInclusive<Duration> = MINUTE..=Duration::from_secs(86_400 * 7);
 const AFTER_PAUSE: RangeInclusive<Duration> = SECOND..=Duration::from_secs(3_600);
-const COOLDOWN: RangeInclusive<Duration> = SECOND..=Duration::from_secs(86_400 * 7);
+/// Runs are remembered for a day, over restarts too.
+const COOLDOWN: RangeInclusive<Duration> = SECOND..=DAY;
 const STAGGER_MOST: Duration = Duration::from_secs(300);
 const LAG: RangeInclusive<u64> = 0..=1 << 40;
 const TIMEOUT: RangeInclusive<Duration> = SECOND..=MINUTE;

