@@ -40,7 +40,7 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
     let mut sentinels: Vec<_> = e
         .answering()
         .filter(|(_, says)| says.ckquorum.seen().is_some_and(|quorum| quorum.ok))
-        .filter(|(_, says)| turn.as_ref().is_none_or(|turn| turn.granted_by(says)))
+        .filter(|(_, says)| turn.as_ref().is_none_or(|turn| turn.granted_after(says, late(context, says))))
         .map(|(endpoint, says)| (says.id.clone(), endpoint.clone()))
         .collect();
     sentinels.sort();
@@ -93,17 +93,19 @@ fn tilt(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     Ok(())
 }
 
-/// Neither may we reach it, nor may fewer than a majority of all known Sentinels hold it down.
+/// Neither may we reach it, by the address that the replica follows or by the one that the Sentinels name, nor may fewer than a majority of all known Sentinels hold it down.
 fn primary_seen_alive(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let e = c.evidence;
     let Some(probe) = e.upstream.seen() else {
         return Err((RefusalCode::EvidenceMissing, "the primary was not tried from here".to_owned()));
     };
-    if probe.connect == Connect::Open && probe.ping != Answer::TimedOut {
-        return Err((
-            RefusalCode::PrimarySeenAlive,
-            format!("{} answers from here: PING → {}", probe.target, probe.ping),
-        ));
+    for probe in e.named.seen().into_iter().chain([probe]) {
+        if probe.connect == Connect::Open && probe.ping != Answer::TimedOut {
+            return Err((
+                RefusalCode::PrimarySeenAlive,
+                format!("{} answers from here: PING → {}", probe.target, probe.ping),
+            ));
+        }
     }
     let (answering, down, need) = (e.answering().count(), e.sentinels_flagging("s_down"), majority(e));
     if answering < need {
@@ -320,6 +322,11 @@ fn first_ms(c: &Context<'_>) -> u64 {
     millis(c.policy.of(Remedy::RequestFailover).after.max(c.policy.stagger))
 }
 
+/// How long ago a Sentinel said what it says: a look at a silent primary lasts on for a second and more.
+fn late(c: &Context<'_>, says: &SentinelSays) -> u64 {
+    millis(c.now.since(says.at))
+}
+
 fn turns(c: &Context<'_>) -> Turns {
     Turns { first: first_ms(c), stagger: millis(c.policy.stagger), spare: turn::SPARE_MS }
 }
@@ -343,7 +350,7 @@ fn not_our_turn(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
         return Ok(());
     }
     let turn = standing_turn(c);
-    if e.answering().filter(|(_, says)| turn.granted_by(says)).count() >= majority(e) {
+    if e.answering().filter(|(_, says)| turn.granted_after(says, late(c, says))).count() >= majority(e) {
         return Ok(());
     }
     let held = |detail: String| Err((RefusalCode::NotOurTurn, detail));
@@ -371,7 +378,8 @@ pub fn turn_in(c: &Context<'_>) -> Option<Duration> {
             let stood = stood.map_or(Duration::ZERO, |(_, since)| c.now.since(*since));
             let young = millis(c.policy.stagger.saturating_sub(stood));
             // Once the seat has stood for long enough, the turn may be another's.
-            Some(young.saturating_add(turns(c).wait(says.o_down_ms?.saturating_add(young), seat)))
+            let age = says.o_down_ms?.saturating_add(late(c, says));
+            Some(young.saturating_add(turns(c).wait(age.saturating_add(young), seat)))
         })
         .collect();
     waits.sort_unstable();

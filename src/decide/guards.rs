@@ -134,7 +134,8 @@ fn too_early(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     Ok(())
 }
 
-/// Counted from the end of the last run; a run without an end holds for as long as it takes, plus the cool-down.
+/// Counted from the end of the last run. While one is in flight nothing is decided; one that a crash cut off ends with the
+/// next start.
 fn cooldown(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let rest = c.policy.of(remedy).cooldown;
     // A failover is the group's, whichever instance of it on this host asked.

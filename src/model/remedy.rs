@@ -146,7 +146,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Bytes of acknowledged writes that it may cost: such a plan is a person's to allow, whatever the mode.
+    /// Bytes of acknowledged writes that it may cost: such a plan is a person's to allow, in `auto` too.
     pub fn discards(&self) -> u64 {
         let cost = |step: &Step| match step.change {
             Change::Repoint { discards, .. } => discards,
@@ -155,14 +155,26 @@ impl Plan {
         self.steps.iter().map(cost).sum()
     }
 
-    /// Whether both do the same to the same targets under the same conditions. When a plan was made is no part of it.
+    /// Whether both do the same to the same targets under the same conditions. When a plan was made is no part of it, nor
+    /// is which Sentinels answered just then.
     pub fn same(&self, other: &Plan) -> bool {
-        self.remedy == other.remedy && self.steps == other.steps && self.undo == other.undo
+        self.remedy == other.remedy && self.essence() == other.essence() && self.undo == other.undo
+    }
+
+    /// The steps, whoever carries the request to the Sentinels' group.
+    fn essence(&self) -> Vec<Step> {
+        let mut steps = self.steps.clone();
+        for step in &mut steps {
+            if let Change::RequestFailover { sentinels, .. } = &mut step.change {
+                sentinels.clear();
+            }
+        }
+        steps
     }
 
     /// A short name for what it does, by which a person can say which plan they have read. No secret, and no proof.
     pub fn print(&self) -> String {
-        let mut said = serde_json::json!([self.remedy, self.steps, self.undo]);
+        let mut said = serde_json::json!([self.remedy, self.essence(), self.undo]);
         without_blanks(&mut said);
         let text = said.to_string();
         // FNV-1a.

@@ -114,12 +114,17 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Whether a Sentinel gives us the turn now, in the seat that it gave us before.
+    /// Whether a Sentinel that has just said this gives us the turn, in the seat that it gave us before.
     pub fn granted_by(&self, says: &SentinelSays) -> bool {
+        self.granted_after(says, 0)
+    }
+
+    /// The same, `late_ms` after it said so.
+    pub fn granted_after(&self, says: &SentinelSays, late_ms: u64) -> bool {
         let seat = self.seats.get(&says.id).copied();
         seat.is_some()
             && seat == Seat::of(says, &self.run_id)
-            && seat.zip(says.o_down_ms).is_some_and(|(seat, age)| self.turns.ours(age, seat))
+            && seat.zip(says.o_down_ms).is_some_and(|(seat, age)| self.turns.ours(age.saturating_add(late_ms), seat))
     }
 }
 

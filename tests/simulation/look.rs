@@ -70,6 +70,7 @@ impl World {
         e.address = Address::Tcp(node(host));
         (e.began, e.ended) = (asked.began, asked.began);
         e.sentinels = (0..HOSTS).map(|other| self.sentinel_view(host, other)).collect();
+        e.each_sentinel(|says| says.at = asked.began);
         let me = &self.nodes[host];
         e.upstream = Reading::Missing(Missing::NotAsked);
         e.primary = Reading::Missing(Missing::NotAsked);

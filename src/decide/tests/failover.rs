@@ -270,7 +270,8 @@ fn holds_a_failover_while_a_replica_may_have_been_promoted_out_of_sight() {
 
 /// Every Sentinel agrees since this long.
 fn agreed(mut case: Case, ms: u64) -> Case {
-    case.e.each_sentinel(|says| says.o_down_ms = Some(ms));
+    let now = case.now;
+    case.e.each_sentinel(|says| (says.at, says.o_down_ms) = (now, Some(ms)));
     case
 }
 
@@ -348,4 +349,40 @@ fn holds_a_failover_at_the_hourly_limit_of_the_group() {
     let mut past = dead_primary();
     past.history.failovers = vec![past.now.before(Duration::from_secs(3_600)); 2];
     past.plan();
+}
+
+/// In `propose` a person has read the plan: it is the same whichever Sentinels answered just then.
+#[test]
+fn a_proposal_is_the_same_whichever_sentinels_answer() {
+    let all = dead_primary().mode(Mode::Propose).plan();
+    let mut two = dead_primary().mode(Mode::Propose);
+    two.e.silence(0);
+    let two = two.plan();
+    assert!(all != two && all.same(&two));
+    assert_eq!(all.print(), two.print());
+    let mut other = two.clone();
+    other.steps[0].expect.sentinels_name = Some(at(OTHER));
+    assert!(!all.same(&other) && all.print() != other.print());
+}
+
+#[test]
+fn what_the_sentinels_said_ages_until_it_is_decided_on() {
+    let late = |ms: u64| {
+        let mut case = agreed(dead_primary(), 18_500);
+        case.now = case.now.after(Duration::from_millis(ms));
+        case.e.ended = case.now;
+        case
+    };
+    late(1_400).plan();
+    late(1_600).holds(RefusalCode::NotOurTurn);
+    let mut soon = agreed(dead_primary(), 10_000);
+    soon.now = soon.now.after(Duration::from_secs(1));
+    soon.e.ended = soon.now;
+    let told = soon.holds(RefusalCode::NotOurTurn);
+    assert!(told.ends_with("comes in about 7.0 s"), "{told}");
+}
+
+#[test]
+fn holds_a_failover_while_the_address_that_the_sentinels_name_answers() {
+    moved(RefusalCode::PrimarySeenAlive, |e| e.named = Reading::Seen(green(PRIMARY)));
 }

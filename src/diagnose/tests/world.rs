@@ -389,7 +389,7 @@ impl Bend for Evidence {
     fn shift(&mut self, to: Timestamp) -> &mut Self {
         self.began = to;
         self.ended = to.after(Duration::from_millis(5));
-        self
+        self.each_sentinel(|says| says.at = to)
     }
 }
 
