@@ -25,12 +25,15 @@ use crate::model::{Address, LinkId, Timestamp};
 
 mod answers;
 mod applying;
+mod asking;
 mod ending;
 mod following;
 mod host;
 mod incidents;
+mod lately;
 mod looking;
 mod memory;
+mod naming;
 mod recording;
 mod status;
 mod telling;
@@ -126,11 +129,16 @@ pub struct Agent {
     /// Something woke us that wants a deep look, too soon after the last one.
     owes_deep: bool,
     passing_since: Option<Timestamp>,
+    /// The cause that was seen last is not written: it was written a moment ago, and another between.
+    unsteady: bool,
     /// When this agent may ask for a failover, if that is what it waits for.
     our_turn: Option<Timestamp>,
     ledger: LedgerHealth,
     /// The record of before is not known.
     unread: bool,
+    /// Why what bears on this agent is not known: the record of before, or the pauses and the limits of the host. No
+    /// record that becomes durable changes that.
+    standing_unknown: Option<String>,
     stopping: bool,
     pauses: Vec<Pause>,
     beside: Beside,
@@ -158,9 +166,11 @@ impl Agent {
             last_deep: None,
             owes_deep: false,
             passing_since: None,
+            unsteady: false,
             our_turn: None,
             ledger: LedgerHealth::Writable,
             unread: false,
+            standing_unknown: None,
             stopping: false,
             pauses: Vec::new(),
             beside: Beside::default(),
@@ -256,6 +266,7 @@ impl Agent {
         if self.in_flight.is_some() {
             return self.looked_in_flight(evidence, now);
         }
+        self.unsteady = false;
         if self.memory.pauses(&evidence) {
             return self.ask_for_look(false, self.again_deep, now);
         }
@@ -305,56 +316,27 @@ impl Agent {
         let context = Context { evidence: e, finding: &finding, policy: &self.policy, history: &history, now };
         let decision = self.minded(decide(&context), now);
         self.last.next_steps = next_steps(&context, &decision);
-        let waits = matches!(&decision, Decision::Hold(refusal) if refusal.code == RefusalCode::NotOurTurn);
+        let waits = matches!(&decision, Decision::Hold(refusal)
+            if refusal.remedy == Some(Remedy::RequestFailover)
+                && matches!(refusal.code, RefusalCode::NotOurTurn | RefusalCode::SentinelActing));
         self.our_turn = turn_in(&context).filter(|_| waits).map(|wait| now.after(wait));
         self.last.decision = Some(decision.clone());
+        self.call_for_the_unanswered(e, now);
         match decision {
-            Decision::Apply(plan) => self.begin(plan, now),
-            Decision::Propose(plan) => self.propose(plan, e.began, now),
-            Decision::Hold(refusal) => self.hold(refusal, now),
-        }
-    }
-
-    /// Opens the incident, or carries it on under its next cause. False: not yet an incident.
-    fn in_incident(&mut self, finding: &Finding, e: &Evidence, now: Timestamp) -> bool {
-        let primary = e.local_link().map(|link| link.primary.clone());
-        let Some(incident) = self.incidents.open() else {
-            if !self.opens(finding, now) {
-                return false;
+            Decision::Propose(_) if self.unsteady && self.incidents.lately().proposed(now) => {
+                self.tell_if_due(now);
+                self.wait(now);
             }
-            let id = self.new_id(now);
-            let down_at = self.memory.broke_at(e).max(now.before(Duration::from_secs(86_400)));
-            let what = What::Opened {
-                finding: finding.clone(),
-                address: e.address.clone(),
-                primary,
-                down_at,
-                diagnose_us: micros(now.since(e.ended)),
-                look_us: micros(e.ended.since(e.began)),
-            };
-            let entry = self.entry(id, what, now);
-            self.push(entry);
-            return true;
-        };
-        if incident.up_at.is_some() && !finding.link_up {
-            self.record(What::LinkDown { at: e.ended }, now);
+            Decision::Hold(refusal) => self.hold(refusal, now),
+            Decision::Apply(plan) => {
+                self.name_what_acts(&finding, e, now);
+                self.begin(plan, now);
+            }
+            Decision::Propose(plan) => {
+                self.name_what_acts(&finding, e, now);
+                self.propose(plan, e.began, now);
+            }
         }
-        let Some(incident) = self.incidents.open() else { return false };
-        let another = incident.finding.cause != finding.cause;
-        let firmer = incident.finding.suspected && !finding.suspected;
-        let weaker = finding.suspected && !incident.finding.suspected;
-        let unnamed = incident.finding.cause == Cause::Unknown && another;
-        // Still there after a remedy, or after it seemed over.
-        let back = incident.phase == Phase::Verifying;
-        let news = (another && !weaker) || firmer || unnamed || (back && !another);
-        let goes_on = !another || self.takes_over(&incident.finding, finding.cause, now);
-        if news && another {
-            self.withdraw_for(finding.cause, now);
-        }
-        if news && goes_on {
-            self.record(What::Diagnosed { finding: finding.clone(), primary }, now);
-        }
-        true
     }
 
     fn unclear(&mut self, missing: Vec<Fact>, rejected: BTreeMap<Cause, String>, e: &Evidence, now: Timestamp) {
@@ -422,7 +404,7 @@ impl Agent {
             causes: open.map(|incident| incident.causes.clone()).unwrap_or_default(),
             seats: self.memory.seats().clone(),
             failovers: self.memory.failovers().to_vec(),
-            ledger: self.ledger.clone(),
+            ledger: self.ledger_health(),
             stopping: self.stopping,
             paused: self.paused(now).cloned(),
             pause_over: self.pause_over(now),
@@ -432,10 +414,6 @@ impl Agent {
             failures: self.beside.failures.clone(),
         }
     }
-}
-
-fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

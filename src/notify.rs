@@ -134,6 +134,7 @@ pub fn test_notice(host: &str, now: Timestamp) -> Notice {
         escalation: None,
         opened_at: now,
         down_at: now,
+        sound_at: None,
         up_at: Some(now),
         resolved_at: Some(now),
         resolved_by: None,

@@ -117,6 +117,7 @@ const ENOUGH: &[(&str, usize)] = &[
     ("crash while looking", 10),
     ("crash at any moment", 10),
     ("began anew with the ledger", 2),
+    ("began without the host's standing", 10),
     ("compared with a replay", 200),
     ("interrupted", 5),
     ("ended changed", 20),

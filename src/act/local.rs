@@ -196,12 +196,12 @@ impl Hands {
 
     /// CONFIG REWRITE, with a look at the file before and after.
     pub(super) async fn persist(&self, expect: &Precondition, within: Duration) -> Done {
-        let mut writer = self.writer().await?;
         // Behind a change of the same run nothing is asked of the world again.
-        let view = match expect == &Precondition::default() {
-            true => super::precondition::read_local(&mut writer).await?,
-            false => self.local_still_so(&mut writer, expect).await?,
+        let mut writer = match expect == &Precondition::default() {
+            true => self.writer().await?,
+            false => self.unmoved(expect).await?,
         };
+        let view = super::precondition::read_local(&mut writer).await?;
         let before = config_file::look(&view.config_file);
         if let Some(reason) = before.reason_to_leave() {
             return Err(Stop::Failed(format!(

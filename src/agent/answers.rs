@@ -38,7 +38,7 @@ impl Agent {
         if let Some((at, before)) = &incident.people.approved {
             return Err(format!("{before} approved it at {at}, and it is being decided anew"));
         }
-        let until = incident.people.expires.unwrap_or(now.after(self.policy.proposal_expires));
+        let until = now.after(self.policy.proposal_expires);
         let refusal = rejected(plan, &by, now, until);
         self.record(What::Rejected { by, until }, now);
         self.record(What::Held { refusal: refusal.clone() }, now);
@@ -182,7 +182,7 @@ impl Agent {
     }
 
     fn writable(&self) -> Result<(), String> {
-        match &self.ledger {
+        match self.ledger_health() {
             _ if self.stopping => Err("relinkd is stopping".to_owned()),
             LedgerHealth::Writable => Ok(()),
             LedgerHealth::Unwritable(why) => Err(format!("the answer cannot be recorded, so it does not count: {why}")),

@@ -6,7 +6,7 @@ use crate::diagnose::diagnose;
 use crate::model::Timestamp;
 use crate::model::evidence::Evidence;
 use crate::model::incident::{Incident, What};
-use crate::model::remedy::{Action, Change, Outcome, Plan, Step};
+use crate::model::remedy::{Action, Change, Outcome, Plan, Remedy, Step};
 
 /// The one plan that runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub struct InFlight {
     unproved: Option<Outcome>,
     /// Something was changed before.
     changed: bool,
+    /// What was so already.
+    already: Option<String>,
     /// What the server was left to finish.
     under_way: Option<String>,
     /// Why the undo steps did not all go well.
@@ -49,6 +51,7 @@ impl Agent {
             undoing: None,
             unproved: None,
             changed: false,
+            already: None,
             under_way: None,
             not_undone: None,
         };
@@ -62,10 +65,17 @@ impl Agent {
                 self.in_flight = Some(flight);
             }
             None => {
-                let outcome = match (&flight.undoing, &flight.under_way) {
-                    (None, None) => Outcome::Changed(flight.plan.expected.saw.clone()),
-                    (None, Some(what)) => Outcome::UnderWay(what.clone()),
-                    (Some(why), _) => Outcome::Failed(why.clone()),
+                let already = flight.already.clone().filter(|_| !flight.changed);
+                let outcome = match (&flight.undoing, &flight.under_way, already) {
+                    (Some(why), _, _) => Outcome::Failed(why.clone()),
+                    (None, Some(what), _) => Outcome::UnderWay(what.clone()),
+                    (None, None, Some(what)) => Outcome::AlreadySo(what),
+                    // Nothing is proved by a Sentinel that takes a request: it may still give up.
+                    (None, None, None) if flight.plan.remedy == Remedy::RequestFailover => {
+                        let of = flight.plan.expected.saw.clone();
+                        Outcome::UnderWay(format!("a Sentinel took the request; a failover has come of it when {of}"))
+                    }
+                    (None, None, None) => Outcome::Changed(flight.plan.expected.saw.clone()),
                 };
                 self.end(flight, outcome, now);
             }
@@ -88,9 +98,11 @@ impl Agent {
         }
         self.flush(None);
         flight.next += 1;
-        flight.changed |= matches!(outcome, Outcome::Changed(_));
-        if let Outcome::UnderWay(what) = &outcome {
-            flight.under_way = Some(what.clone());
+        flight.changed |= matches!(outcome, Outcome::Changed(_)) && step.change != Change::ProveLink;
+        match &outcome {
+            Outcome::UnderWay(what) => flight.under_way = Some(what.clone()),
+            Outcome::AlreadySo(what) => flight.already = Some(what.clone()),
+            _ => {}
         }
         if flight.undoing.is_some() && !outcome.went_well() {
             flight.not_undone = Some(outcome.detail().to_owned());

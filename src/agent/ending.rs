@@ -31,14 +31,14 @@ impl Agent {
         let Some(incident) = self.incidents.open() else {
             return self.rest(if role_in_doubt(e) { DOUBT } else { self.policy.background }, now);
         };
-        let proved = incident.up_at.filter(|_| incident.phase == Phase::Verifying);
-        if incident.up_at.is_none() {
+        let proved = incident.sound_at.filter(|_| incident.phase == Phase::Verifying);
+        if incident.sound_at.is_none() {
             self.record(What::LinkUp { at: e.ended }, now);
         }
         if self.finish_cut_short(e, now) {
             return;
         }
-        let Some(up_at) = proved else {
+        let Some(sound_at) = proved else {
             if self.incidents.open().is_some_and(|open| open.phase != Phase::Verifying) {
                 self.record(What::LinkUp { at: e.ended }, now);
             }
@@ -47,13 +47,13 @@ impl Agent {
             return;
         };
         let Some(incident) = self.incidents.open() else { return };
-        let over = up_at.after(self.policy.settle);
+        let over = sound_at.after(self.policy.settle);
         if now < over {
             self.tell_if_due(now);
             self.next_look = over;
             return;
         }
-        let ours = self.incidents.healed_by_us();
+        let ours = self.incidents.healed_by_us() || self.replaced(e);
         let told = incident.told_at.is_some();
         let by = if ours { ResolvedBy::Relinkd } else { ResolvedBy::Others };
         let mut resolved = incident.clone();

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::decide::{Failures, Run};
 use crate::model::incident::{Entry, What};
-use crate::model::remedy::Outcome;
+use crate::model::remedy::{Outcome, Remedy};
 use crate::model::{LinkId, Timestamp};
 
-/// What is older bears on no limit.
-const KEEP: Duration = Duration::from_secs(24 * 3600);
+/// What is older bears on no limit: the longest cool-down is a day, and begins at the end of a run.
+const KEEP: Duration = Duration::from_secs(25 * 3600);
 
 /// A host's remedies, by the entries that tell of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,9 +46,12 @@ impl Host {
                             self.failures.last = format!("{what} on {}: {why}", entry.link.replica);
                         }
                     }
+                    // A request that a Sentinel took has proved nothing yet.
+                    Outcome::Changed(_) | Outcome::UnderWay(_) if remedy == Some(Remedy::RequestFailover) => {}
                     Outcome::Changed(_) | Outcome::UnderWay(_) => self.row = 0,
                     // Nothing was changed, which proves nothing.
-                    Outcome::AlreadySo(_) | Outcome::PreconditionGone(_) => {}
+                    Outcome::AlreadySo(_) => {}
+                    Outcome::PreconditionGone(_) => self.forget_unasked(&entry.link),
                 }
             }
             What::Interrupted { .. } => _ = self.end(&entry.link, entry.at),
@@ -80,7 +83,17 @@ impl Host {
         }
     }
 
-    fn end(&mut self, link: &LinkId, at: Timestamp) -> Option<crate::model::remedy::Remedy> {
+    /// No Sentinel was asked, so the group has nothing to recover from.
+    fn forget_unasked(&mut self, link: &LinkId) {
+        let last = self.runs.iter().rposition(|(known, _)| known == link);
+        if let Some(last) =
+            last.filter(|last| self.runs.get(*last).is_some_and(|(_, run)| run.remedy == Remedy::RequestFailover))
+        {
+            self.runs.remove(last);
+        }
+    }
+
+    fn end(&mut self, link: &LinkId, at: Timestamp) -> Option<Remedy> {
         let (_, run) = self.runs.iter_mut().rev().find(|(known, _)| known == link)?;
         run.ended.get_or_insert(at);
         Some(run.remedy)

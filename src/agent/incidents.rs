@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::lately::Lately;
 use crate::decide::{Run, wants_candidates};
-use crate::model::Timestamp;
 use crate::model::finding::Cause;
 use crate::model::incident::{Announcement, Entry, Incident, Phase, What};
 use crate::model::remedy::{Change, Outcome, Plan, Remedy};
+use crate::model::{Endpoint, Timestamp};
 
-/// Runs older than this bear on nothing any more.
-const KEEP_RUNS: Duration = Duration::from_secs(24 * 3600);
+/// Runs older than this bear on nothing any more: the longest cool-down is a day, and begins at the end of a run.
+const KEEP_RUNS: Duration = Duration::from_secs(25 * 3600);
 
 /// What the messages of the open incident have said.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +33,11 @@ pub struct Incidents {
     healed_by_us: bool,
     /// A plan that was to be written to the config file, and of whose writing no end is recorded.
     unwritten: Option<Plan>,
+    /// The primary that the failover is to replace that was begun last.
+    replaces: Option<Endpoint>,
+    /// The primary that a Sentinel was asked to replace in the open incident and took the request, and when.
+    asked: Option<(Endpoint, Timestamp)>,
+    lately: Lately,
 }
 
 impl Incidents {
@@ -64,6 +70,14 @@ impl Incidents {
         self.unwritten.as_ref()
     }
 
+    pub(super) fn asked(&self) -> Option<&(Endpoint, Timestamp)> {
+        self.asked.as_ref()
+    }
+
+    pub(super) fn lately(&self) -> &Lately {
+        &self.lately
+    }
+
     /// Whether a login was refused in the open incident, or within `span` before `now`.
     pub fn auth_trouble(&self, now: Timestamp, span: Duration) -> bool {
         let in_this = self.open.as_ref().is_some_and(|incident| incident.causes.iter().copied().any(about_auth));
@@ -76,12 +90,26 @@ impl Incidents {
                 self.open = Incident::open(entry);
                 self.said = Said::default();
                 (self.healed_by_us, self.unwritten) = (false, None);
+                self.asked = None;
+                self.lately = Lately::default();
+                self.lately.note_cause(finding, entry.at);
                 self.note_cause(finding.cause, entry.at);
                 return;
             }
-            What::Diagnosed { finding, .. } => self.note_cause(finding.cause, entry.at),
+            What::Diagnosed { finding, .. } => {
+                self.note_cause(finding.cause, entry.at);
+                self.lately.note_cause(finding, entry.at);
+            }
+            What::Proposed { .. } => self.lately.note_proposal(entry.at),
+            What::Held { refusal } => {
+                if let Some(open) = &self.open {
+                    self.lately.note_hold(open.finding.cause, refusal, entry.at);
+                }
+            }
             What::Intended { plan, .. } => {
                 self.begin(plan.remedy, entry.at);
+                let asks = plan.steps.iter().find(|step| matches!(step.change, Change::RequestFailover { .. }));
+                self.replaces = asks.and_then(|step| step.expect.sentinels_name.clone());
                 self.note_unwritten(plan);
             }
             // Whatever came of it, it was tried, and is told.
@@ -92,8 +120,17 @@ impl Incidents {
                 self.unwritten = None;
             }
             What::Ended { outcome, .. } => {
-                self.healed_by_us |= matches!(outcome, Outcome::Changed(_) | Outcome::UnderWay(_));
+                if matches!(outcome, Outcome::Changed(_) | Outcome::UnderWay(_)) {
+                    match self.replaces.take() {
+                        // That a Sentinel took the request has healed nothing.
+                        Some(primary) => self.asked = Some((primary, entry.at)),
+                        None => self.healed_by_us = true,
+                    }
+                }
                 self.end(entry.at);
+                if matches!(outcome, Outcome::PreconditionGone(_)) {
+                    self.forget_unasked();
+                }
             }
             What::Interrupted { .. } => self.end(entry.at),
             What::Told { event } => {
@@ -134,6 +171,11 @@ impl Incidents {
     fn begin(&mut self, remedy: Remedy, at: Timestamp) {
         self.runs.retain(|run| at.since(run.began) < KEEP_RUNS);
         self.runs.push(Run { remedy, began: at, ended: None });
+    }
+
+    /// A turn to ask that was over before a Sentinel was asked: nobody has to recover from that.
+    fn forget_unasked(&mut self) {
+        self.runs.pop_if(|run| run.remedy == Remedy::RequestFailover);
     }
 
     /// One run at a time is in flight: the last one.

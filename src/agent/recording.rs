@@ -1,41 +1,18 @@
 //! What goes into the record, and the messages that go with it. Every entry is folded into [`super::Incidents`] in the
 //! moment in which it is handed out, so that the agent that lives and the one that replays know the same.
 
-use std::time::Duration;
-
 use super::{Agent, Effect, telling};
 use crate::decide::LedgerHealth;
 use crate::model::Timestamp;
-use crate::model::finding::{Cause, Finding};
 use crate::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, What};
 use crate::model::remedy::{Refusal, RefusalCode};
 
 impl Agent {
-    /// What broke the link stays the name of its incident while the link heals through a state that passes by itself. A
-    /// failover is none on the way back: it is what becomes of the group.
-    pub(super) fn takes_over(&self, known: &Finding, cause: Cause, now: Timestamp) -> bool {
-        let stood = self.memory.verdict().map_or(Duration::ZERO, |(_, since)| now.since(since));
-        let lasts = !cause.passing() || cause == Cause::FailoverRunning;
-        lasts || known.suspected || known.cause == Cause::Unknown || stood >= self.policy.patience
-    }
-
-    /// A standing fault opens at once, a suspicion when it outlasts a blip, a passing state when it outlasts patience.
-    pub(super) fn opens(&self, finding: &Finding, now: Timestamp) -> bool {
-        if self.unread {
-            return false;
-        }
-        if finding.cause.passing() {
-            return self.passing_since.is_some_and(|since| now.since(since) >= self.policy.patience);
-        }
-        // What is suspected behind a link that is up hurts nobody yet: it has to stand first.
-        !finding.suspected || (!finding.link_up && self.fault_age(now) >= self.policy.blip)
-    }
-
     pub(super) fn hold(&mut self, refusal: Refusal, now: Timestamp) {
         let exhausted = refusal.code == RefusalCode::AttemptsExhausted;
-        let known = self.incidents.open().and_then(|incident| incident.held.last());
-        let unchanged = known.is_some_and(|last| same_reason(last, &refusal));
-        if !unchanged {
+        let known = |incident: &Incident| self.incidents.lately().held(incident.finding.cause, &refusal, now);
+        let written = self.unsteady || self.incidents.open().is_some_and(known);
+        if !written {
             self.record(What::Held { refusal: refusal.clone() }, now);
         }
         if exhausted {
@@ -112,51 +89,36 @@ impl Agent {
     /// What the ledger holds from before cannot be read: this agent watches and records nothing, or a second incident
     /// would begin beside one that is open there. It gives way to one that has read it.
     pub fn without_ledger(&mut self, why: String) {
-        self.ledger = LedgerHealth::Unwritable(why);
         self.unread = true;
+        self.without_standing(why);
+    }
+
+    /// The pauses, and what the remedies of this host have done, cannot be read: this agent records, and changes nothing,
+    /// since a pause might be in force. It gives way to one that knows them.
+    pub fn without_standing(&mut self, why: String) {
+        self.standing_unknown = Some(why);
+    }
+
+    pub(super) fn ledger_health(&self) -> LedgerHealth {
+        match &self.standing_unknown {
+            Some(why) => LedgerHealth::Unwritable(why.clone()),
+            None => self.ledger.clone(),
+        }
     }
 
     /// Nothing is changed behind a record that failed; the plan in flight ends here.
     pub(super) fn ledger_failed(&mut self, why: String, now: Timestamp) {
+        let news = self.ledger == LedgerHealth::Writable;
         self.ledger = LedgerHealth::Unwritable(why);
         self.effects.retain(|effect| !matches!(effect, Effect::Apply { .. }));
-        if let Some(flight) = self.in_flight.take() {
+        let cut = self.in_flight.take();
+        let at_work = cut.is_some();
+        if let Some(flight) = cut {
             self.cut_short(flight, now);
         }
-        self.wait(now);
-    }
-}
-
-/// `data-at-risk` has many grounds, and who has mended one has to read of the next. Figures in it may change from look to
-/// look.
-fn same_reason(last: &Refusal, now: &Refusal) -> bool {
-    let words = |refusal: &Refusal| refusal.detail.split(|c: char| c.is_ascii_digit()).collect::<String>();
-    let ground = now.code != RefusalCode::DataAtRisk || words(last) == words(now);
-    last.code == now.code && last.remedy == now.remedy && ground
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::remedy::Remedy;
-
-    #[test]
-    fn another_ground_is_another_reason_and_another_figure_is_not() {
-        use RefusalCode::{Cooldown, DataAtRisk};
-        let (behind, further) =
-            ("would be promoted at offset 7, 900 has been seen", "would be promoted at offset 7, 1200 has been seen");
-        for (one, other, same) in [
-            ((DataAtRisk, behind), (DataAtRisk, further), true),
-            ((DataAtRisk, behind), (DataAtRisk, "it fails to save its data"), false),
-            ((Cooldown, "ended 3 s ago"), (Cooldown, "ended 1 min ago"), true),
-            ((Cooldown, behind), (DataAtRisk, behind), false),
-        ] {
-            let held = |(code, detail): (RefusalCode, &str)| Refusal {
-                code,
-                remedy: Some(Remedy::RequestFailover),
-                detail: detail.to_owned(),
-            };
-            assert_eq!(same_reason(&held(one), &held(other)), same, "{one:?} {other:?}");
+        // It is said again with each attempt to write, once a second: looks would be put off for ever.
+        if news || at_work {
+            self.wait(now);
         }
     }
 }

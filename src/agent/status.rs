@@ -102,6 +102,9 @@ impl Agent {
             Some(Decision::Hold(refusal)) => Some(refusal.clone()),
             _ => None,
         };
+        // What alternates is written once in a while, and shown as it was seen last.
+        let recorded = incident.map(|incident| (incident.finding.cause, incident.finding.suspected));
+        let known = recorded.filter(|_| !self.unsteady).or(self.last.fault).or(recorded);
         Status {
             replica: self.identity.link.replica.clone(),
             group: self.identity.link.group.clone(),
@@ -126,11 +129,8 @@ impl Agent {
             },
             incident: incident.map(|incident| incident.id.clone()),
             phase: incident.map(|incident| incident.phase),
-            cause: incident.map(|incident| incident.finding.cause).or(self.last.fault.map(|(cause, _)| cause)),
-            suspected: match incident {
-                Some(incident) => incident.finding.suspected,
-                None => self.last.fault.is_some_and(|(_, suspected)| suspected),
-            },
+            cause: known.map(|(cause, _)| cause),
+            suspected: known.is_some_and(|(_, suspected)| suspected),
             held: incident.and(held),
             proposal: incident.and_then(proposal),
             withdrawn: incident.and_then(|incident| incident.people.withdrawn.clone()),
@@ -147,9 +147,9 @@ impl Agent {
                 .into_iter()
                 .chain(self.last.next_steps.iter().cloned())
                 .collect(),
-            ledger_trouble: match &self.ledger {
+            ledger_trouble: match self.ledger_health() {
                 LedgerHealth::Writable => None,
-                LedgerHealth::Unwritable(why) => Some(why.clone()),
+                LedgerHealth::Unwritable(why) => Some(why),
             },
             secret: self.secret_status(),
         }

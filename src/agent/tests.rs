@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::diagnose::tests::world::*;
 use crate::model::evidence::*;
-use crate::model::incident::{Announcement, ResolvedBy};
+use crate::model::incident::{Announcement, Phase, ResolvedBy};
 use crate::model::remedy::RefusalCode;
 
 mod crash;

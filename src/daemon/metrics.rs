@@ -150,6 +150,8 @@ impl Metrics {
         let whose = match by {
             ResolvedBy::Relinkd => "relinkd",
             ResolvedBy::Others => "others",
+            // It is not over, it is out of sight.
+            ResolvedBy::Unwatched => return,
         };
         let cause = incident.finding.cause.code();
         self.counts.incidents.with_label_values(&[entry.link.replica.as_str(), cause, whose]).inc();

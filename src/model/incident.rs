@@ -102,6 +102,8 @@ pub enum ResolvedBy {
     Relinkd,
     /// Sentinel, a person, or time.
     Others,
+    /// Nobody: the replica was taken out of the configuration, and how it stands is not known.
+    Unwatched,
 }
 
 /// One line of the record.
@@ -171,7 +173,7 @@ pub enum What {
     Ended { attempt: u32, outcome: Outcome },
     /// After a restart: an intent without an end. What it changed is unknown until the next look.
     Interrupted { attempt: u32 },
-    /// The link was seen up.
+    /// The link was seen up, and nothing wrong with it.
     LinkUp { at: Timestamp },
     /// It broke again before the incident was over.
     LinkDown { at: Timestamp },
@@ -204,7 +206,11 @@ pub struct Incident {
     pub escalation: Option<String>,
     pub opened_at: Timestamp,
     pub down_at: Timestamp,
+    /// Since when the link has been up.
     pub up_at: Option<Timestamp>,
+    /// Since when nothing has been wrong: it is over when that has lasted for the settle time.
+    #[serde(default)]
+    pub sound_at: Option<Timestamp>,
     pub resolved_at: Option<Timestamp>,
     pub resolved_by: Option<ResolvedBy>,
     /// Attempts begun, over all remedies.
@@ -283,6 +289,7 @@ impl Incident {
             opened_at: entry.at,
             down_at: *down_at,
             up_at: finding.link_up.then_some(entry.at),
+            sound_at: None,
             resolved_at: None,
             resolved_by: None,
             attempts: 0,
@@ -319,7 +326,7 @@ impl Incident {
                 } else if self.phase == Phase::Verifying {
                     self.phase = self.troubled();
                 }
-                self.finding = finding.clone();
+                (self.finding, self.sound_at) = (finding.clone(), None);
                 self.primary = primary.clone().or(self.primary.take());
             }
             What::Held { refusal } => self.held.push(refusal.clone()),
@@ -343,11 +350,12 @@ impl Incident {
                 self.phase = Phase::Verifying;
             }
             What::LinkUp { at } => {
-                self.up_at = Some(*at);
+                self.up_at.get_or_insert(*at);
+                self.sound_at = Some(*at);
                 self.phase = Phase::Verifying;
             }
             What::LinkDown { .. } => {
-                self.up_at = None;
+                (self.up_at, self.sound_at) = (None, None);
                 self.phase = self.troubled();
             }
             What::Escalated { why } => {

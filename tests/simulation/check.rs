@@ -159,13 +159,19 @@ impl Record {
                 flight.failed |= matches!(action.outcome, Outcome::Failed(_) | Outcome::UnderWay(_));
             }
             What::Ended { attempt, .. } | What::Interrupted { attempt } => {
-                let known = self.flight.take().map(|flight| flight.attempt);
+                let flight = self.flight.take().map(|flight| (flight.attempt, flight.plan.remedy));
+                let (known, remedy) = flight.unzip();
                 require(known == Some(*attempt), Promise::OneInFlight, || format!("{entry:?} ends {known:?}"))?;
                 if let Some(run) = self.runs.last_mut() {
                     run.ended = Some(scene.truth(entry));
                 }
                 if let What::Ended { outcome, .. } = &entry.what {
-                    self.note_failure(outcome, scene.policy);
+                    let asks = remedy == Some(Remedy::RequestFailover);
+                    // Nobody was asked, and nothing has to rest.
+                    if asks && matches!(outcome, Outcome::PreconditionGone(_)) {
+                        self.runs.pop();
+                    }
+                    self.note_failure(outcome, asks, scene.policy);
                 }
             }
             What::Proposed { plan, .. } => self.proposed = Some(plan.clone()),
@@ -230,8 +236,10 @@ impl Record {
         (self.failures, self.stopped) = (0, false);
     }
 
-    fn note_failure(&mut self, outcome: &Outcome, policy: &Policy) {
+    fn note_failure(&mut self, outcome: &Outcome, asks: bool, policy: &Policy) {
         match outcome {
+            // What a Sentinel takes is not yet a success.
+            Outcome::Changed(_) | Outcome::UnderWay(_) if asks => {}
             Outcome::Failed(_) => self.failures += 1,
             Outcome::Changed(_) | Outcome::UnderWay(_) => self.failures = 0,
             Outcome::AlreadySo(_) | Outcome::PreconditionGone(_) => {}

@@ -187,7 +187,8 @@ impl Host {
         agent
     }
 
-    pub fn start(&mut self, truth: Timestamp) {
+    /// `blind`: the record of this instance is read, and not the pauses and what the host has done.
+    pub fn start(&mut self, truth: Timestamp, blind: bool) {
         self.lives += 1;
         let now = self.clock(truth);
         let mut agent = if self.ledger_works {
@@ -197,9 +198,11 @@ impl Host {
             agent.without_ledger("database is locked".into());
             agent
         };
-        self.unread = !self.ledger_works;
-        if self.ledger_works {
-            self.standing = agent::Host::default();
+        self.unread = !self.ledger_works || blind;
+        self.standing = agent::Host::default();
+        if blind {
+            agent.without_standing("database is locked".into());
+        } else if self.ledger_works {
             self.ledger.iter().for_each(|entry| self.standing.take(&entry.dated_at_most(now)));
             let pauses = std::mem::take(&mut self.pauses);
             self.pauses = pauses.into_iter().map(|pause| pause.dated_at_most(now)).collect();

@@ -214,8 +214,12 @@ impl Run {
         let now = self.world.now;
         let host = &mut self.hosts[index];
         let Some(agent) = &host.agent else {
-            self.say(|| format!("{index}: starts"));
-            self.hosts[index].start(now);
+            let blind = !self.mended && self.dice.one_in(8);
+            self.say(|| format!("{index}: starts{}", if blind { " blind" } else { "" }));
+            if blind {
+                self.count("began without the host's standing");
+            }
+            self.hosts[index].start(now, blind);
             return self.compare(index);
         };
         let timer = agent.poll_timeout().map(|at| host.truth(at));

@@ -203,3 +203,36 @@ fn after_the_clock_was_set_back_no_bound_holds_longer_than_it_would_have() {
     world.advance(s(15));
     assert_eq!(realigned(&world), 2, "the cool-down counts from the start: {:?}", world.trace);
 }
+
+/// The record of the instance is known, and the pauses of the host are not.
+#[test]
+fn a_record_that_becomes_durable_does_not_tell_what_is_paused() {
+    let mut world = World::healthy();
+    world.agent.without_standing("database is locked".into());
+    world.ledger_works = false;
+    break_password(&mut world);
+    world.wake(Why::Timer);
+    world.advance(s(5));
+    world.recover();
+    world.advance(s(60));
+    assert_eq!((world.applied.len(), world.incidents_opened()), (0, 1), "{:?}", world.trace);
+    assert_eq!(world.agent.status(world.now).ledger_trouble.as_deref(), Some("database is locked"));
+    world.crash();
+    world.advance(s(30));
+    assert_eq!(world.recorded("resolved Relinkd"), 1, "one that knows them acts: {:?}", world.trace);
+}
+
+#[test]
+fn the_looks_go_on_however_often_a_record_is_tried_again() {
+    let mut world = World::healthy();
+    world.ledger_works = false;
+    break_password(&mut world);
+    world.wake(Why::Timer);
+    world.advance(s(60));
+    let before = world.looks;
+    for _ in 0..30 {
+        world.feed(Input::LedgerFailed("disk full".into()));
+        world.advance(s(1));
+    }
+    assert!(world.looks >= before + 5, "{} looks in half a minute", world.looks - before);
+}

@@ -338,3 +338,178 @@ fn a_state_that_passes_on_the_way_back_does_not_take_an_incident_over() {
     world.wake(Why::Timer);
     assert_eq!(world.recorded("diagnosed replica-loading"), 1, "what is known takes the place of a suspicion");
 }
+
+fn rank(e: &mut Evidence, priority: u32) {
+    e.each_sentinel(|says| says.replicas[0].priority = priority);
+}
+
+/// The replica is the first to be promoted, and the Sentinels have just agreed.
+fn primary_lost(o_down_ms: u64) -> World {
+    let mut world = World::healthy();
+    world.futile = true;
+    world.set(|e| {
+        e.refuse().told_down().each_sentinel(|says| says.o_down_ms = Some(o_down_ms));
+        rank(e, 1);
+    });
+    world.wake(Why::Timer);
+    world
+}
+
+fn asked_at(world: &World) -> Vec<Timestamp> {
+    let intended = world.ledger.iter().filter(|entry| matches!(entry.what, What::Intended { .. }));
+    intended.map(|entry| entry.at).collect()
+}
+
+#[test]
+fn the_first_turn_is_not_slept_through() {
+    let mut world = World::healthy();
+    world.futile = true;
+    let lost = |o_down_ms: Option<u64>| {
+        move |e: &mut Evidence| {
+            e.refuse().told_down().each_sentinel(|says| says.o_down_ms = o_down_ms);
+            rank(e, 1);
+        }
+    };
+    world.set(lost(None));
+    world.wake(Why::Timer);
+    // Looks are five seconds apart by now.
+    world.advance(s(31));
+    world.set(lost(Some(0)));
+    let agreed = world.now;
+    world.advance(s(30));
+    let asked = asked_at(&world);
+    let after = asked.first().map(|at| at.since(agreed)).unwrap_or_default();
+    assert!(after >= s(10) && after < ms(10_100), "the first turn begins after 10 s: {after:?} {:?}", world.trace);
+}
+
+#[test]
+fn a_turn_that_was_missed_needs_no_rest() {
+    let mut world = primary_lost(1_000);
+    world.script.push_back(Outcome::PreconditionGone("the turn to ask is not ours any more".into()));
+    world.advance(s(120));
+    assert_eq!((world.recorded("ended precondition-gone"), world.applied.len()), (1, 2), "{:?}", world.trace);
+    world.advance(s(300));
+    assert_eq!(world.applied.len(), 2, "one that was taken does: {:?}", world.trace);
+}
+
+#[test]
+fn a_request_that_a_sentinel_took_is_no_success_and_a_person_is_called_when_nothing_comes_of_it() {
+    let mut world = primary_lost(1_000);
+    world.advance(s(20));
+    assert_eq!((world.applied.len(), world.recorded("ended under-way")), (1, 1), "{:?}", world.trace);
+    world.advance(s(40));
+    assert_eq!(world.recorded("escalated"), 0, "Sentinel has its failover-timeout");
+    world.advance(s(30));
+    assert_eq!(world.recorded("escalated"), 1, "{:?}", world.trace);
+    let why = world.agent.incidents().open().and_then(|open| open.escalation.clone()).unwrap_or_default();
+    assert!(why.contains("failover-timeout") && why.contains(PRIMARY), "{why}");
+    world.advance(s(300));
+    assert_eq!(world.recorded("escalated"), 1, "once");
+    world.set(|_| {});
+    world.advance(s(30));
+    assert_eq!(world.recorded("resolved Others"), 1, "the primary came back by itself: {:?}", world.trace);
+}
+
+#[test]
+fn a_failover_that_came_of_our_request_is_ours() {
+    let mut world = primary_lost(1_000);
+    world.advance(s(20));
+    world.set(|e| {
+        e.link().primary = at(OTHER);
+        e.upstream = Reading::Seen(green(OTHER));
+        e.each_sentinel(|says| {
+            (says.primary, says.primary_run_id, says.config_epoch) = (at(OTHER), format!("run-{OTHER}"), 2);
+            says.replicas.retain(|replica| replica.endpoint != at(OTHER));
+            says.replicas[0].primary = Some(at(OTHER));
+        });
+    });
+    world.advance(s(30));
+    assert_eq!(world.recorded("resolved Relinkd"), 1, "{:?}", world.trace);
+}
+
+#[test]
+fn a_sentinel_that_is_at_it_already_makes_no_run_of_ours_a_change() {
+    let mut world = primary_lost(1_000);
+    world.script.push_back(Outcome::AlreadySo("Sentinel is at it already: INPROG".into()));
+    world.advance(s(20));
+    assert_eq!((world.recorded("ended already-so"), world.recorded("ended changed")), (1, 0), "{:?}", world.trace);
+}
+
+fn disk_full(e: &mut Evidence) {
+    let line = "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA: short write";
+    e.break_link(LinkState::Connect).log(LogKind::DumpWriteError, line, 9);
+}
+
+fn save_failing(e: &mut Evidence) {
+    e.server().rdb_last_save_ok = false;
+}
+
+#[test]
+fn each_cause_has_its_own_reason_to_hold() {
+    let mut world = World::healthy();
+    world.set(disk_full);
+    world.wake(Why::Timer);
+    world.advance(s(10));
+    world.set(|e| {
+        let line = "Failed trying to load the MASTER synchronization DB from disk: Can't handle RDB format version 11";
+        e.break_link(LinkState::Connect).log(LogKind::RdbVersion, line, 9);
+    });
+    world.wake(Why::Timer);
+    world.advance(s(10));
+    let held: Vec<String> = world
+        .ledger
+        .iter()
+        .filter_map(|entry| match &entry.what {
+            What::Held { refusal } => Some(refusal.detail.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(world.recorded("held no-safe-remedy"), 2, "{:?}", world.trace);
+    assert_ne!(held.first(), held.last());
+}
+
+#[test]
+fn a_link_that_comes_back_while_something_else_is_wrong_is_dated_by_its_return() {
+    let mut world = World::healthy();
+    world.set(disk_full);
+    world.wake(Why::Timer);
+    world.advance(s(60));
+    world.set(save_failing);
+    world.wake(Why::Timer);
+    let back = world.now;
+    world.advance(s(7_200));
+    assert_eq!(world.recorded("link-up"), 1, "{:?}", world.trace);
+    world.set(|_| {});
+    world.advance(s(60));
+    let resolved = world.notices.last().map(|notice| notice.incident.clone()).unwrap();
+    assert_eq!(resolved.resolved_by, Some(ResolvedBy::Others));
+    let up = resolved.up_at.unwrap();
+    assert!(up <= back && back.since(up) < s(1), "{up} and {back}");
+}
+
+#[test]
+fn causes_that_alternate_are_written_a_few_times_and_shown_as_they_are() {
+    let mut world = World::healthy();
+    world.set(disk_full);
+    world.wake(Why::Timer);
+    world.advance(s(10));
+    let before = world.ledger.len();
+    for _ in 0..300 {
+        world.set(|e| {
+            let line =
+                "Failed trying to load the MASTER synchronization DB from disk: Can't handle RDB format version 11";
+            e.break_link(LinkState::Connect).log(LogKind::RdbVersion, line, 9);
+        });
+        world.wake(Why::Timer);
+        let shown = world.agent.status(world.now).cause;
+        assert_eq!(shown, Some(Cause::RdbIncompatible), "{:?}", world.trace);
+        world.advance(s(1));
+        world.set(disk_full);
+        world.wake(Why::Timer);
+        assert_eq!(world.agent.status(world.now).cause, Some(Cause::ReplicaDiskFull));
+        world.advance(s(1));
+    }
+    let written = world.ledger.len() - before;
+    assert!(written < 40, "{written} entries in ten minutes");
+    assert_eq!(world.incidents_opened(), 1);
+}

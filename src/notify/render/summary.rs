@@ -116,6 +116,12 @@ fn proposal(incident: &Incident) -> String {
 
 fn resolved(incident: &Incident) -> String {
     let name = name(incident);
+    if incident.resolved_by == Some(ResolvedBy::Unwatched) {
+        return format!(
+            "{name} is not watched by relinkd any more, and how it stands is not known: {}",
+            had_been(incident)
+        );
+    }
     if incident.up_at.is_none_or(|up| up <= incident.opened_at) {
         return format!("{name} is sound again: {}", had_been(incident));
     }
@@ -127,7 +133,7 @@ fn resolved(incident: &Incident) -> String {
                 format!("{name} relinked in {span}: {}, and relinkd {}", had_been(incident), words::done(remedy))
             }
         },
-        Some(ResolvedBy::Others) | None => {
+        Some(ResolvedBy::Others | ResolvedBy::Unwatched) | None => {
             let ours = match incident.actions.iter().any(|action| action.outcome.went_well()) {
                 true => "not through what relinkd did",
                 false => "without relinkd",
