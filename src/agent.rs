@@ -18,7 +18,7 @@ use crate::diagnose::{diagnose, handshake_works};
 use crate::model::event::{StoreNews, Wake, Why};
 use crate::model::evidence::{Evidence, Missing, Reading};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
-use crate::model::incident::{Entry, Notice, Phase, What};
+use crate::model::incident::{Entry, Notice, What};
 use crate::model::people::Pause;
 use crate::model::remedy::{Decision, Outcome, RefusalCode, Remedy, Step};
 use crate::model::{Address, LinkId, Timestamp};

@@ -13,13 +13,11 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::agent::{Agent, Effect, Host, Input};
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::control::{self, Asked};
-use crate::ledger::Ledger;
 use crate::model::LinkId;
 use crate::model::event::{Wake, Why};
 use crate::model::people::Pause;
-use crate::notify::{Channel, LONGEST_WAIT};
 use crate::secrets::Salt;
 
 mod answers;
@@ -32,7 +30,9 @@ mod keyring;
 mod metrics;
 mod record;
 mod snapshot;
+mod strays;
 mod systemd;
+mod upkeep;
 mod watched;
 mod watchers;
 
@@ -46,13 +46,11 @@ use clock::Clock;
 use http::{Peek, Site};
 use metrics::Metrics;
 use snapshot::Snapshot;
+use upkeep::reload;
 use watchers::Senses;
 
 /// How long a step in flight may take to end when we stop or reload.
 const DRAIN: Duration = Duration::from_secs(8);
-
-/// How often the ledger is pruned.
-const PRUNE: Duration = Duration::from_secs(3600);
 
 /// The ledger's file within `state_dir`.
 pub const LEDGER: &str = "ledger.db";
@@ -141,6 +139,8 @@ struct Daemon {
     settings: Settings,
     /// The ledger could not be read at the start: once it can, everything begins anew from it.
     unread: bool,
+    /// Whether it can, on its way.
+    ledger_back: JoinSet<bool>,
 }
 
 impl Daemon {
@@ -174,6 +174,7 @@ impl Daemon {
             http_trouble: Shared::default(),
             settings: settings.clone(),
             unread: false,
+            ledger_back: JoinSet::new(),
         };
         for (index, one) in watched.into_iter().enumerate() {
             daemon.links.push(one.link());
@@ -198,16 +199,9 @@ impl Daemon {
             daemon.background.spawn(keyring::follow(place, desk.clone()));
         }
         for (name, channel) in &settings.channels {
-            daemon.enable(name).await;
-            let courier = courier::Courier {
-                name: name.clone(),
-                channel: Channel::new(channel.clone()),
-                record: Arc::clone(&record),
-                metrics: Arc::clone(metrics),
-                clock,
-            };
-            daemon.background.spawn(courier.run());
+            daemon.open_channel(name, channel).await;
         }
+        strays::let_go(&record, settings, clock.now()).await;
         daemon.learn_standing().await;
         for index in 0..daemon.agents.len() {
             daemon.feed(index, Input::Wake(Wake { at: clock.now(), why: Why::Start }));
@@ -215,24 +209,10 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// A restart, or new settings, give a channel another chance that its receiver had switched off. Its messages wait
-    /// for no date that a former clock has set.
-    async fn enable(&self, channel: &str) {
-        let (name, now) = (channel.to_owned(), self.clock.now());
-        let work = move |ledger: &mut Ledger| {
-            ledger.enable_channel(&name)?;
-            ledger.bring_forward(&name, now, now.after(LONGEST_WAIT))
-        };
-        let done = self.record.on_thread(move |record| record.with(work)).await;
-        if let Err(why) = done {
-            tracing::warn!(channel, "{why}");
-        }
-    }
-
     async fn live(mut self, config_path: &Path, signals: &mut Signals, doors: &mut Doors) -> Ended {
         let mut alive = tokio::time::interval(systemd::watchdog_period().unwrap_or(Duration::from_secs(10)));
         let mut beat = tokio::time::interval(metrics::BEAT);
-        let mut prune = tokio::time::interval(PRUNE);
+        let mut prune = tokio::time::interval_at(tokio::time::Instant::now() + upkeep::SETTLED, upkeep::PRUNE);
         let mut refresh = tokio::time::interval(Duration::from_secs(10));
         let ended = loop {
             self.hand_out();
@@ -249,14 +229,20 @@ impl Daemon {
                 _ = prune.tick() => self.prune(),
                 _ = refresh.tick() => {
                     self.senses.refresh();
-                    if (self.unread && self.ledger_is_back().await) || self.clock_was_set() {
+                    self.ask_for_the_ledger();
+                    if self.clock_was_set() {
+                        break Ended::Reload(Box::new(self.settings.clone()));
+                    }
+                }
+                Some(back) = self.ledger_back.join_next(), if !self.ledger_back.is_empty() => {
+                    if matches!(back, Ok(true)) {
                         break Ended::Reload(Box::new(self.settings.clone()));
                     }
                 }
                 Some((index, dials)) = self.senses.fetched() => self.senses.adopt(index, dials),
                 _ = signals.term.recv() => break Ended::Stop,
                 _ = signals.int.recv() => break Ended::Stop,
-                _ = signals.hup.recv() => if let Some(settings) = reload(config_path) {
+                _ = signals.hup.recv() => if let Some(settings) = reload(config_path, &self.settings) {
                     break Ended::Reload(Box::new(settings));
                 },
             }
@@ -266,10 +252,6 @@ impl Daemon {
         }
         self.drain().await;
         ended
-    }
-
-    async fn ledger_is_back(&self) -> bool {
-        self.record.on_thread(|record| record.with(|ledger| ledger.check_writable())).await.is_ok()
     }
 
     /// The wall clock has left ours behind, and nothing is open whose times would be torn apart.
@@ -310,19 +292,6 @@ impl Daemon {
         if acted {
             self.tell_host();
         }
-    }
-
-    fn prune(&mut self) {
-        let (record, now) = (Arc::clone(&self.record), self.clock.now());
-        self.background.spawn(async move {
-            match record.on_thread(move |record| record.with(|ledger| ledger.prune(now))).await {
-                Ok(pruned) if pruned.incidents > 0 => {
-                    tracing::info!("the ledger forgot {} incidents", pruned.incidents)
-                }
-                Ok(_) => {}
-                Err(why) => tracing::warn!("the ledger could not be pruned: {why}"),
-            }
-        });
     }
 
     /// The sentence of the present cycle, for systemd and the log, when it changes.
@@ -438,22 +407,6 @@ async fn sleep_until(timer: Option<tokio::time::Instant>) {
     match timer {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// New settings, if they are good. Bad ones are told, and the old ones stay.
-fn reload(path: &Path) -> Option<Settings> {
-    systemd::reloading();
-    match config::load(path) {
-        Ok(settings) => {
-            tracing::info!("configuration reloaded from {}", path.display());
-            Some(settings)
-        }
-        Err(problems) => {
-            tracing::error!("the new configuration is refused and the old one stays: {problems}");
-            systemd::ready("the new configuration is refused, the old one stays; see the log");
-            None
-        }
     }
 }
 

@@ -551,6 +551,13 @@ fn a_reload_takes_good_settings_and_refuses_bad_ones_redis_70() {
     assert!(desk.agent.log().contains("polcy"), "{}", desk.agent.log());
     is_sound(&mut desk);
 
+    // The socket is what tells a second pair of hands that there is a first.
+    let moved = good.replace("/run\"\nlog_level", "/elsewhere\"\nlog_level");
+    assert_ne!(moved, good);
+    desk.agent.write_file("config.toml", &moved).unwrap();
+    desk.agent.signal(Signal::HUP).unwrap();
+    desk.agent.wait_log("a reload cannot change it, restart relinkd", PATIENCE).unwrap();
+
     desk.agent.write_file("config.toml", &good.replace("[policy]", "[policy]\nmode = \"observe\"")).unwrap();
     desk.agent.signal(Signal::HUP).unwrap();
     desk.agent.wait_log("configuration reloaded", PATIENCE).unwrap();

@@ -339,6 +339,32 @@ fn retention_by_size_drops_the_oldest_and_shrinks_the_file() {
 }
 
 #[test]
+fn one_part_of_pruning_is_short() {
+    let (_dir, _path, mut ledger) = fresh(Retention { max_age: Duration::from_secs(60), max_bytes: 1 << 40 });
+    for n in 0..40 {
+        ledger.record(&one_of_each(&format!("01{n:04}"), n), None, &[]).unwrap();
+    }
+    let parts: Vec<_> = std::iter::from_fn(|| Some(ledger.prune_some(at(900_000)).unwrap()))
+        .take_while(|part| part.more)
+        .map(|part| part.incidents)
+        .collect();
+    assert_eq!(parts, [16, 16, 8], "whoever has an intent to record waits for sixteen at most");
+    assert!(ledger.incidents(None, 10).unwrap().is_empty());
+}
+
+#[test]
+fn what_waits_for_a_channel_that_is_gone_is_given_up_and_holds_nothing_back() {
+    let (_dir, _path, mut ledger) = fresh(Retention { max_age: Duration::from_secs(60), max_bytes: 1 << 40 });
+    ledger.record(&one_of_each("01TELL", 2), None, &[]).unwrap();
+    tell(&mut ledger, "01TELL", 30, 1, &["ops", "gone"]);
+    ledger.give_up_strays(&["ops".to_owned(), "new".to_owned()], at(100)).unwrap();
+    assert_eq!((ledger.pending("ops").unwrap(), ledger.pending("gone").unwrap()), (1, 0));
+    let id = ledger.due("ops", at(100_000)).unwrap()[0].id;
+    ledger.delivered(id, at(100_000)).unwrap();
+    assert_eq!(ledger.prune(at(900_000)).unwrap().incidents, 1);
+}
+
+#[test]
 fn rows_that_cannot_be_read_are_skipped_and_counted() {
     let (_dir, path, mut ledger) = fresh(KEEP_ALL);
     let entries = one_of_each("01A", 0);

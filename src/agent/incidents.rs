@@ -120,17 +120,7 @@ impl Incidents {
                 self.unwritten = None;
             }
             What::Ended { outcome, .. } => {
-                if matches!(outcome, Outcome::Changed(_) | Outcome::UnderWay(_)) {
-                    match self.replaces.take() {
-                        // That a Sentinel took the request has healed nothing.
-                        Some(primary) => self.asked = Some((primary, entry.at)),
-                        None => self.healed_by_us = true,
-                    }
-                }
-                self.end(entry.at);
-                if matches!(outcome, Outcome::PreconditionGone(_)) {
-                    self.forget_unasked();
-                }
+                self.note_outcome(outcome, entry.at);
             }
             What::Interrupted { .. } => self.end(entry.at),
             What::Told { event } => {
@@ -171,6 +161,20 @@ impl Incidents {
     fn begin(&mut self, remedy: Remedy, at: Timestamp) {
         self.runs.retain(|run| at.since(run.began) < KEEP_RUNS);
         self.runs.push(Run { remedy, began: at, ended: None });
+    }
+
+    fn note_outcome(&mut self, outcome: &Outcome, at: Timestamp) {
+        if matches!(outcome, Outcome::Changed(_) | Outcome::UnderWay(_)) {
+            match self.replaces.take() {
+                // That a Sentinel took the request has healed nothing.
+                Some(primary) => self.asked = Some((primary, at)),
+                None => self.healed_by_us = true,
+            }
+        }
+        self.end(at);
+        if matches!(outcome, Outcome::PreconditionGone(_)) {
+            self.forget_unasked();
+        }
     }
 
     /// A turn to ask that was over before a Sentinel was asked: nobody has to recover from that.

@@ -1,5 +1,6 @@
-//! What is asked through the control socket. Answers that have to be durable first wait for the ledger beside the loop;
-//! a pause holds, and is over, from the moment in which that is recorded.
+//! What is asked through the control socket. A pause waits for the ledger beside the loop: it holds, and is over, from the
+//! moment in which that is recorded. What is said to an incident is recorded in its turn, behind the look or the step that
+//! its agent is at, and is answered before that: a process that dies in between forgets it, and its incident waits on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,10 @@ pub async fn standing(record: &Arc<Record>, now: Timestamp) -> Result<(Vec<Pause
 impl Daemon {
     pub(super) fn answer(&mut self, asked: Asked) {
         let Asked { request, by, answer } = asked;
+        // Whoever asked was told by now that it failed.
+        if answer.is_closed() {
+            return;
+        }
         let now = self.clock.now();
         let said = match request {
             Request::Status => self.snapshot().as_json(),
@@ -104,8 +109,7 @@ impl Daemon {
             Err(why) => {
                 tracing::error!("the pauses cannot be read, and nothing is changed until they can: {why}");
                 self.unread = true;
-                let now = self.clock.now();
-                self.agents.iter_mut().for_each(|agent| agent.handle(Input::LedgerFailed(why.clone()), now));
+                self.agents.iter_mut().for_each(|agent| agent.without_standing(why.clone()));
             }
         }
         self.tell_pauses();
@@ -291,4 +295,33 @@ fn no_open(asked: &str) -> String {
 
 fn no_incident(asked: &str) -> String {
     format!("no incident's id begins with {asked:?}, or more than one (relinkd incidents lists them)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::metrics::Metrics;
+
+    /// Who asked while the daemon drained for a reload was told that it failed.
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let state_dir = dir.path();
+        let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n");
+        let settings = crate::config::parse(&[("config.toml".into(), text)]).unwrap();
+        let metrics = Arc::new(Metrics::new(Timestamp(1)).unwrap());
+        let mut daemon = Daemon::assemble(&settings, &metrics).await.unwrap();
+        let pause = |answer| Asked {
+            request: Request::Pause { scope: Scope::Host, for_ms: 60_000, reason: "upgrade".into() },
+            by: Actor { uid: 0, name: "root".into(), sudo: None },
+            answer,
+        };
+        let (answer, gone) = oneshot::channel();
+        drop(gone);
+        daemon.answer(pause(answer));
+        assert_eq!(daemon.asks.len(), 0);
+        let (answer, _waits) = oneshot::channel();
+        daemon.answer(pause(answer));
+        assert_eq!(daemon.asks.len(), 1);
+    }
 }

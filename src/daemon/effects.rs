@@ -53,6 +53,9 @@ struct Backlog {
     waiting: VecDeque<Waiting>,
     /// The agent was told that the ledger cannot be written.
     told: bool,
+    /// A record has failed, and the agent has not looked since. What it wants applied it has decided before it heard of
+    /// that, and it records that nothing came of it, whether or not the ledger works by now.
+    blind: bool,
 }
 
 impl Runner {
@@ -81,7 +84,10 @@ impl Runner {
                 }
             };
             match effect {
-                Effect::Look { candidates, deep } => self.look(candidates, deep).await,
+                Effect::Look { candidates, deep } => {
+                    backlog.blind = false;
+                    self.look(candidates, deep).await;
+                }
                 Effect::Record { entries, notice } => {
                     // Attempts are counted by incident, so their numbers come again. Hands must not: they hold the
                     // login of their own time, and the former password for the undo of their own run.
@@ -91,8 +97,8 @@ impl Runner {
                     backlog.waiting.push_back(Waiting { entries, notice });
                     self.catch_up(&mut backlog).await;
                 }
-                // The intent is among the records that wait: nothing is changed.
-                Effect::Apply { .. } if !backlog.waiting.is_empty() => {}
+                // The intent is among the records that wait, or was given up: nothing is changed.
+                Effect::Apply { .. } if backlog.blind || !backlog.waiting.is_empty() => {}
                 Effect::Apply { attempt, step } => self.apply(attempt, &step, &mut hands).await,
             }
         }
@@ -111,7 +117,7 @@ impl Runner {
                         "the ledger cannot be written, so nothing is changed: {why}"
                     );
                 }
-                backlog.told = true;
+                (backlog.told, backlog.blind) = (true, true);
                 self.send(Input::LedgerFailed(why)).await;
                 return;
             }
@@ -216,6 +222,7 @@ mod tests {
     use super::*;
     use crate::model::finding::Cause;
     use crate::model::incident::{IncidentId, What};
+    use crate::model::remedy::{Change, Precondition};
     use crate::secrets::Salt;
 
     fn runner(state_dir: &std::path::Path) -> (Runner, mpsc::Receiver<(usize, Input)>) {
@@ -242,6 +249,36 @@ mod tests {
             what: What::Blip { cause: Cause::Unknown, down_ms: 1 },
         };
         Effect::Record { entries: vec![entry], notice: None }
+    }
+
+    /// The agent hears of a failure later than the ledger may work again, and says then that nothing was changed.
+    #[tokio::test]
+    async fn what_was_decided_before_a_failure_was_heard_of_is_not_applied() {
+        let dir = tempfile::tempdir().unwrap();
+        let state_dir = dir.path().join("not-there-yet");
+        let (runner, mut heard) = runner(&state_dir);
+        let (effects, work) = mpsc::unbounded_channel();
+        let (first, second, third) = (blip(&runner), blip(&runner), blip(&runner));
+        let step = Step { expect: Precondition::default(), change: Change::ProveLink, within_ms: 100 };
+        let apply = |attempt| Effect::Apply { attempt, step: Box::new(step.clone()) };
+        effects.send(first).unwrap();
+        let running = runner.start(work);
+        assert!(matches!(heard.recv().await, Some((0, Input::LedgerFailed(_)))));
+        std::fs::create_dir(&state_dir).unwrap();
+        effects.send(second).unwrap();
+        effects.send(apply(1)).unwrap();
+        effects.send(Effect::Look { candidates: false, deep: false }).unwrap();
+        effects.send(third).unwrap();
+        effects.send(apply(2)).unwrap();
+        drop(effects);
+        let mut applied = Vec::new();
+        while let Some((_, input)) = heard.recv().await {
+            if let Input::Stepped { attempt, .. } = input {
+                applied.push(attempt);
+            }
+        }
+        running.await.unwrap();
+        assert_eq!(applied, [2], "after a look the agent knows");
     }
 
     #[tokio::test]

@@ -161,6 +161,19 @@ impl Ledger {
         })
     }
 
+    /// What waits for a channel that is none of these is given up: nobody delivers it.
+    pub fn give_up_strays(&mut self, channels: &[String], at: Timestamp) -> Result<(), LedgerError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE delivery SET state = 'given-up', ended_at = ?2,
+                        error = 'the channel ' || channel || ' is not in the configuration any more'
+                 WHERE state = 'waiting' AND channel NOT IN (SELECT value FROM json_each(?1))",
+                params![json(&channels)?, at.0],
+            )?;
+            Ok(())
+        })
+    }
+
     /// What would fall due later than `latest`, as after the system's clock was set back, falls due now.
     pub fn bring_forward(&mut self, channel: &str, now: Timestamp, latest: Timestamp) -> Result<(), LedgerError> {
         self.write(|transaction| {

@@ -97,6 +97,16 @@ impl Ledger {
         Ok(incidents)
     }
 
+    /// Every incident that is not over, oldest first.
+    pub fn open_incidents(&self) -> Result<Vec<Incident>, LedgerError> {
+        let ids = self.ids("WHERE open ORDER BY opened_at, id", [])?;
+        let mut incidents = Vec::with_capacity(ids.len());
+        for id in ids {
+            incidents.extend(self.fold(&id)?);
+        }
+        Ok(incidents)
+    }
+
     /// The incident of this name, or the only one whose name begins so. Case does not matter.
     pub fn incident(&self, name: &str) -> Result<Lookup, LedgerError> {
         let mut ids = self.ids(

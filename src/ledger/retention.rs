@@ -21,10 +21,11 @@ pub struct Retention {
 pub struct Pruned {
     pub incidents: u64,
     pub bytes: u64,
+    /// There may be more to remove.
+    pub more: bool,
 }
 
-/// How many incidents go in one transaction when the file is too large, so that a commit of the agent's never waits
-/// long behind it.
+/// How many incidents go in one transaction, so that a commit of the agent's never waits long behind it.
 const BATCH: u32 = 16;
 
 /// An incident that may go: closed, and with no message still to deliver.
@@ -35,31 +36,30 @@ impl Ledger {
     /// Removes what is too old, then what is too much, and gives the space back to the file system. Open incidents and
     /// undelivered messages stay, whatever their age and size.
     pub fn prune(&mut self, now: Timestamp) -> Result<Pruned, LedgerError> {
+        let mut all = Pruned { more: true, ..Pruned::default() };
+        while all.more {
+            let some = self.prune_some(now)?;
+            all = Pruned { incidents: all.incidents + some.incidents, bytes: all.bytes + some.bytes, more: some.more };
+        }
+        Ok(all)
+    }
+
+    /// A part of [`Ledger::prune`], short enough for a commit of the agent's to wait behind it.
+    pub fn prune_some(&mut self, now: Timestamp) -> Result<Pruned, LedgerError> {
         let before = self.used_bytes()?;
         let limit = now.before(self.retention.max_age);
         self.write(|transaction| {
             transaction.execute("DELETE FROM rotation WHERE ended_at < ?1", params![limit.0]).map(|_| ())
         })?;
         self.write(|transaction| transaction.execute("DELETE FROM pause WHERE over < ?1", params![limit.0]))?;
-        let mut incidents = 0;
-        loop {
-            let gone = self.remove(&format!("AND i.touched_at < {}", limit.0))?;
-            incidents += gone;
-            if gone == 0 {
-                break;
-            }
-        }
-        while self.used_bytes()? > self.retention.max_bytes {
-            let gone = self.remove("")?;
-            incidents += gone;
-            if gone == 0 {
-                break;
-            }
+        let mut incidents = self.remove(&format!("AND i.touched_at < {}", limit.0))?;
+        if incidents == 0 && self.used_bytes()? > self.retention.max_bytes {
+            incidents = self.remove("")?;
         }
         if incidents > 0 {
             self.shrink()?;
         }
-        Ok(Pruned { incidents, bytes: before.saturating_sub(self.used_bytes()?) })
+        Ok(Pruned { incidents, bytes: before.saturating_sub(self.used_bytes()?), more: incidents > 0 })
     }
 
     /// The pages that hold something, in bytes.
