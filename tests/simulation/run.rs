@@ -86,7 +86,10 @@ impl Run {
         }
         self.mend();
         self.until(Duration::from_secs(1_500))?;
+        let now = self.world.now;
         for host in 0..HOSTS {
+            // The rest of a plan that a crash cut short waits for an answer, however whole the link is.
+            self.hosts[host].answered(now, |agent, by, now| agent.reject(by, now));
             trouble::take(self, Some(host));
         }
         self.until(Duration::from_secs(30))?;
