@@ -52,8 +52,13 @@ impl Hands {
         Hands { local, sentinels, group, store, salt, former: None }
     }
 
-    /// Runs one step. Never panics, always comes back.
-    pub async fn run(&mut self, step: &Step) -> Outcome {
+    /// Runs one step. Never panics, always comes back. `looked`: how long ago the look began that led to it.
+    pub async fn run(&mut self, step: &Step, looked: Option<Duration>) -> Outcome {
+        if let Some(within_ms) = step.expect.looked_within_ms
+            && looked.is_none_or(|age| age > Duration::from_millis(within_ms))
+        {
+            return Outcome::PreconditionGone("the look that led to this is too old by now".to_owned());
+        }
         let within = Duration::from_millis(step.within_ms).max(Duration::from_millis(100));
         match self.checked(step, within).await {
             Ok(outcome) => outcome,
@@ -143,7 +148,7 @@ mod tests {
         let step = Step { expect: Precondition::default(), change: Change::ProveLink, within_ms: 300 };
         let mut hands = hands(Endpoint::new("127.0.0.1", port), None);
         let outcome = tokio::select! {
-            outcome = tokio::time::timeout(Duration::from_secs(5), hands.run(&step)) => outcome.unwrap(),
+            outcome = tokio::time::timeout(Duration::from_secs(5), hands.run(&step, None)) => outcome.unwrap(),
             () = busy => unreachable!(),
         };
         assert!(matches!(&outcome, Outcome::Failed(why) if why.contains("300 ms")), "{outcome:?}");

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::model::evidence::{
-    CandidateView, EVIDENCE_FORMAT, Evidence, HostView, LogView, Missing, Probe, Reading, SentinelView, StoreView,
-    Trend, repeats,
+    CandidateView, EVIDENCE_FORMAT, Evidence, HostView, LogView, Missing, Probe, Reading, SentinelView, ServerView,
+    StoreView, Successor, Trend, repeats,
 };
 use crate::model::{Endpoint, LinkId, Timestamp};
 use crate::secrets::{Offer, Salt, Secret};
@@ -37,10 +37,13 @@ mod probe;
 mod refused;
 mod sentinel;
 mod standby;
+mod successors;
+mod votes;
 
 use elsewhere::Leading;
 use local::Local;
 use probe::{AskPsync, Login, Walk};
+use votes::{Ballot, Vote, verdict};
 
 /// How long a look may take, unless the caller says otherwise.
 pub const DEADLINE: Duration = Duration::from_millis(1500);
@@ -80,6 +83,8 @@ pub struct Ask<'a> {
     pub store: Reading<StoreView>,
     /// The primary that the replica was last seen to follow.
     pub followed: Option<Endpoint>,
+    /// Replicas that refused a login not long ago: with the same one they are not tried again.
+    pub refused: &'a [Successor],
     pub clock: &'a (dyn Fn() -> Timestamp + Send + Sync),
     pub deadline: Duration,
 }
@@ -90,12 +95,14 @@ pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
     let (known, following) = watch::channel(None);
     let (votes, counted) = watch::channel(Vec::new());
     let look = Look::new(target, ask.candidates, ask.clock, ask.deadline);
-    let (near, mut sentinels, far) = tokio::join!(
+    let (near, mut sentinels, far, mut successors) = tokio::join!(
         look.near(ask.probe_upstream, &known),
         all(target.sentinels.iter().map(|dial| look.sentinel(dial, &votes))),
-        look.far(following, counted),
+        look.far(following.clone(), counted.clone()),
+        look.successors(ask.refused, following, counted),
     );
     count_each_once(&mut sentinels);
+    tell_of_itself(&mut successors, &near.local.server);
     let lookup = lookup::of_a_silent_server(&look, &near.local, ask.followed, &sentinels).await;
     let account = far.account.unwrap_or(near.account);
     let tls = look.tls_as_a_replica(&near.local);
@@ -119,6 +126,7 @@ pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
         candidates: far.candidates,
         store: ask.store,
         standbys: Vec::new(),
+        successors,
         trend: Trend::default(),
     };
     if let Some(login) = login.filter(|_| ask.probe_upstream && evidence.is_the_named_primary()) {
@@ -180,25 +188,13 @@ enum Stance {
 /// Whom the local replica follows and how it logs in there. Holds a secret: never part of evidence.
 #[derive(Clone)]
 struct Following {
+    /// The local server's own.
+    run_id: String,
     primary: Endpoint,
     /// None: the settings could not be read.
     credentials: Option<Credentials>,
     tls: Option<TlsSettings>,
     up: bool,
-}
-
-/// A Sentinel that has answered. None: it has not.
-type Vote = Option<Ballot>;
-
-#[derive(Clone, Debug)]
-struct Ballot {
-    /// Empty where the Sentinel does not tell it.
-    id: String,
-    primary: Endpoint,
-    /// The primary's run id as it last read it.
-    run_id: String,
-    /// How many other Sentinels it knows.
-    others: usize,
 }
 
 impl<'a> Look<'a> {
@@ -242,9 +238,16 @@ impl Look<'_> {
     }
 
     fn following(&self, local: &Local) -> Option<Following> {
-        let link = local.server.seen()?.role.link()?;
+        let server = local.server.seen()?;
+        let link = server.role.link()?;
         let (primary, tls) = (link.primary.clone(), self.tls_as_a_replica(local));
-        Some(Following { primary, credentials: local.credentials.clone(), tls, up: link.up })
+        Some(Following {
+            run_id: server.run_id.clone(),
+            primary,
+            credentials: local.credentials.clone(),
+            tls,
+            up: link.up,
+        })
     }
 
     /// How the local server speaks to a primary.
@@ -266,6 +269,7 @@ impl Look<'_> {
             login: login.as_ref(),
             tls: following.tls.as_ref(),
             psync: if !following.up || !self.candidates.is_empty() { AskPsync::WhenSafe } else { AskPsync::Never },
+            headless: false,
         };
         let probing = async {
             match wanted {
@@ -319,12 +323,7 @@ impl Look<'_> {
 
     async fn sentinel(&self, dial: &Dial, votes: &watch::Sender<Vec<Vote>>) -> SentinelView {
         let view = sentinel::look(self, dial).await;
-        let vote = view.says.seen().map(|says| Ballot {
-            id: says.id.clone(),
-            primary: says.primary.clone(),
-            run_id: says.primary_run_id.clone(),
-            others: says.others as usize,
-        });
+        let vote = view.says.seen().map(Ballot::of);
         votes.send_modify(|votes| votes.push(vote));
         let nodes = view.says.seen().and_then(|says| says.nodes.seen());
         self.tell(nodes.into_iter().flatten().map(|(name, node)| (name.clone(), node.version.clone())));
@@ -357,7 +356,13 @@ impl Look<'_> {
         let Some(target) = at else { return Reading::Missing(Missing::NotAsked) };
         let login = following.login();
         // Whole, whatever the present link does: whether the replica would be taken there is the question.
-        let walk = Walk { target, login: login.as_ref(), tls: following.tls.as_ref(), psync: AskPsync::WhenSafe };
+        let walk = Walk {
+            target,
+            login: login.as_ref(),
+            tls: following.tls.as_ref(),
+            psync: AskPsync::WhenSafe,
+            headless: false,
+        };
         Reading::Seen(probe::walk(self, &walk).await.0)
     }
 
@@ -380,7 +385,13 @@ impl Look<'_> {
             Some(probe) => probe,
             None => {
                 let login = Login { user, secret: &offer.secret };
-                let walk = Walk { target, login: Some(&login), tls: following.tls.as_ref(), psync: AskPsync::WhenSafe };
+                let walk = Walk {
+                    target,
+                    login: Some(&login),
+                    tls: following.tls.as_ref(),
+                    psync: AskPsync::WhenSafe,
+                    headless: false,
+                };
                 probe::walk(self, &walk).await.0
             }
         };
@@ -431,21 +442,11 @@ fn as_the_replica(files: &ReplicaTls) -> TlsSettings {
     TlsSettings { ca: path(&files.ca), ca_dir: path(&files.ca_dir), cert, key, server_name: None, any_name: true, bare }
 }
 
-/// Whom the Sentinels name, once that cannot change for the worse: a majority of all that anybody knows has spoken
-/// for one address (`Some(Some(_))`), or all have answered without one (`Some(None)`).
-fn verdict(votes: &[Vote], configured: usize) -> Option<Option<Endpoint>> {
-    let mut ballots: Vec<&Ballot> = Vec::new();
-    for ballot in votes.iter().flatten() {
-        if ballot.id.is_empty() || !ballots.iter().any(|counted| counted.id == ballot.id) {
-            ballots.push(ballot);
-        }
-    }
-    let told = ballots.iter().map(|ballot| ballot.others + 1).max().unwrap_or(0);
-    let need = told.max(configured) / 2 + 1;
-    let speak_for = |named: &Endpoint| ballots.iter().filter(|ballot| ballot.primary == *named).count();
-    match ballots.iter().find(|ballot| speak_for(&ballot.primary) >= need) {
-        Some(ballot) => Some(Some(ballot.primary.clone())),
-        None => (votes.len() >= configured).then_some(None),
+/// The watched replica tells of itself over its own connection, with rights of its own.
+fn tell_of_itself(successors: &mut [Successor], local: &Reading<ServerView>) {
+    let Some(view) = local.seen() else { return };
+    for own in successors.iter_mut().filter(|one| one.run_id == view.run_id) {
+        own.server = local.clone();
     }
 }
 

@@ -183,14 +183,7 @@ impl Daemon {
             daemon.unread |= !read;
             let (effects_in, effects) = mpsc::unbounded_channel();
             daemon.runners.push(effects_in);
-            let hand = Hand {
-                clock,
-                record: Arc::clone(&record),
-                book: daemon.senses.book(index),
-                pulse: daemon.senses.pulse(index),
-                server_log: daemon.senses.server_log(index),
-                inputs: inputs_in.clone(),
-            };
+            let hand = daemon.hand(index, inputs_in.clone());
             daemon.runner_tasks.spawn(Runner::new(index, one, hand).run(effects));
         }
         daemon.senses.refresh();
@@ -207,6 +200,19 @@ impl Daemon {
             daemon.feed(index, Input::Wake(Wake { at: clock.now(), why: Why::Start }));
         }
         Ok(daemon)
+    }
+
+    /// What the effects of one agent are carried out with.
+    fn hand(&self, index: usize, inputs: mpsc::Sender<(usize, Input)>) -> Hand {
+        Hand {
+            clock: self.clock,
+            record: Arc::clone(&self.record),
+            book: self.senses.book(index),
+            pulse: self.senses.pulse(index),
+            server_log: self.senses.server_log(index),
+            inputs,
+            retry_login: self.settings.policy.background,
+        }
     }
 
     async fn live(mut self, config_path: &Path, signals: &mut Signals, doors: &mut Doors) -> Ended {

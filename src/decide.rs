@@ -21,6 +21,7 @@ mod next_steps;
 mod people;
 mod proof;
 mod remedies;
+mod successors;
 mod troubles;
 mod unwritten;
 

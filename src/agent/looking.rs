@@ -6,7 +6,7 @@ use super::{Agent, Effect};
 use crate::model::Timestamp;
 use crate::model::evidence::Evidence;
 use crate::model::finding::Cause;
-use crate::model::remedy::Decision;
+use crate::model::remedy::{Decision, RefusalCode, Remedy};
 
 /// How often at most the log of a healthy instance makes us look at its primary too.
 const DEEP: Duration = Duration::from_secs(1);
@@ -96,7 +96,7 @@ impl Agent {
         let undecided = self.last.fault.is_some_and(|(cause, suspected)| suspected || cause == Cause::SyncRunning);
         let held = self.last.decision.as_ref().and_then(Decision::held_remedy);
         // The moments in which a failover may be asked for are short.
-        let often = awaited || (undecided && age < UNDECIDED) || self.our_turn.is_some();
+        let often = awaited || (undecided && age < UNDECIDED) || self.our_turn.is_some() || self.lacks_a_sight();
         let most = Duration::from_secs(if often { 1 } else { 5 });
         let mut next = now.after((age / 4).clamp(Duration::from_millis(100), most));
         let bounds = [
@@ -119,6 +119,13 @@ impl Agent {
             next = now.after(if suspected { most } else { self.policy.background });
         }
         self.next_look = next;
+    }
+
+    /// A failover waits for nothing but what the next look may show.
+    fn lacks_a_sight(&self) -> bool {
+        matches!(&self.last.decision, Some(Decision::Hold(refusal))
+            if refusal.remedy == Some(Remedy::RequestFailover)
+                && matches!(refusal.code, RefusalCode::EvidenceMissing | RefusalCode::EvidenceStale))
     }
 
     /// A sync that makes progress begins its patience anew each time.

@@ -112,6 +112,7 @@ async fn look_with(watched: &Watched, clock: Clock, log: Reading<LogView>, candi
     let (offers, store) =
         if candidates { watched.candidates(now()).await } else { (Vec::new(), Reading::Missing(Missing::NotAsked)) };
     let ask = Ask {
+        refused: &[],
         candidates: &offers,
         store,
         log,

@@ -128,8 +128,15 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
     let (inputs_in, mut inputs) = mpsc::channel(16);
     let (effects, work) = mpsc::unbounded_channel();
     let book = Arc::new(Mutex::new(crate::watch::log::LogBook::default()));
-    let hand =
-        Hand { clock, record, book, pulse: Arc::default(), server_log: watch::channel(None).0, inputs: inputs_in };
+    let hand = Hand {
+        clock,
+        record,
+        book,
+        pulse: Arc::default(),
+        server_log: watch::channel(None).0,
+        inputs: inputs_in,
+        retry_login: settings.policy.background,
+    };
     let runner = Runner::new(0, watched, hand).start(work);
     agent.handle(Input::Wake(Wake { at: clock.now(), why: Why::Asked }), clock.now());
     let ends = tokio::time::Instant::now() + ROUND;

@@ -33,7 +33,8 @@ impl Look<'_> {
         if itself || self.target.local.address == Address::Tcp(named.clone()) {
             return Far::nothing();
         }
-        let there = Following { primary: named, credentials: leading.credentials, tls: leading.tls, up: false };
+        let Leading { run_id, credentials, tls } = leading;
+        let there = Following { run_id, primary: named, credentials, tls, up: false };
         let (named, account) = self.upstream(Some(&there), true).await;
         Far { named, account: Some(account), ..Far::nothing() }
     }

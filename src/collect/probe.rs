@@ -41,6 +41,8 @@ pub struct Walk<'a> {
     pub login: Option<&'a Login<'a>>,
     pub tls: Option<&'a TlsSettings>,
     pub psync: AskPsync,
+    /// The target is a replica that has lost its own primary, and tells everybody so; that does not stop the walk.
+    pub headless: bool,
 }
 
 /// Whether to try PSYNC too. It leaves two lines in the primary's log.
@@ -137,7 +139,8 @@ async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut
         return None;
     }
     probe.ping = pong(reply, within);
-    if !replica_goes_on(&probe.ping) {
+    let headless = walk.headless && probe.ping.code() == "MASTERDOWN";
+    if !headless && !replica_goes_on(&probe.ping) {
         return None;
     }
     let login = walk.login?;
@@ -167,6 +170,10 @@ async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut
     if walk.psync == AskPsync::KnownSafe || (walk.psync == AskPsync::WhenSafe && (parses || outside)) {
         probe.psync = asked(look, &mut reader, &["PSYNC", "?", "x"]).await;
         still_talking(&probe.psync)?;
+    }
+    // Each refusal would be a line in ACL LOG, and its INFO tells the same.
+    if walk.headless && !login.user.is_empty() {
+        return Some(reader);
     }
     if let Some(refusal) = refused::lately(walk.target, login.user, "ROLE") {
         probe.role = role(Ok(refusal));

@@ -1,15 +1,20 @@
 //! The parts of a look that need no server. `tests/live_collect.rs` has the rest.
 
+use super::votes::held_down;
 use super::*;
 
+fn ballot(id: &str, port: u16, others: usize) -> Ballot {
+    let primary = Endpoint::new("10.0.0.1", port);
+    Ballot { id: id.into(), primary, run_id: String::new(), others, down: false, in_sight: Vec::new() }
+}
+
 fn vote(port: u16, others: usize) -> Vote {
-    Some(Ballot { id: String::new(), primary: Endpoint::new("10.0.0.1", port), run_id: String::new(), others })
+    Some(ballot("", port, others))
 }
 
 #[test]
 fn a_sentinel_listed_twice_has_one_vote() {
-    let twin =
-        || Some(Ballot { id: "a".into(), primary: Endpoint::new("10.0.0.1", 1), run_id: String::new(), others: 2 });
+    let twin = || Some(ballot("a", 1, 2));
     assert_eq!(verdict(&[twin(), twin()], 3), None);
     assert_eq!(verdict(&[twin(), twin(), None], 3), Some(None));
 }
@@ -36,4 +41,15 @@ fn a_majority_is_counted_over_all_sentinels_that_anybody_knows() {
 fn a_look_can_be_given_to_a_task() {
     fn given<T: Send>(_: impl FnOnce(&'static Target, Ask<'static>) -> T) {}
     given(look);
+}
+
+#[test]
+fn replicas_are_looked_at_once_a_majority_of_all_sentinels_holds_the_primary_down() {
+    let down = |id: &str, others: usize| Some(Ballot { down: true, ..ballot(id, 1, others) });
+    let up = |id: &str| Some(ballot(id, 1, 2));
+    assert_eq!(held_down(&[down("a", 2)], 3), None, "the others have not spoken yet");
+    assert_eq!(held_down(&[down("a", 2), down("a", 2), None], 3), Some(false), "one that is listed twice");
+    assert_eq!(held_down(&[down("a", 2), up("b"), down("c", 2)], 3), Some(true));
+    assert_eq!(held_down(&[up("a"), None, down("c", 2)], 3), Some(false));
+    assert_eq!(held_down(&[down("a", 4), down("b", 4)], 2), Some(false), "two of five");
 }

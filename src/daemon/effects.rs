@@ -14,7 +14,7 @@ use super::watched::Watched;
 use crate::act::Hands;
 use crate::agent::{Effect, Input};
 use crate::collect::{self, Ask};
-use crate::model::evidence::{Evidence, Missing, Reading, SentinelView};
+use crate::model::evidence::{Evidence, Missing, Reading, SentinelView, Successor};
 use crate::model::incident::{Entry, Notice, What};
 use crate::model::remedy::Step;
 use crate::watch::log::{LogBook, ServerLog};
@@ -32,6 +32,8 @@ pub struct Hand {
     /// Where the server logs, for whoever follows it.
     pub server_log: board::Sender<Option<ServerLog>>,
     pub inputs: mpsc::Sender<(usize, Input)>,
+    /// A login that another replica refused is not tried there again before.
+    pub retry_login: Duration,
 }
 
 /// Carries out the effects of one agent.
@@ -39,6 +41,14 @@ pub struct Runner {
     index: usize,
     watched: Watched,
     hand: Hand,
+}
+
+/// The last look, as far as what follows needs it.
+#[derive(Default)]
+struct LastLook {
+    began: Option<Instant>,
+    /// Replicas that refused a login within `retry_login`.
+    refused: Vec<Successor>,
 }
 
 /// A record that waits for the ledger.
@@ -72,6 +82,7 @@ impl Runner {
     pub async fn run(self, mut effects: mpsc::UnboundedReceiver<Effect>) {
         let mut backlog = Backlog::default();
         let mut hands: Option<Hands> = None;
+        let mut last = LastLook::default();
         loop {
             let effect = tokio::select! {
                 effect = effects.recv() => match effect {
@@ -86,7 +97,7 @@ impl Runner {
             match effect {
                 Effect::Look { candidates, deep } => {
                     backlog.blind = false;
-                    self.look(candidates, deep).await;
+                    self.look(candidates, deep, &mut last).await;
                 }
                 Effect::Record { entries, notice } => {
                     // Attempts are counted by incident, so their numbers come again. Hands must not: they hold the
@@ -99,7 +110,7 @@ impl Runner {
                 }
                 // The intent is among the records that wait, or was given up: nothing is changed.
                 Effect::Apply { .. } if backlog.blind || !backlog.waiting.is_empty() => {}
-                Effect::Apply { attempt, step } => self.apply(attempt, &step, &mut hands).await,
+                Effect::Apply { attempt, step } => self.apply(attempt, &step, &mut hands, &last).await,
             }
         }
         self.catch_up(&mut backlog).await;
@@ -128,7 +139,8 @@ impl Runner {
         }
     }
 
-    async fn look(&self, candidates: bool, deep: bool) {
+    async fn look(&self, candidates: bool, deep: bool, last: &mut LastLook) {
+        last.began = Some(Instant::now());
         let clock = self.hand.clock;
         let now = move || clock.now();
         let dials = self.watched.dials().await;
@@ -143,6 +155,7 @@ impl Runner {
         let log = self.hand.book.lock().unwrap_or_else(PoisonError::into_inner).reading(now());
         let followed = self.hand.pulse.lock().unwrap_or_else(PoisonError::into_inner).followed.clone();
         let ask = Ask {
+            refused: &last.refused,
             candidates: &offers,
             store,
             log,
@@ -154,6 +167,8 @@ impl Runner {
         let mut evidence = collect::look(&self.watched.target(&dials), ask).await;
         evidence.trend.last_up = self.hand.pulse.lock().unwrap_or_else(PoisonError::into_inner).last_up;
         self.note_log(&evidence);
+        let recent = |one: &&Successor| one.refused_us() && now().since(one.at) < self.hand.retry_login;
+        last.refused = evidence.successors.iter().filter(recent).cloned().collect();
         if denied(&evidence) {
             self.watched.doubt_kept();
         }
@@ -177,13 +192,13 @@ impl Runner {
         });
     }
 
-    async fn apply(&self, attempt: u32, step: &Step, held: &mut Option<Hands>) {
+    async fn apply(&self, attempt: u32, step: &Step, held: &mut Option<Hands>, last: &LastLook) {
         let hands = match held {
             Some(hands) => hands,
             None => held.insert(self.hands(self.watched.dials().await)),
         };
         let began = Instant::now();
-        let outcome = hands.run(step).await;
+        let outcome = hands.run(step, last.began.map(|began| began.elapsed())).await;
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             replica = self.watched.name,
@@ -211,10 +226,13 @@ impl Runner {
     }
 }
 
-/// The instance or a Sentinel did not take our login.
+/// The instance, a Sentinel or another replica did not take our login.
 fn denied(evidence: &Evidence) -> bool {
     let sentinel = |view: &SentinelView| matches!(view.says, Reading::Missing(Missing::Denied(_)));
-    matches!(evidence.local, Reading::Missing(Missing::Denied(_))) || evidence.sentinels.iter().any(sentinel)
+    let successor = |one: &Successor| matches!(one.server, Reading::Missing(Missing::Denied(_)));
+    matches!(evidence.local, Reading::Missing(Missing::Denied(_)))
+        || evidence.sentinels.iter().any(sentinel)
+        || evidence.successors.iter().any(successor)
 }
 
 #[cfg(test)]
@@ -237,6 +255,7 @@ mod tests {
             pulse: Arc::default(),
             server_log: board::channel(None).0,
             inputs,
+            retry_login: settings.policy.background,
         };
         (Runner::new(0, watched, hand), heard)
     }

@@ -26,6 +26,9 @@ pub const GUARDS: &[super::guards::Guard] = &[
     promotable_replica,
     candidates_keep_the_data,
     nobody_promoted_yet,
+    super::successors::take_our_login,
+    super::successors::keep_the_data,
+    super::successors::looked_at,
     not_our_turn,
 ];
 
@@ -53,6 +56,7 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
                 no_failover: true,
                 primary_down: true,
                 in_sight: Some(first_ms(context)),
+                looked_within_ms: Some(FRESH_MS),
                 turn,
                 ..Precondition::default()
             },
@@ -71,6 +75,9 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
 
 /// A Sentinel is asked what it says within 0.4 s (`act`); the rest of what a request may take is the step's.
 const WITHIN_MS: u64 = turn::REQUEST_MS - 400;
+
+/// From the beginning of the look to the request: a look (1.5 s), the record of the intent, and what the hands read again.
+const FRESH_MS: u64 = 5_000;
 
 fn majority(e: &Evidence) -> usize {
     e.sentinels_known() / 2 + 1
@@ -285,7 +292,8 @@ fn furthest(e: &Evidence) -> i64 {
     let told = e.answering().flat_map(|(_, says)| says.replicas.iter().map(|replica| replica.offset));
     let nodes = e.answering().filter_map(|(_, says)| says.nodes.seen());
     let cached = nodes.flat_map(|nodes| nodes.values().map(|node| node.repl_offset));
-    told.chain(cached).chain(e.local_link().map(|link| link.offset)).max().unwrap_or(0)
+    let own = e.successors.iter().filter_map(|one| one.server.seen()?.role.link()).map(|link| link.offset);
+    told.chain(cached).chain(own).chain(e.local_link().map(|link| link.offset)).max().unwrap_or(0)
 }
 
 /// Every server that would have to load what the promoted one sends: the other replicas, and the old primary when it
@@ -386,7 +394,7 @@ pub fn turn_in(c: &Context<'_>) -> Option<Duration> {
     waits.get(majority(e) - 1).filter(|wait| **wait > 0).map(|wait| Duration::from_millis(*wait))
 }
 
-fn sound(
+pub(super) fn sound(
     name: &str,
     replica: &ReplicaInSentinel,
     node: &CachedNode,

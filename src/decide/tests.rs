@@ -14,6 +14,7 @@ mod failover;
 mod plans;
 mod proof;
 mod second_primary;
+mod successors;
 
 /// All that a decision looks at, whole: what a test does not bend speaks for acting.
 struct Case {

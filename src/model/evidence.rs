@@ -11,10 +11,12 @@ use super::{Address, Endpoint, LinkId, Timestamp};
 
 mod probe;
 mod sentinel;
+mod successor;
 mod trend;
 
 pub use probe::{Answer, Connect, Lookup, PeerRole, Probe};
 pub use sentinel::{CachedNode, Quorum, ReplicaInSentinel, SentinelSays, SentinelView, repeats};
+pub use successor::Successor;
 pub use trend::Trend;
 
 /// A reading, or why there is none. Never an `Option`: absence has a reason.
@@ -114,6 +116,9 @@ pub struct Evidence {
     /// `masteruser` and `masterauth`. They decide whether it can come back as a replica. Asked for in a deep look.
     #[serde(default)]
     pub standbys: Vec<Probe>,
+    /// The replicas that a Sentinel has in sight, where a majority of the Sentinels holds the primary down.
+    #[serde(default)]
+    pub successors: Vec<Successor>,
     /// What the watcher remembers from before this look. Filled in by the agent.
     pub trend: Trend,
 }
@@ -436,20 +441,6 @@ pub struct StoreView {
     pub at: Timestamp,
     pub source: String,
     pub offered: u32,
-}
-
-impl ReplicaInSentinel {
-    /// Whether this Sentinel may promote the replica, by its own rules (Redis 7.0.15 to Valkey 9.0.5,
-    /// sentinelSelectSlave). That its link is up is not among them.
-    pub fn promotable(&self, says: &SentinelSays) -> bool {
-        let bad = ["s_down", "o_down", "disconnected"].iter().any(|flag| self.flags.contains(*flag));
-        let stale_after = if says.flags.contains("s_down") { 5_000 } else { 30_000 };
-        let longest_down = says.s_down_ms.unwrap_or(0).saturating_add(says.down_after_ms.saturating_mul(10));
-        !bad && self.priority != 0
-            && self.last_ok_ping_ms <= 5_000
-            && self.info_refresh_ms <= stale_after
-            && self.link_down_ms <= i64::try_from(longest_down).unwrap_or(i64::MAX)
-    }
 }
 
 impl Evidence {

@@ -234,6 +234,9 @@ pub struct Precondition {
     /// No replica of the group can have been promoted meanwhile; the age of o_down before which nobody asks for that, ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_sight: Option<u64>,
+    /// The look that led to this began at most so long ago: what it saw of other hosts is not read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_within_ms: Option<u64>,
     /// A majority of the Sentinels give us the turn, with enough of it left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<Turn>,

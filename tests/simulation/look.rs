@@ -108,10 +108,33 @@ impl World {
         if let Some(named) = named.filter(|named| *named != followed) {
             e.named = Reading::Seen(self.probe(host, named, me.masterauth));
         }
+        e.successors = self.successors(host, &e);
         if asked.candidates {
             self.offer(host, &mut e, named.unwrap_or(followed));
         }
         e
+    }
+
+    /// Each replica that a Sentinel has in sight, while a majority holds the primary down.
+    fn successors(&self, host: usize, e: &Evidence) -> Vec<Successor> {
+        if e.sentinels_flagging("s_down") * 2 <= e.sentinels_known() {
+            return Vec::new();
+        }
+        let listed = |other: usize| {
+            let mut replicas = e.answering().flat_map(|(_, says)| &says.replicas);
+            replicas.any(|replica| replica.endpoint == node(other) && !replica.flags.contains("s_down"))
+        };
+        let one = |other: usize| {
+            let probe = self.probe(host, Target::Node(other), self.nodes[host].masterauth);
+            let server = match probe.auth.is_ok() || probe.ping.is_ok() {
+                true => Reading::Seen(self.server(other, BASE.local.seen().unwrap(), BASE.local_link().unwrap())),
+                false => Reading::Missing(Missing::TimedOut),
+            };
+            let (endpoint, run_id) = (node(other), format!("run-{other}-{}", self.nodes[other].run));
+            let (print, user) = (print(self.nodes[host].masterauth), String::new());
+            Successor { at: e.ended, endpoint, run_id, print, user, probe: Reading::Seen(probe), server }
+        };
+        (0..HOSTS).filter(|other| listed(*other)).map(one).collect()
     }
 
     /// The one that the Sentinels name, where this server calls itself the primary too.

@@ -28,6 +28,7 @@ pub async fn check(watched: &Watched, policy: &Policy) -> Section {
     let now = move || clock.now();
     let (offers, store) = watched.candidates(now()).await;
     let ask = Ask {
+        refused: &[],
         followed: None,
         candidates: &offers,
         store,

@@ -92,7 +92,25 @@ pub fn healthy() -> Evidence {
         candidates: Vec::new(),
         store: Reading::Missing(Missing::NotAsked),
         standbys: Vec::new(),
+        successors: Vec::new(),
         trend: Trend::default(),
+    }
+}
+
+/// A replica that was looked at for itself, and would take another in.
+pub fn successor(name: &str) -> Successor {
+    let psync = error("NOMASTERLINK Can't SYNC while not connected with my master");
+    let role = Reading::Seen(PeerRole::Replica { of: at(PRIMARY), state: LinkState::Connect });
+    let run_id = if name == REPLICA { "run-replica".into() } else { format!("run-{name}") };
+    let server = ServerView { run_id: run_id.clone(), ..replica() };
+    Successor {
+        at: T0,
+        endpoint: at(name),
+        run_id,
+        print: "print-old+".into(),
+        user: String::new(),
+        probe: Reading::Seen(Probe { psync, role, ..green(name) }),
+        server: Reading::Seen(server),
     }
 }
 
@@ -343,8 +361,9 @@ impl Bend for Evidence {
         self
     }
 
-    /// Every Sentinel holds the primary down, and they agree.
+    /// Every Sentinel holds the primary down, and they agree; so every replica was looked at.
     fn told_down(&mut self) -> &mut Self {
+        self.successors = [REPLICA, OTHER].map(successor).into();
         self.each_sentinel(|says| {
             says.flags = flags(&["master", "s_down", "o_down"]);
             says.s_down_ms = Some(30_000);

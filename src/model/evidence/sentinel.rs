@@ -137,6 +137,20 @@ pub fn repeats<'a>(ids: impl IntoIterator<Item = &'a str>) -> Vec<Option<usize>>
     ids.into_iter().enumerate().map(place).collect()
 }
 
+impl ReplicaInSentinel {
+    /// Whether this Sentinel may promote the replica, by its own rules (Redis 7.0.15 to Valkey 9.0.5,
+    /// sentinelSelectSlave). That its link is up is not among them.
+    pub fn promotable(&self, says: &SentinelSays) -> bool {
+        let bad = ["s_down", "o_down", "disconnected"].iter().any(|flag| self.flags.contains(*flag));
+        let stale_after = if says.flags.contains("s_down") { 5_000 } else { 30_000 };
+        let longest_down = says.s_down_ms.unwrap_or(0).saturating_add(says.down_after_ms.saturating_mul(10));
+        !bad && self.priority != 0
+            && self.last_ok_ping_ms <= 5_000
+            && self.info_refresh_ms <= stale_after
+            && self.link_down_ms <= i64::try_from(longest_down).unwrap_or(i64::MAX)
+    }
+}
+
 impl SentinelSays {
     /// Whether this Sentinel is in the middle of a failover of the group.
     pub fn fails_over(&self) -> bool {
