@@ -122,7 +122,7 @@ mod tests {
             bounce_to: local.clone(),
         };
         let step = Step { expect: Precondition::default(), change, within_ms: 2_000 };
-        let outcome = hands(local, Some(SecretRef::Exec(argv))).run(&step).await;
+        let outcome = hands(local, Some(SecretRef::Exec(argv))).run(&step, None).await;
         let Outcome::PreconditionGone(why) = &outcome else { panic!("{outcome:?}") };
         assert!(why.contains("does not offer the password any more"), "{why}");
     }

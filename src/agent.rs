@@ -374,6 +374,7 @@ impl Agent {
             cause: Cause::Unknown,
             suspected: self.fault_age(now) < self.policy.blip,
             link_up: false,
+            unrefused: false,
             because: missing,
             rejected,
         };

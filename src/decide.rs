@@ -149,7 +149,8 @@ pub struct History {
     pub runs: Vec<Run>,
     /// Since when this cause has stood, without a break.
     pub cause_since: Option<Timestamp>,
-    /// A login was refused somewhere in this incident, or shortly before it.
+    /// A login was refused in this incident or shortly before it, or differs from what it should be. A rotation that was
+    /// followed in time is neither.
     pub auth_trouble: bool,
     /// The causes that this incident went through, in order, the present one too.
     pub causes: Vec<Cause>,

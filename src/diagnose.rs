@@ -196,7 +196,7 @@ fn link_fact(e: &Evidence) -> Fact {
 }
 
 fn finding(cause: Cause, suspected: bool, because: Vec<Fact>) -> Finding {
-    Finding { cause, suspected, link_up: false, because, rejected: Default::default() }
+    Finding { cause, suspected, link_up: false, unrefused: false, because, rejected: Default::default() }
 }
 
 /// How long the fault has been in sight, as we remember it or as the replica tells it, whichever is longer.

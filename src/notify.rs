@@ -116,6 +116,7 @@ pub fn test_notice(host: &str, now: Timestamp) -> Notice {
         cause: Cause::Unknown,
         suspected: false,
         link_up: true,
+        unrefused: false,
         because: Vec::new(),
         rejected: Default::default(),
     };

@@ -39,6 +39,7 @@ fn opened(id: &str, ms: i64) -> Entry {
         cause: Cause::AuthRejected,
         suspected: false,
         link_up: false,
+        unrefused: false,
         because: vec![fact],
         rejected: [(Cause::PrimaryDown, "PING → NOAUTH in 1 ms".to_owned())].into(),
     };
@@ -68,6 +69,7 @@ fn one_of_each(id: &str, ms: i64) -> Vec<Entry> {
         cause: Cause::Unknown,
         suspected: true,
         link_up: false,
+        unrefused: false,
         because: vec![],
         rejected: Default::default(),
     };

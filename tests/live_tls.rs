@@ -88,6 +88,7 @@ impl Pair {
             salt: Salt([7; 16]),
         };
         let ask = Ask {
+            refused: &[],
             followed: None,
             candidates: &[],
             probe_upstream: true,

@@ -86,9 +86,14 @@ fn judge(evidence: &Evidence) -> Judged {
             return Judged { cause: "healthy".to_owned(), text: format!("healthy: {sentence}\n") };
         }
         Diagnosis::Broken(finding) => finding,
-        Diagnosis::Inconclusive { missing, rejected } => {
-            Finding { cause: Cause::Unknown, suspected: false, link_up: false, because: missing, rejected }
-        }
+        Diagnosis::Inconclusive { missing, rejected } => Finding {
+            cause: Cause::Unknown,
+            suspected: false,
+            link_up: false,
+            unrefused: false,
+            because: missing,
+            rejected,
+        },
     };
     let policy = Policy::default();
     let history = History { cause_since: Some(evidence.ended.before(STANDING)), ..History::default() };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::lately::Lately;
 use crate::decide::{Run, wants_candidates};
-use crate::model::finding::Cause;
+use crate::model::finding::{Cause, Finding};
 use crate::model::incident::{Announcement, Entry, Incident, Phase, What};
 use crate::model::remedy::{Change, Outcome, Plan, Remedy};
 use crate::model::{Endpoint, Timestamp};
@@ -27,7 +27,12 @@ pub struct Said {
 pub struct Incidents {
     open: Option<Incident>,
     runs: Vec<Run>,
+    /// When a login was last refused.
     auth_seen: Option<Timestamp>,
+    /// A login was refused in the open incident.
+    refused: bool,
+    /// A login differs in the open incident, nobody refused it, and it was not put right yet: a rotation on its way.
+    differs: bool,
     said: Said,
     /// A plan of ours went well in the open incident.
     healed_by_us: bool,
@@ -78,9 +83,10 @@ impl Incidents {
         &self.lately
     }
 
-    /// Whether a login was refused in the open incident, or within `span` before `now`.
+    /// Whether a login was refused in the open incident, or within `span` before `now`; or differs now. A rotation in
+    /// which nobody was refused is over when the login was proved and set.
     pub fn auth_trouble(&self, now: Timestamp, span: Duration) -> bool {
-        let in_this = self.open.as_ref().is_some_and(|incident| incident.causes.iter().copied().any(about_auth));
+        let in_this = self.open.is_some() && (self.refused || self.differs);
         in_this || self.auth_seen.is_some_and(|seen| now.since(seen) < span)
     }
 
@@ -93,11 +99,12 @@ impl Incidents {
                 self.asked = None;
                 self.lately = Lately::default();
                 self.lately.note_cause(finding, entry.at);
-                self.note_cause(finding.cause, entry.at);
+                (self.refused, self.differs) = (false, false);
+                self.note_finding(finding, entry.at);
                 return;
             }
             What::Diagnosed { finding, .. } => {
-                self.note_cause(finding.cause, entry.at);
+                self.note_finding(finding, entry.at);
                 self.lately.note_cause(finding, entry.at);
             }
             What::Proposed { .. } => self.lately.note_proposal(entry.at),
@@ -120,6 +127,8 @@ impl Incidents {
                 self.unwritten = None;
             }
             What::Ended { outcome, .. } => {
+                let realigned = self.runs.last().is_some_and(|run| run.remedy == Remedy::RealignAuth);
+                self.differs &= !(realigned && outcome.went_well());
                 self.note_outcome(outcome, entry.at);
             }
             What::Interrupted { .. } => self.end(entry.at),
@@ -144,9 +153,11 @@ impl Incidents {
         }
     }
 
-    fn note_cause(&mut self, cause: Cause, at: Timestamp) {
-        if about_auth(cause) {
-            self.auth_seen = Some(at);
+    fn note_finding(&mut self, finding: &Finding, at: Timestamp) {
+        if about_auth(finding.cause) && finding.unrefused {
+            self.differs = true;
+        } else if about_auth(finding.cause) {
+            (self.refused, self.auth_seen) = (true, Some(at));
         }
     }
 

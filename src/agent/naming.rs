@@ -38,12 +38,14 @@ impl Agent {
         let another = incident.finding.cause != finding.cause;
         let firmer = incident.finding.suspected && !finding.suspected;
         let weaker = finding.suspected && !incident.finding.suspected;
+        // The old password was taken away before this one was put right.
+        let refused = !another && incident.finding.unrefused && !finding.unrefused;
         let unnamed = incident.finding.cause == Cause::Unknown && another;
         // What is wrong now is another matter: the link came back.
         let linked = incident.up_at.is_none() && finding.link_up && e.local_link().is_some_and(|link| link.up);
         // Still there after a remedy, or after it seemed over.
         let back = incident.phase == Phase::Verifying || linked;
-        let news = (another && !weaker) || firmer || unnamed || (back && !another);
+        let news = (another && !weaker) || firmer || refused || unnamed || (back && !another);
         let goes_on = !another || self.takes_over(&incident.finding, finding.cause, now);
         if news && another {
             self.withdraw_for(finding.cause, now);
@@ -52,7 +54,7 @@ impl Agent {
             if linked {
                 self.record(What::LinkUp { at: e.ended }, now);
             }
-            self.unsteady = !back && self.incidents.lately().named_often(finding, now);
+            self.unsteady = !back && !refused && self.incidents.lately().named_often(finding, now);
             if !self.unsteady {
                 self.name(finding, e, now);
             }

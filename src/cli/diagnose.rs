@@ -170,6 +170,7 @@ fn finding(diagnosis: &Diagnosis) -> Option<Finding> {
             cause: Cause::Unknown,
             suspected: false,
             link_up: false,
+            unrefused: false,
             because: missing.clone(),
             rejected: rejected.clone(),
         }),

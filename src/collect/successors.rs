@@ -145,10 +145,10 @@ fn stopped_at(probe: &Probe) -> Missing {
     let answers = [&probe.auth, &probe.ping_again, &probe.replconf, &probe.psync, &probe.ping];
     match (&probe.connect, answers.into_iter().find(|answer| matches!(answer, Answer::Error { .. }))) {
         (Connect::Open, Some(Answer::Error { text, .. })) => Missing::Denied(text.clone()),
-        (Connect::Open | Connect::TimedOut, _) => Missing::TimedOut,
+        (Connect::Open | Connect::TimedOut | Connect::HelloUnanswered | Connect::NoTime, _) => Missing::TimedOut,
         (Connect::Refused, _) => Missing::Refused("connection refused".into()),
         (Connect::Reset, _) => Missing::Refused("connection reset".into()),
-        (Connect::Unreachable(why) | Connect::NameUnresolved(why) | Connect::Tls(why), _) => {
+        (Connect::Unreachable(why) | Connect::NameUnresolved(why) | Connect::Tls(why) | Connect::TlsSetup(why), _) => {
             Missing::Refused(why.clone())
         }
     }

@@ -69,6 +69,7 @@ mod tests {
                 cause: Cause::AuthRejected,
                 suspected: false,
                 link_up: false,
+                unrefused: false,
                 because: Vec::new(),
                 rejected: std::collections::BTreeMap::new(),
             };

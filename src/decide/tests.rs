@@ -332,8 +332,14 @@ fn a_replica_without_a_group_is_healed_without_sentinels() {
 #[test]
 fn every_cause_without_a_remedy_says_why() {
     for cause in Cause::ALL {
-        let finding =
-            Finding { cause: *cause, suspected: false, link_up: false, because: vec![], rejected: BTreeMap::new() };
+        let finding = Finding {
+            cause: *cause,
+            suspected: false,
+            link_up: false,
+            unrefused: false,
+            because: vec![],
+            rejected: BTreeMap::new(),
+        };
         let Case { mut e, policy, history, now, .. } = dead_primary();
         e.local = Reading::Missing(Missing::TimedOut);
         let context = Context { evidence: &e, finding: &finding, policy: &policy, history: &history, now };

@@ -58,7 +58,8 @@ fn overtaken(e: &Evidence, probe: &Probe) -> Option<Finding> {
         format!("{} takes {} (version {})", newest.proof.target, newest.source, newest.version),
         "the store and the primary have moved on; this replica holds another password, which works until it is removed",
     );
-    Some(finding(Cause::AuthLatent, standing(e) < HANDED_ON, vec![first, link_fact(e)]))
+    let because = vec![first, link_fact(e)];
+    Some(Finding { unrefused: true, ..finding(Cause::AuthLatent, standing(e) < HANDED_ON, because) })
 }
 
 /// What the store holds now, where that is another than is in use and not the one before.
@@ -79,7 +80,8 @@ fn way_back(e: &Evidence) -> Option<Finding> {
         _ => None,
     });
     let newest = newer_in_store(e).filter(|newest| newest.proof.auth.is_ok());
-    let suspected = refused.is_none() && standing(e) < HANDED_ON;
+    let unrefused = refused.is_none();
+    let suspected = unrefused && standing(e) < HANDED_ON;
     let (at, saw, means) = match (refused, newest) {
         (Some((probe, saw)), _) => {
             (probe.at, saw, "this is the primary: after a failover it could not come back as a replica of this one")
@@ -92,7 +94,8 @@ fn way_back(e: &Evidence) -> Option<Finding> {
         (None, None) => return None,
     };
     let own = fact(Viewpoint::Replica, e.ended, format!("{} is the primary", e.address), "no link is broken");
-    Some(finding(Cause::AuthLatent, suspected, vec![fact(Viewpoint::Probe, at, saw, means), own]))
+    let because = vec![fact(Viewpoint::Probe, at, saw, means), own];
+    Some(Finding { unrefused, ..finding(Cause::AuthLatent, suspected, because) })
 }
 
 /// A refused REPLCONF makes the primary drop the link at the first acknowledgement, once a second, though it reads up

@@ -160,6 +160,9 @@ pub struct Finding {
     pub suspected: bool,
     /// The link itself is up: trouble that waits for the next reconnect.
     pub link_up: bool,
+    /// A login is another than it should be, and all that are held are still accepted: nobody was refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unrefused: bool,
     pub because: Vec<Fact>,
     /// Causes that were considered and do not fit, each with what speaks against it.
     pub rejected: BTreeMap<Cause, String>,

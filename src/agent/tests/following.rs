@@ -141,3 +141,84 @@ fn a_store_that_others_have_left_behind_undoes_nothing_unless_align_is_called() 
     world.advance(s(2));
     assert!(world.trace.contains(&"apply preset".to_owned()), "{:?}", world.trace);
 }
+
+fn trouble(world: &World) -> bool {
+    world.agent.incidents().auth_trouble(world.now, s(600))
+}
+
+fn aligned(world: &mut World) {
+    world.candidates[0].in_use = true;
+    world.set(|e| {
+        if let Reading::Seen(settings) = &mut e.settings {
+            settings.masterauth_print = "print-new".into();
+        }
+    });
+}
+
+#[test]
+fn a_rotation_that_was_followed_in_time_is_no_trouble_with_logins() {
+    let mut world = quiet();
+    news(&mut world, Ok("print-new"));
+    world.advance(s(40));
+    assert!(world.trace.contains(&"apply preset".to_owned()), "{:?}", world.trace);
+    aligned(&mut world);
+    world.advance(s(100));
+    assert_eq!(world.said(), ["opened", "resolved"]);
+    assert!(!trouble(&world));
+    world.restart();
+    assert!(!trouble(&world), "and is none after a restart");
+}
+
+#[test]
+fn a_rotation_that_is_not_followed_yet_is_trouble_until_somebody_puts_it_right() {
+    let mut policy = Policy::default();
+    policy.remedies.entry(Remedy::RealignAuth).and_modify(|remedy| remedy.mode = crate::decide::Mode::Observe);
+    let mut world = World::with(policy);
+    world.rotating = true;
+    world.advance(s(10));
+    news(&mut world, Ok("print-new"));
+    world.advance(s(20));
+    assert!(trouble(&world), "{:?}", world.trace);
+    aligned(&mut world);
+    world.advance(s(60));
+    assert_eq!(world.said().last().copied(), Some("resolved"), "{:?}", world.said());
+    assert!(!trouble(&world));
+}
+
+#[test]
+fn a_refused_login_is_trouble_for_a_while_also_when_it_is_put_right() {
+    let mut world = quiet();
+    world.set(|e| {
+        e.probe().auth = error("WRONGPASS invalid username-password pair or user is disabled.");
+    });
+    world.advance(s(40));
+    assert!(trouble(&world), "{:?}", world.trace);
+    world.candidates[0].in_use = true;
+    world.set(|e| e.upstream = Reading::Seen(green(PRIMARY)));
+    world.advance(s(100));
+    assert!(world.agent.incidents().open().is_none(), "{:?}", world.trace);
+    assert!(trouble(&world), "ten minutes have not passed");
+    world.restart();
+    assert!(trouble(&world));
+}
+
+#[test]
+fn a_rotation_in_which_the_old_password_goes_before_it_is_followed_is_a_refused_login() {
+    let mut policy = Policy::default();
+    policy.remedies.entry(Remedy::RealignAuth).and_modify(|remedy| remedy.mode = crate::decide::Mode::Observe);
+    let mut world = World::with(policy);
+    world.rotating = true;
+    world.advance(s(10));
+    news(&mut world, Ok("print-new"));
+    world.advance(s(40));
+    assert_eq!((world.recorded("opened auth-latent"), trouble(&world)), (1, true), "{:?}", world.trace);
+    world.set(|e| {
+        e.probe().auth = error("WRONGPASS invalid username-password pair or user is disabled.");
+    });
+    world.advance(s(60));
+    assert_eq!(world.recorded("diagnosed auth-latent"), 1, "{:?}", world.trace);
+    aligned(&mut world);
+    world.set(|e| e.upstream = Reading::Seen(green(PRIMARY)));
+    world.advance(s(100));
+    assert!(world.agent.incidents().open().is_none() && trouble(&world), "{:?}", world.trace);
+}

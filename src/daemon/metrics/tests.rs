@@ -23,6 +23,7 @@ fn opened(broke_ms: i64, seen_ms: i64, link_up: bool) -> Entry {
         cause: Cause::AuthRejected,
         suspected: false,
         link_up,
+        unrefused: false,
         because: Vec::new(),
         rejected: BTreeMap::new(),
     };
