@@ -166,6 +166,10 @@ impl Run {
         if strikes {
             at = self.trouble_at;
         }
+        // Nobody waits for anything, as where each agent has lost a look: time passes all the same.
+        if self.mended && due.is_none() {
+            at = self.world.now.after(Duration::from_secs(1));
+        }
         at = at.max(self.world.now);
         self.poll();
         self.world.pass(at);
