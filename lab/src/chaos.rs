@@ -87,7 +87,10 @@ pub fn run(chaos: &Chaos, tell: &(dyn Fn(&str) + Sync)) -> Verdict {
     thread::scope(|scope| {
         for _ in 0..chaos.jobs.max(1) {
             scope.spawn(|| {
-                while let Some((mode, block)) = locked(&blocks).next() {
+                loop {
+                    // A statement of its own: the guard of a `while let` is held through its body.
+                    let next = locked(&blocks).next();
+                    let Some((mode, block)) = next else { break };
                     play_block(chaos, mode, block, &|one: Played| {
                         tell(&report::line(mode, &one));
                         locked(&played).push((mode, one));

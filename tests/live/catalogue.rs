@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // each test binary uses a part of it
 
+use std::collections::BTreeSet;
+
 use lab::{Fault, Group, Kind, Server, transfer};
 use serde_json::{Value, json};
 
@@ -54,10 +56,13 @@ pub fn over(scene: &Scene, opened: &Value) -> Value {
     resolved
 }
 
-/// Event and cause of each message.
+/// Event and cause of each message. Delivery is at least once: one that came again after a restart counts once.
 pub fn told(scene: &Scene) -> Vec<(String, String)> {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    scene.receiver.messages().iter().map(|message| (word(&message["event"]), word(&message["cause"]["code"]))).collect()
+    let mut seen = BTreeSet::new();
+    let messages = scene.receiver.messages();
+    let once = messages.iter().filter(|message| seen.insert((word(&message["id"]), message["sequence"].as_u64())));
+    once.map(|message| (word(&message["event"]), word(&message["cause"]["code"]))).collect()
 }
 
 pub fn one_incident(scene: &Scene) -> Value {
