@@ -83,10 +83,14 @@ pub fn wrong(did: &Did, happened: &[Happened], samples: &[Sample]) -> Option<Str
             if troubled || named.is_empty() { None } else { told("nothing was wrong with the primary") }
         }
         // An upset may outlive its undoing: Sentinel's own CONFIG REWRITE writes a wrong value down, and a restart
-        // brings it back. So what counts is what the server held.
+        // brings it back. So what counts is what the server held; an upset that was healed between two looks of the
+        // witness counts too.
         "realign-auth" => {
             let stale = samples.iter().filter(near).any(|sample| sample.stale.contains(&did.node));
-            if stale { None } else { told("masterauth was right") }
+            let upset = happened.iter().any(|one| {
+                matches!(one.upset, Upset::Password(_)) && one.stood_at(did.at) && one.nodes.contains(&did.node)
+            });
+            if stale || upset { None } else { told("masterauth was right") }
         }
         "repoint" => {
             let named: BTreeSet<usize> = samples
@@ -174,6 +178,9 @@ mod tests {
         let samples = [Sample { stale: vec![1], ..sample(10, WHOLE) }];
         assert_eq!(wrong(&did("realign-auth", 1, ""), &[], &samples), None);
         assert!(wrong(&did("realign-auth", 2, ""), &[], &samples).is_some());
+        // Healed before the witness looked.
+        let upset = Happened { upset: Upset::Password(1), nodes: vec![2], began: at(9), ended: None };
+        assert_eq!(wrong(&did("realign-auth", 2, ""), &[upset], &samples), None);
     }
 
     #[test]
