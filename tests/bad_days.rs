@@ -1,12 +1,15 @@
 //! Bad days, with real servers and real impostors: whatever happens around relinkd, it lives, tells no lies, touches
 //! nothing that it cannot record, and loses no message.
 
+#[path = "bad_days/ledger.rs"]
+mod ledger;
 mod live;
+#[path = "bad_days/messages.rs"]
+mod messages;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lab::{Answer, Group, Impostor, Kind, Manner, Signal, fault};
@@ -90,6 +93,20 @@ fn is_sound(desk: &mut Desk) {
 fn rotate(desk: &Desk) {
     desk.agent.write_file("masterauth", NEW).unwrap();
     fault::rotate_password(desk.group.primary(), NEW).unwrap().keep();
+}
+
+fn ledger(desk: &Desk) -> PathBuf {
+    desk.agent.dir().join("state/ledger.db")
+}
+
+/// Every message that the receiver got, as `(id of the message, incident, event)`.
+fn delivered(desk: &Desk) -> Vec<(String, String, String)> {
+    let one = |request: &lab::Request| {
+        let message = request.json()?;
+        let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
+        Some((request.header("webhook-id")?.to_owned(), text("id"), text("event")))
+    };
+    desk.receiver.requests().iter().filter_map(one).collect()
 }
 
 #[test]
@@ -232,312 +249,6 @@ fn impostors_that_fall_short_are_named_redis_70() {
         impostors(manner);
     }
     assert_eq!(Manner::ALL.len(), 10, "a manner is not tried");
-}
-
-/// Breaks the link while the ledger fails, sees that nothing is touched and that status says why; then mends the
-/// ledger and sees the heal.
-fn no_ledger_no_hands(desk: &mut Desk, words: &str, mend: impl FnOnce()) {
-    rotate(desk);
-    desk.group.replica(0).wait_link_down(PATIENCE).unwrap();
-    let status = wait(desk, "the ledger's trouble", |status| !status["ledger_trouble"].is_null());
-    assert!(status["ledger_trouble"].as_str().unwrap().contains(words), "{status:#}");
-    let said = desk.run(&["status"]);
-    assert!(said.out.contains("nothing is recorded, so nothing is changed"), "{}", said.out);
-    // Longer than any look and retry: were it to act, it would have.
-    std::thread::sleep(Duration::from_millis(2500));
-    let set: Vec<String> = desk.group.replica(0).query(&["CONFIG", "GET", "masterauth"]).unwrap();
-    assert_eq!(set[1], PASSWORD, "it acted without a record\n{}", desk.agent.log());
-    mend();
-    desk.group.replica(0).wait_link_up(PATIENCE).unwrap_or_else(|| panic!("no heal\n{}", desk.agent.log()));
-    let resolved = told(desk, "resolved");
-    assert_eq!(resolved["actions"][0]["remedy"], "realign-auth", "{resolved:#}");
-    assert_eq!(desk.json(&["incidents"]).as_array().unwrap().len(), 1);
-    is_sound(desk);
-}
-
-fn ledger(desk: &Desk) -> PathBuf {
-    desk.agent.dir().join("state/ledger.db")
-}
-
-#[test]
-fn a_locked_ledger_means_hands_off_until_it_is_free_redis_70() {
-    let Some(kind) = redis() else { return };
-    let mut desk = at_work(group(kind), &setup());
-    let other = rusqlite::Connection::open(ledger(&desk)).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    no_ledger_no_hands(&mut desk, "lock", || other.execute_batch("ROLLBACK").unwrap());
-}
-
-/// A tmpfs over the state directory, unmounted on drop.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    /// None where we may not mount.
-    fn over(dir: &Path, size_kib: u32) -> Option<Mounted> {
-        if !is_root() {
-            eprintln!("skipped: only root may mount");
-            return None;
-        }
-        fs::create_dir_all(dir).unwrap();
-        let options = format!("size={size_kib}k,mode=0700");
-        let done =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "relinkd-lab"]).arg(dir).status().unwrap();
-        assert!(done.success());
-        Some(Mounted(dir.to_owned()))
-    }
-
-    fn remount(&self, option: &str) {
-        let option = format!("remount,{option}");
-        assert!(Command::new("mount").args(["-o", &option]).arg(&self.0).status().unwrap().success());
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["--lazy"]).arg(&self.0).status();
-    }
-}
-
-#[test]
-fn a_full_disk_under_the_ledger_means_hands_off_until_there_is_room_redis_70() {
-    let Some(kind) = redis() else { return };
-    let mut desk = Desk::new(group(kind));
-    desk.configure(&setup());
-    let state = desk.agent.dir().join("state");
-    let Some(mounted) = Mounted::over(&state, 1024) else { return };
-    desk.agent.start_again().unwrap();
-    well(&desk, "watching");
-    let ballast = state.join("ballast");
-    let mut size = 1 << 20;
-    let mut filled = Vec::new();
-    while size >= 4096 {
-        filled.resize(filled.len() + size, 0_u8);
-        if fs::write(&ballast, &filled).is_err() {
-            filled.truncate(filled.len() - size);
-            size /= 2;
-        }
-    }
-    no_ledger_no_hands(&mut desk, "no room", || fs::remove_file(&ballast).unwrap());
-    desk.agent.stop().unwrap();
-    drop(mounted);
-}
-
-#[test]
-fn a_read_only_disk_means_hands_off_until_it_is_writable_redis_70() {
-    let Some(kind) = redis() else { return };
-    let mut desk = Desk::new(group(kind));
-    desk.configure(&setup());
-    let state = desk.agent.dir().join("state");
-    let Some(mounted) = Mounted::over(&state, 4096) else { return };
-    desk.agent.start_again().unwrap();
-    well(&desk, "watching");
-    // mount(8) is refused while the daemon has its files open for writing.
-    desk.agent.stop().unwrap();
-    mounted.remount("ro");
-    desk.agent.start_again().unwrap();
-    no_ledger_no_hands(&mut desk, "read-only", || mounted.remount("rw"));
-    desk.agent.stop().unwrap();
-    drop(mounted);
-}
-
-#[test]
-fn a_corrupt_ledger_means_hands_off_until_it_is_out_of_the_way_redis_70() {
-    let Some(kind) = redis() else { return };
-    let mut desk = Desk::new(group(kind));
-    desk.configure(&setup());
-    let path = ledger(&desk);
-    fs::write(&path, "no database at all\n".repeat(1000)).unwrap();
-    desk.agent.start_again().unwrap();
-    no_ledger_no_hands(&mut desk, "mv ", || fs::rename(&path, path.with_extension("broken")).unwrap());
-}
-
-#[test]
-fn a_ledger_of_an_older_version_goes_on_where_it_ended_redis_70() {
-    let Some(kind) = redis() else { return };
-    let mut desk = Desk::new(group(kind));
-    desk.configure(&setup());
-    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/ledger/v1.db");
-    fs::copy(old, ledger(&desk)).unwrap();
-    desk.agent.start_again().unwrap();
-    let resolved = told(&desk, "resolved");
-    assert_eq!(resolved["id"], "01HF7YAT00STILLOPEN", "its open incident ends: {resolved:#}");
-    let names: Vec<String> = delivered(&desk).into_iter().map(|(name, ..)| name).collect();
-    assert_eq!(names, ["01HF7YAT00STILLOPEN-1", "01HF7YAT00STILLOPEN-2"], "and its message was still to be sent");
-    rotate(&desk);
-    desk.group.replica(0).wait_link_down(PATIENCE).unwrap();
-    desk.group.replica(0).wait_link_up(PATIENCE).unwrap_or_else(|| panic!("no heal\n{}", desk.agent.log()));
-    is_sound(&mut desk);
-}
-
-/// As if the system's clock had been two days ahead, and was put right while relinkd did not run.
-#[test]
-fn a_clock_that_was_set_back_delays_no_heal_and_no_message_redis_70() {
-    let Some(kind) = redis() else { return };
-    let mut desk = at_work(group(kind), &setup());
-    desk.receiver.answer_next([Answer::status(429).header("Retry-After", "600")]);
-    rotate(&desk);
-    desk.agent.wait_log("not delivered", PATIENCE).unwrap();
-    desk.group.replica(0).wait_link_up(PATIENCE).expect("healed");
-    assert!(desk.agent.stop().unwrap().success());
-    let book = rusqlite::Connection::open(ledger(&desk)).unwrap();
-    let ahead = "172800000000";
-    book.execute_batch(&format!(
-        "UPDATE entry SET at = at + {ahead};
-         UPDATE incident SET opened_at = opened_at + {ahead}, touched_at = touched_at + {ahead};
-         UPDATE notice SET at = at + {ahead};
-         UPDATE delivery SET due_at = due_at + {ahead}"
-    ))
-    .unwrap();
-    drop(book);
-    let before = desk.receiver.requests().len();
-    desk.agent.start_again().unwrap();
-    assert!(desk.receiver.wait_for(before + 1, PATIENCE).is_some(), "the message waits\n{}", desk.agent.log());
-    told(&desk, "resolved");
-    desk.agent.write_file("masterauth", PASSWORD).unwrap();
-    fault::rotate_password(desk.group.primary(), PASSWORD).unwrap().keep();
-    desk.group.replica(0).wait_link_down(PATIENCE).unwrap();
-    desk.group.replica(0).wait_link_up(PATIENCE).unwrap_or_else(|| panic!("no heal\n{}", desk.agent.log()));
-    is_sound(&mut desk);
-}
-
-/// Every message that the receiver got, as `(id of the message, incident, event)`.
-fn delivered(desk: &Desk) -> Vec<(String, String, String)> {
-    let one = |request: &lab::Request| {
-        let message = request.json()?;
-        let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
-        Some((request.header("webhook-id")?.to_owned(), text("id"), text("event")))
-    };
-    desk.receiver.requests().iter().filter_map(one).collect()
-}
-
-#[test]
-fn kill_9_at_any_moment_loses_no_message_redis_70() {
-    let Some(kind) = redis() else { return };
-    let policy = "settle = \"200ms\"\n[policy.realign-auth]\ncooldown = \"1s\"".to_owned();
-    let mut desk = at_work(group(kind), &Setup { policy, ..setup() });
-    let mut passwords = [NEW, PASSWORD].into_iter().cycle();
-    // From before the break is seen to after the heal: some of these fall between an intent and its end.
-    for delay_ms in [5, 30, 60, 90, 120, 150, 180, 220] {
-        let password = passwords.next().unwrap();
-        desk.agent.write_file("masterauth", password).unwrap();
-        fault::rotate_password(desk.group.primary(), password).unwrap().keep();
-        std::thread::sleep(Duration::from_millis(delay_ms));
-        desk.agent.kill9();
-        desk.agent.start_again().unwrap();
-        desk.group
-            .replica(0)
-            .wait_link_up(PATIENCE)
-            .unwrap_or_else(|| panic!("{delay_ms}: no heal\n{}", desk.agent.log()));
-        well(&desk, "the incident ends after a crash");
-    }
-    let incidents = desk.json(&["incidents"]);
-    let incidents = incidents.as_array().unwrap();
-    assert!(!incidents.is_empty() && incidents.len() <= 8, "{} incidents of 8 breaks", incidents.len());
-    assert!(incidents.iter().all(|one| one["phase"] == "resolved"), "{incidents:#?}");
-    // What the outbox holds is delivered: every message of the ledger, and nothing under two ids.
-    let end = Instant::now() + PATIENCE;
-    let book =
-        rusqlite::Connection::open_with_flags(ledger(&desk), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    let count = |sql: &str| book.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as usize;
-    while count("SELECT count(*) FROM delivery WHERE state = 'waiting'") > 0 {
-        assert!(Instant::now() < end, "messages still wait\n{}", desk.agent.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let got: BTreeSet<_> = delivered(&desk).into_iter().collect();
-    let ids: BTreeSet<_> = got.iter().map(|(id, ..)| id.clone()).collect();
-    assert_eq!(ids.len(), got.len(), "one id, two messages: {got:#?}");
-    assert_eq!(ids.len(), count("SELECT count(*) FROM notice"), "{got:#?}");
-    is_sound(&mut desk);
-}
-
-/// The store takes its time, also when it is asked for the last time, between the intent and the change.
-#[test]
-fn kill_9_between_the_intent_and_the_change_is_found_interrupted_and_healed_redis_70() {
-    let Some(kind) = redis() else { return };
-    let mut desk = Desk::new(group(kind));
-    let (store, slow) = (desk.agent.dir().join("store"), desk.agent.dir().join("slow"));
-    let password = desk.agent.write_file("masterauth", NEW).unwrap();
-    let script = format!("#!/bin/sh\n[ -e {} ] && sleep 1\ncat {}\n", slow.display(), password.display());
-    fs::write(&store, script).unwrap();
-    fs::set_permissions(&store, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    desk.configure(&Setup {
-        group: format!("masterauth = {{ exec = [\"{}\"] }}", store.display()),
-        policy: "[policy.realign-auth]\ncooldown = \"1s\"".to_owned(),
-        ..Setup::default()
-    });
-    desk.agent.start_again().unwrap();
-    well(&desk, "watching");
-    fs::write(&slow, "").unwrap();
-    fault::rotate_password(desk.group.primary(), NEW).unwrap().keep();
-
-    let book =
-        rusqlite::Connection::open_with_flags(ledger(&desk), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    book.busy_timeout(PATIENCE).unwrap();
-    let count = |kind: &str| {
-        let sql = "SELECT count(*) FROM entry WHERE kind = ?";
-        book.query_row(sql, [kind], |row| row.get::<_, i64>(0)).unwrap()
-    };
-    let end = Instant::now() + PATIENCE;
-    while count("intended") == 0 {
-        assert!(Instant::now() < end, "no intent\n{}", desk.agent.log());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    desk.agent.kill9();
-    assert_eq!((count("finished"), count("ended")), (0, 0), "too late: the step was over");
-    let held: Vec<String> = desk.group.replica(0).query(&["CONFIG", "GET", "masterauth"]).unwrap();
-    assert_eq!(held[1], PASSWORD, "nothing was changed yet");
-    let incident = desk.json(&["incidents"])[0]["id"].clone();
-    let before = delivered(&desk);
-
-    fs::remove_file(&slow).unwrap();
-    desk.agent.start_again().unwrap();
-    assert_eq!(told(&desk, "resolved")["id"], incident, "the incident goes on");
-    assert!(desk.group.replica(0).is_link_up());
-    assert_eq!((count("interrupted"), count("opened")), (1, 1), "{}", desk.agent.log());
-    let after: BTreeSet<_> = delivered(&desk).into_iter().collect();
-    let ids: BTreeSet<_> = after.iter().map(|(id, ..)| id.clone()).collect();
-    assert_eq!(ids.len(), after.len(), "one id, two messages: {after:#?}");
-    assert!(before.iter().all(|message| after.contains(message)));
-    is_sound(&mut desk);
-}
-
-#[test]
-fn a_receiver_that_is_down_gets_its_messages_later_redis_70() {
-    let Some(kind) = redis() else { return };
-    let mut desk = Desk::new(group(kind));
-    desk.configure(&setup());
-    // A port that was free a moment ago, and where nobody listens yet.
-    let address = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
-    desk.agent.write_file("url", &format!("http://{address}/hook")).unwrap();
-    desk.agent.start_again().unwrap();
-    well(&desk, "watching");
-    rotate(&desk);
-    desk.agent.wait_log("not delivered", PATIENCE).unwrap();
-    desk.group.replica(0).wait_link_up(PATIENCE).expect("a dead channel delays no heal");
-    let id = desk.json(&["incidents"])[0]["id"].as_str().unwrap().to_owned();
-    desk.agent.kill9();
-    desk.receiver = lab::Receiver::bind(address).unwrap();
-    desk.agent.start_again().unwrap();
-    assert_eq!(told(&desk, "opened")["id"], id.as_str());
-    assert_eq!(told(&desk, "resolved")["id"], id.as_str());
-    let order: Vec<String> = delivered(&desk).into_iter().map(|(_, _, event)| event).collect();
-    assert_eq!((order.first().unwrap().as_str(), order.last().unwrap().as_str()), ("opened", "resolved"));
-}
-
-#[test]
-fn a_receiver_that_asks_for_patience_gets_it_redis_70() {
-    let Some(kind) = redis() else { return };
-    let desk = at_work(group(kind), &setup());
-    desk.receiver.answer_next([Answer::status(429).header("Retry-After", "2")]);
-    rotate(&desk);
-    let requests = desk.receiver.wait_for(2, PATIENCE).unwrap_or_else(|| panic!("{}", desk.agent.log()));
-    let id = |n: usize| requests[n].header("webhook-id").unwrap().to_owned();
-    assert_eq!(id(0), id(1), "the same message again");
-    let pause = requests[1].at - requests[0].at;
-    assert!(pause >= Duration::from_secs(2), "Retry-After was not waited for: {pause:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::model::evidence::*;
 use crate::model::incident::{Announcement, Phase, ResolvedBy};
 use crate::model::remedy::RefusalCode;
 
+mod asking;
 mod crash;
 mod driver;
 mod following;

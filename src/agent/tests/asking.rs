@@ -1,0 +1,127 @@
+//! A failover is asked for in our turn, once, and what came of it is seen.
+
+use super::*;
+use crate::model::turn::{SMALLEST_STAGGER_MS, SPARE_MS, Seat, Turns};
+
+/// The replica is second in the order of promotion. The world's Sentinels agreed 30 s ago, in the third turn.
+#[test]
+fn a_failover_is_asked_for_once_at_the_beginning_of_our_turn() {
+    let mut world = World::healthy();
+    world.set(|e| _ = e.refuse().told_down());
+    world.wake(Why::Timer);
+    world.futile = true;
+    world.advance(s(120));
+    assert_eq!((world.recorded("held not-our-turn"), world.applied.len()), (1, 1), "{:?}", world.trace);
+    let asked = world.ledger.iter().find(|entry| matches!(entry.what, What::Intended { .. })).unwrap();
+    let age = 30_000 + u64::try_from(asked.at.since(T0.after(s(1000))).as_millis()).unwrap();
+    let turns = Turns { first: 10_000, stagger: SMALLEST_STAGGER_MS, spare: SPARE_MS };
+    let seat = Seat { rank: 1, of: 2 };
+    assert!(turns.ours(age, seat) && !turns.ours(age - 1_000, seat), "{age}: at the beginning of a turn of ours");
+}
+
+#[test]
+fn an_agent_that_has_just_started_lets_a_whole_turn_pass_before_it_asks() {
+    let mut world = World::healthy();
+    world.set(|e| _ = e.refuse().told_down().each_sentinel(|says| says.replicas.truncate(1)));
+    world.restart();
+    world.advance(s(120));
+    let opened = world.ledger.iter().find(|entry| matches!(entry.what, What::Opened { .. })).unwrap().at;
+    let asked = world.ledger.iter().find(|entry| matches!(entry.what, What::Intended { .. })).unwrap().at;
+    assert!(asked.since(opened) >= s(8), "{:?}", asked.since(opened));
+}
+
+fn rank(e: &mut Evidence, priority: u32) {
+    e.each_sentinel(|says| says.replicas[0].priority = priority);
+}
+
+/// The replica is the first to be promoted, and the Sentinels have just agreed.
+fn primary_lost(o_down_ms: u64) -> World {
+    let mut world = World::healthy();
+    world.futile = true;
+    world.set(|e| {
+        e.refuse().told_down().each_sentinel(|says| says.o_down_ms = Some(o_down_ms));
+        rank(e, 1);
+    });
+    world.wake(Why::Timer);
+    world
+}
+
+fn asked_at(world: &World) -> Vec<Timestamp> {
+    let intended = world.ledger.iter().filter(|entry| matches!(entry.what, What::Intended { .. }));
+    intended.map(|entry| entry.at).collect()
+}
+
+#[test]
+fn the_first_turn_is_not_slept_through() {
+    let mut world = World::healthy();
+    world.futile = true;
+    let lost = |o_down_ms: Option<u64>| {
+        move |e: &mut Evidence| {
+            e.refuse().told_down().each_sentinel(|says| says.o_down_ms = o_down_ms);
+            rank(e, 1);
+        }
+    };
+    world.set(lost(None));
+    world.wake(Why::Timer);
+    // Looks are five seconds apart by now.
+    world.advance(s(31));
+    world.set(lost(Some(0)));
+    let agreed = world.now;
+    world.advance(s(30));
+    let asked = asked_at(&world);
+    let after = asked.first().map(|at| at.since(agreed)).unwrap_or_default();
+    assert!(after >= s(10) && after < ms(10_100), "the first turn begins after 10 s: {after:?} {:?}", world.trace);
+}
+
+#[test]
+fn a_turn_that_was_missed_needs_no_rest() {
+    let mut world = primary_lost(1_000);
+    world.script.push_back(Outcome::PreconditionGone("the turn to ask is not ours any more".into()));
+    world.advance(s(120));
+    assert_eq!((world.recorded("ended precondition-gone"), world.applied.len()), (1, 2), "{:?}", world.trace);
+    world.advance(s(300));
+    assert_eq!(world.applied.len(), 2, "one that was taken does: {:?}", world.trace);
+}
+
+#[test]
+fn a_request_that_a_sentinel_took_is_no_success_and_a_person_is_called_when_nothing_comes_of_it() {
+    let mut world = primary_lost(1_000);
+    world.advance(s(20));
+    assert_eq!((world.applied.len(), world.recorded("ended under-way")), (1, 1), "{:?}", world.trace);
+    world.advance(s(40));
+    assert_eq!(world.recorded("escalated"), 0, "Sentinel has its failover-timeout");
+    world.advance(s(30));
+    assert_eq!(world.recorded("escalated"), 1, "{:?}", world.trace);
+    let why = world.agent.incidents().open().and_then(|open| open.escalation.clone()).unwrap_or_default();
+    assert!(why.contains("failover-timeout") && why.contains(PRIMARY), "{why}");
+    world.advance(s(300));
+    assert_eq!(world.recorded("escalated"), 1, "once");
+    world.set(|_| {});
+    world.advance(s(30));
+    assert_eq!(world.recorded("resolved Others"), 1, "the primary came back by itself: {:?}", world.trace);
+}
+
+#[test]
+fn a_failover_that_came_of_our_request_is_ours() {
+    let mut world = primary_lost(1_000);
+    world.advance(s(20));
+    world.set(|e| {
+        e.link().primary = at(OTHER);
+        e.upstream = Reading::Seen(green(OTHER));
+        e.each_sentinel(|says| {
+            (says.primary, says.primary_run_id, says.config_epoch) = (at(OTHER), format!("run-{OTHER}"), 2);
+            says.replicas.retain(|replica| replica.endpoint != at(OTHER));
+            says.replicas[0].primary = Some(at(OTHER));
+        });
+    });
+    world.advance(s(30));
+    assert_eq!(world.recorded("resolved Relinkd"), 1, "{:?}", world.trace);
+}
+
+#[test]
+fn a_sentinel_that_is_at_it_already_makes_no_run_of_ours_a_change() {
+    let mut world = primary_lost(1_000);
+    world.script.push_back(Outcome::AlreadySo("Sentinel is at it already: INPROG".into()));
+    world.advance(s(20));
+    assert_eq!((world.recorded("ended already-so"), world.recorded("ended changed")), (1, 0), "{:?}", world.trace);
+}
