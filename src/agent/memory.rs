@@ -33,12 +33,25 @@ pub struct Memory {
     /// The local server was started anew, and its link has not been up since: it stands where its last save stood, and
     /// how far the backlog reaches back is no fault of the backlog's.
     restarted: bool,
+    /// What the primary counted at the last look at a whole link, until the link is seen up after it.
+    counted: Option<Counted>,
     /// When the local server was last seen to serve as the primary that the Sentinels name.
     served: Option<Timestamp>,
     seats: BTreeMap<String, (Seat, Timestamp)>,
     /// The newest configuration of the group that a Sentinel told of.
     epoch: Option<u64>,
     failovers: Vec<Timestamp>,
+}
+
+/// A primary's counters. They are read a moment after the local server told that the link is up, and in that moment it
+/// may have broken: a replica that stood still for a while answers us first, and then finds its link cut. What the
+/// primary refused it by then belongs to the break, and is no figure to count from.
+#[derive(Clone, Debug, PartialEq)]
+struct Counted {
+    at: Timestamp,
+    sync_full: u64,
+    sync_partial_err: u64,
+    output_buffer_cuts: Option<u64>,
 }
 
 impl Memory {
@@ -133,6 +146,8 @@ impl Memory {
 
     /// Takes in a look before it is judged: what changes from look to look.
     pub fn before_judging(&mut self, e: &Evidence) {
+        let up = e.local.seen().filter(|view| view.role.link().is_some_and(|link| link.up)).map(|view| view.at);
+        self.count_from(up.max(e.trend.last_up));
         // The fast poll saw the link up at this time: closer than our own last look.
         self.trend.last_up = self.trend.last_up.max(e.trend.last_up);
         self.trend.disagree_since = disagreement(e).map(|_| self.trend.disagree_since.unwrap_or(e.ended));
@@ -208,10 +223,21 @@ impl Memory {
             self.trend.keys = Some(local.keys);
         }
         if let Some(primary) = e.primary.seen() {
-            self.trend.sync_full = Some(primary.sync_full);
-            self.trend.sync_partial_err = Some(primary.sync_partial_err);
-            self.trend.output_buffer_cuts = primary.output_buffer_cuts;
+            self.counted = Some(Counted {
+                at: primary.at,
+                sync_full: primary.sync_full,
+                sync_partial_err: primary.sync_partial_err,
+                output_buffer_cuts: primary.output_buffer_cuts,
+            });
         }
+    }
+
+    /// The link was seen up at this time, so what the primary had counted before it is what a break is counted from.
+    fn count_from(&mut self, up: Option<Timestamp>) {
+        let Some(counted) = self.counted.take_if(|counted| up.is_some_and(|up| up >= counted.at)) else { return };
+        self.trend.sync_full = Some(counted.sync_full);
+        self.trend.sync_partial_err = Some(counted.sync_partial_err);
+        self.trend.output_buffer_cuts = counted.output_buffer_cuts;
     }
 
     /// The record tells of it: a link that is whole again, to a primary without data, is no health.
@@ -234,6 +260,7 @@ impl Memory {
     }
 
     fn link_broken(&mut self, e: &Evidence) {
+        self.counted = None;
         // While the link is down, INFO still tells how far the kept (cached) link had come; a full resync drops it
         // (Redis 7.0.15, genRedisInfoString).
         if let Some(local) = e.local.seen()
@@ -312,7 +339,7 @@ impl ByHand {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::tests::world::{PRIMARY, blank};
+    use crate::diagnose::tests::world::{Bend, PRIMARY, T0, blank, healthy};
     use crate::model::evidence::LinkState;
 
     #[test]
@@ -323,6 +350,36 @@ mod tests {
         for taken in [Connect::Open, Connect::HelloUnanswered] {
             assert_eq!(fell_silent(&probe(taken)), asked.after(Duration::from_secs(1)), "it took the connection");
         }
+    }
+
+    #[test]
+    fn what_a_primary_counted_is_counted_from_once_the_link_was_up_after_it() {
+        let look = |ms: u64, refused: u64| {
+            let mut e = healthy();
+            let at = T0.after(Duration::from_millis(ms));
+            (e.began, e.server().at) = (at, at);
+            (e.source().at, e.source().sync_partial_err) = (at.after(Duration::from_millis(3)), refused);
+            e.ended = at.after(Duration::from_millis(5));
+            e
+        };
+        let broken = |polled_up_ms: u64| {
+            let mut e = look(3_000, 1);
+            e.break_link(LinkState::Sync);
+            e.trend.last_up = Some(T0.after(Duration::from_millis(polled_up_ms)));
+            e
+        };
+        let counts_from = |looks: &[Evidence]| {
+            let mut memory = Memory::default();
+            looks.iter().for_each(|e| memory.before_judging(e));
+            memory.trend().sync_partial_err
+        };
+        let torn = || [look(0, 0), look(2_000, 1)];
+        assert_eq!(counts_from(&[torn().as_slice(), &[broken(2_000)]].concat()), Some(0), "broken under the look");
+        assert_eq!(counts_from(&[torn().as_slice(), &[broken(2_003)]].concat()), Some(1), "up after it");
+        assert_eq!(counts_from(&[torn().as_slice(), &[look(2_500, 1), broken(2_000)]].concat()), Some(1));
+        assert_eq!(counts_from(&[look(0, 1), broken(0)]), None, "nothing is known from before");
+        let anew = [look(0, 0), look(2_000, 1), broken(2_000), look(4_000, 1), look(5_000, 1)];
+        assert_eq!(counts_from(&anew), Some(1), "whole again");
     }
 
     #[test]
