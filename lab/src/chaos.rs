@@ -47,6 +47,8 @@ pub struct Played {
     pub plan: String,
     pub number: usize,
     pub acted: usize,
+    /// … of these, changes that decide which server's writes are kept.
+    pub moved: usize,
     pub requests: usize,
     pub wrong: Vec<String>,
     pub unclosed: Vec<String>,
@@ -156,6 +158,7 @@ fn play(stage: &mut Stage, round: &Round) -> Result<Played> {
         let incidents = stage.incidents(number);
         let here: Vec<_> = judge::changes(number, &incidents).into_iter().filter(|did| did.at >= from).collect();
         played.acted += here.len();
+        played.moved += here.iter().filter(|did| did.moves_the_group()).count();
         played.wrong.extend(here.iter().filter_map(|did| judge::wrong(did, &happened, &samples)));
         played.lost_messages.extend(missing_messages(stage, number, &incidents));
     }

@@ -39,34 +39,51 @@ impl Happened {
         at >= self.began && self.ended.is_none_or(|ended| at <= later(ended, AFTERMATH))
     }
 
-    /// Whether a node that it concerns could not serve as a primary.
+    /// Whether a node that it concerns could not serve anybody as a primary.
     fn disables(&self) -> bool {
-        matches!(
-            self.upset,
-            Upset::Kill(_)
-                | Upset::Hang(_)
-                | Upset::Unplug(_)
-                | Upset::Cut(..)
-                | Upset::Deaf(..)
-                | Upset::FullDisk(_)
-                | Upset::KillSentinels(_)
-                | Upset::NoCandidate
-        )
+        matches!(self.upset, Upset::Kill(_) | Upset::Hang(_) | Upset::Unplug(_) | Upset::FullDisk(_))
+    }
+
+    /// The other end of a way that it closes to a node.
+    fn parts(&self, node: usize) -> Option<usize> {
+        let closes = matches!(self.upset, Upset::Cut(..) | Upset::Deaf(..)) && self.nodes.contains(&node);
+        closes.then(|| self.nodes.iter().copied().find(|other| *other != node)).flatten()
     }
 }
 
-/// Out of one relinkd's `incidents --json`: what it changed. Proofs and CONFIG REWRITE change no link.
+/// Whether a node was lost, as a primary, to two of the three hosts. A way that is closed to one host only is no reason:
+/// the Sentinel of the node's own host and the third one see it.
+fn was_lost(node: usize, at: Timestamp, happened: &[Happened]) -> bool {
+    let standing = || happened.iter().filter(|one| one.stood_at(at));
+    let parted: BTreeSet<usize> = standing().filter_map(|one| one.parts(node)).collect();
+    parted.len() > 1 || standing().any(|one| one.disables() && one.nodes.contains(&node))
+}
+
+/// Out of one relinkd's `incidents --json`: what it changed, and what it asked for and may have got. Proofs and CONFIG
+/// REWRITE change no link.
 pub fn changes(node: usize, incidents: &[Value]) -> Vec<Did> {
     let actions = incidents.iter().flat_map(|one| one["actions"].as_array().cloned().unwrap_or_default());
     let text = |action: &Value, key: &str| action[key].as_str().unwrap_or_default().to_owned();
     actions
-        .filter(|action| action["outcome"] == "changed")
+        .filter(|action| match action["outcome"].as_str() {
+            Some("changed" | "under-way") => true,
+            // Whether a Sentinel took the request is not known.
+            Some("failed") => action["remedy"] == "request-failover",
+            _ => false,
+        })
         .filter_map(|action| {
             let at = text(&action, "at").parse().ok()?;
             Some(Did { node, remedy: text(&action, "remedy"), what: text(&action, "detail"), at })
         })
         .filter(|did| !did.what.contains("wait until the link") && !did.what.contains("CONFIG REWRITE"))
         .collect()
+}
+
+impl Did {
+    /// Whether it decides which server's writes are kept.
+    pub fn moves_the_group(&self) -> bool {
+        matches!(self.remedy.as_str(), "request-failover" | "repoint")
+    }
 }
 
 /// Why a change was wrong; none: it was right.
@@ -76,9 +93,7 @@ pub fn wrong(did: &Did, happened: &[Happened], samples: &[Sample]) -> Option<Str
     match did.remedy.as_str() {
         "request-failover" => {
             let named: BTreeSet<usize> = samples.iter().filter(near).filter_map(|sample| sample.named).collect();
-            let troubled = happened
-                .iter()
-                .any(|one| one.disables() && one.stood_at(did.at) && one.nodes.iter().any(|node| named.contains(node)));
+            let troubled = named.iter().any(|node| was_lost(*node, did.at, happened));
             // What nobody saw is no proof of anything.
             if troubled || named.is_empty() { None } else { told("nothing was wrong with the primary") }
         }
@@ -171,6 +186,14 @@ mod tests {
         assert!(wrong(&did("request-failover", 1, ""), &[], &samples).is_some());
         let over = Happened { ended: Some(at(6)), ..killed(0) };
         assert!(wrong(&did("request-failover", 1, ""), &[over], &samples).is_some());
+        let cut = |other: usize| Happened {
+            upset: Upset::Cut(Who::Replica(other - 1), Who::Primary),
+            nodes: vec![other, 0],
+            ..killed(0)
+        };
+        assert!(wrong(&did("request-failover", 1, ""), &[cut(1)], &samples).is_some(), "two of three hosts see it");
+        assert!(wrong(&did("request-failover", 1, ""), &[cut(1), cut(1)], &samples).is_some());
+        assert_eq!(wrong(&did("request-failover", 1, ""), &[cut(1), cut(2)], &samples), None);
     }
 
     #[test]

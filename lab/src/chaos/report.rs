@@ -91,6 +91,7 @@ impl Verdict {
             |number: usize| played.iter().filter(|(_, one)| one.number == number && one.void.is_none()).count() == 2;
         let of = |mode| Sums::of(played.iter().filter(|(m, one)| *m == mode && judged(one.number)).map(|(_, one)| one));
         let (auto, observe) = (of(Mode::Auto), of(Mode::Observe));
+        let costly = costly(&played);
         let mut text = String::new();
         let _ = writeln!(
             text,
@@ -102,7 +103,10 @@ impl Verdict {
             auto.rounds,
             chaos.rounds
         );
-        let _ = write!(text, "{}", table(&auto, &observe));
+        let _ = write!(text, "{}", table(&auto, &observe, costly.len()));
+        for told in &costly {
+            let _ = write!(text, "\n{told}\n");
+        }
         for (mode, one) in &played {
             let told = faults(one);
             if !told.is_empty() {
@@ -111,13 +115,33 @@ impl Verdict {
             }
         }
         let good = auto.rounds > 0
-            && auto.wrong + auto.doubles + auto.unclosed + auto.messages == 0
+            && auto.wrong + auto.doubles + auto.unclosed + auto.messages + costly.len() == 0
             && observe.unclosed + observe.messages + observe.acted == 0;
         Verdict { text, good }
     }
 }
 
-fn table(auto: &Sums, observe: &Sums) -> String {
+/// Acknowledged writes by which two plays of one round differ without anybody's doing: a second of them.
+const NOISE: usize = 200;
+
+/// The rounds in which relinkd moved the group and more was lost than in the twin that only watched.
+fn costly(played: &[(Mode, Played)]) -> Vec<String> {
+    let moved = played.iter().filter(|(mode, one)| *mode == Mode::Auto && one.moved > 0 && one.void.is_none());
+    let twin = |number: usize| {
+        played.iter().find(|(mode, one)| *mode == Mode::Observe && one.number == number && one.void.is_none())
+    };
+    moved
+        .filter_map(|(_, one)| {
+            let (_, other) = twin(one.number)?;
+            (one.lost > other.lost + NOISE).then(|| {
+                let (number, plan) = (one.number, &one.plan);
+                format!("round {number}: {} lost where relinkd moved the group, {} else: {plan}", one.lost, other.lost)
+            })
+        })
+        .collect()
+}
+
+fn table(auto: &Sums, observe: &Sums, costly: usize) -> String {
     let seconds = |span: Duration| format!("{:.1} s", span.as_secs_f64());
     let count = |number: usize| number.to_string();
     let rows = [
@@ -132,11 +156,12 @@ fn table(auto: &Sums, observe: &Sums) -> String {
         ("time with a broken link, over all replicas", seconds(auto.broken_link), seconds(observe.broken_link)),
         ("writes acknowledged", count(auto.acked), count(observe.acked)),
         ("acknowledged writes lost", count(auto.lost), count(observe.lost)),
+        ("rounds in which a move of ours lost more (aim 0)", count(costly), "-".to_owned()),
     ];
     let mut text =
-        format!("| {:<44} | {:>12} | {:>12} |\n|{:-<46}|{:->14}|{:->14}|\n", "", "auto", "observe", "", "", "");
+        format!("| {:<48} | {:>12} | {:>12} |\n|{:-<50}|{:->14}|{:->14}|\n", "", "auto", "observe", "", "", "");
     for (what, with, without) in rows {
-        let _ = writeln!(text, "| {what:<44} | {with:>12} | {without:>12} |");
+        let _ = writeln!(text, "| {what:<48} | {with:>12} | {without:>12} |");
     }
     text
 }
@@ -162,6 +187,9 @@ mod tests {
         assert!(!judge(Played { wrong: vec!["x".into()], ..whole() }));
         assert!(!judge(Played { lost_messages: vec!["x".into()], ..whole() }));
         assert!(!judge(Played { unclosed: vec!["x".into()], ..whole() }));
+        assert!(judge(Played { moved: 1, lost: NOISE, ..whole() }));
+        assert!(!judge(Played { moved: 1, lost: NOISE + 1, ..whole() }));
+        assert!(judge(Played { lost: 5_000, ..whole() }), "nothing that relinkd did");
         assert!(!judge(Played { void: Some("x".into()), ..whole() }), "nothing judged is nothing proved");
     }
 }

@@ -84,6 +84,7 @@ pub fn markdown(figures: &Figures) -> String {
         times(figures),
         amiss(figures),
         late(figures),
+        beside(figures),
         healing(figures),
         absent(figures),
         quiet(figures),
@@ -115,6 +116,13 @@ fn head(figures: &Figures) -> Option<String> {
          had.",
         figures.absent.len()
     );
+    let beside = figures.records.iter().filter(|one| is_beside(one)).count();
+    let _ = writeln!(
+        text,
+        "\n{} of the right ones had no other firm verdict on record at any time; {beside} had one that the fault makes as \
+         well (a table below names them).",
+        right - beside
+    );
     let firm = figures.records.iter().filter(|one| one.score.firm.is_some()).count();
     let _ = writeln!(
         text,
@@ -122,6 +130,11 @@ fn head(figures: &Figures) -> Option<String> {
         firm - figures.records.iter().filter(|one| excess(one) > SECOND).count()
     );
     Some(text)
+}
+
+/// Right, and something else was on record beside it.
+fn is_beside(record: &Record) -> bool {
+    record.score.outcome == Outcome::Right && !record.score.beside.is_empty()
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -155,8 +168,9 @@ fn matrix(figures: &Figures) -> Option<String> {
         let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
     }
     text.push_str(
-        "\n`3/3` is right three times of three: the first finding on record is the cause, or a suspicion that the \
-         evidence could not yet decide, and the last one is the cause, firm.\n",
+        "\n`3/3` is right three times of three: the cause came firm, and nothing was on record but it, a suspicion that the \
+         evidence could not yet decide, or a state that the fault itself makes as well. `+1` counts those in which such a \
+         state was on record and firm.\n",
     );
     Some(text)
 }
@@ -172,7 +186,9 @@ fn cell(figures: &Figures, fault: &str, kind: Kind) -> String {
     instead.sort();
     instead.dedup();
     let instead = if instead.is_empty() { String::new() } else { format!(": **{}**", instead.join(", ")) };
-    format!("{right}/{}{instead}", here.len())
+    let beside = here.iter().filter(|one| is_beside(one)).count();
+    let beside = if beside == 0 { String::new() } else { format!(" +{beside}") };
+    format!("{right}/{}{beside}{instead}", here.len())
 }
 
 fn said_instead(outcome: &Outcome) -> Option<String> {
@@ -275,6 +291,23 @@ fn late(figures: &Figures) -> Option<String> {
         );
     }
     Some(text)
+}
+
+/// What a fault made relinkd say beside its cause, and how often.
+fn beside(figures: &Figures) -> Option<String> {
+    let mut rows = String::new();
+    for all in figures.faults() {
+        let those: Vec<&&Record> = all.iter().filter(|one| is_beside(one)).collect();
+        let Some(first) = those.first() else { continue };
+        let mut said: Vec<&str> = those.iter().flat_map(|one| &one.score.beside).map(String::as_str).collect();
+        said.sort_unstable();
+        said.dedup();
+        let _ = writeln!(rows, "| {} | {} of {} | {} |", first.fault, those.len(), all.len(), said.join(", "));
+    }
+    let text = "## Right, with another firm verdict on record\n\nA state that the fault makes as well: a primary that is restarted \
+                with another command table is down for a moment, a sync that will fail runs first.\n\n\
+                | fault | times | said |\n|---|---|---|\n";
+    (!rows.is_empty()).then(|| format!("{text}{rows}"))
 }
 
 fn healing(figures: &Figures) -> Option<String> {

@@ -46,6 +46,8 @@ pub struct Score {
     pub firm: Option<Duration>,
     /// Other verdicts before the first firm one, each once, a suspicion with `?`.
     pub before: Vec<String>,
+    /// Of a right one: what else was on record and firm, before or after, that the fault makes as well.
+    pub beside: Vec<String>,
 }
 
 impl Expected {
@@ -73,6 +75,10 @@ impl Expected {
             }
         }
         let recorded = || said().map(|(_, verdict)| verdict).filter(|verdict| verdict.incident.is_some());
+        let mut beside: Vec<String> =
+            recorded().filter(|verdict| !named(verdict) && !verdict.suspected).map(word).collect();
+        beside.sort();
+        beside.dedup();
         let wrong = recorded().find(|verdict| !self.allows(verdict)).map(word);
         let last = said().next_back().map_or("nothing".to_owned(), |(_, verdict)| word(verdict));
         let outcome = match (wrong, self.cause, firm) {
@@ -80,13 +86,19 @@ impl Expected {
             (None, Some(_), None) => Outcome::Missing(last),
             (None, ..) => Outcome::Right,
         };
-        Score { outcome, first, firm, before }
+        Score { outcome, first, firm, before, beside }
     }
 }
 
 impl Score {
     pub fn undone(why: impl std::fmt::Display) -> Score {
-        Score { outcome: Outcome::Undone(why.to_string()), first: None, firm: None, before: Vec::new() }
+        Score {
+            outcome: Outcome::Undone(why.to_string()),
+            first: None,
+            firm: None,
+            before: Vec::new(),
+            beside: Vec::new(),
+        }
     }
 }
 
@@ -144,6 +156,15 @@ mod tests {
         let after = vec![said(100, "network-cut", false, true), said(900, "primary-down", true, true)];
         assert_eq!(CUT.score(&after).outcome, Outcome::Wrong("primary-down?".to_owned()), "the last counts too");
         assert_eq!(CUT.score(&after).first, Some(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn a_state_that_the_fault_makes_as_well_is_told_beside_it() {
+        let trail = vec![said(100, "sync-running", false, true), said(900, "network-cut", false, true)];
+        let score = CUT.score(&trail);
+        assert_eq!((score.outcome, score.beside), (Outcome::Right, vec!["sync-running".to_owned()]));
+        let alone = CUT.score(&vec![said(50, "sync-running", false, false), said(90, "network-cut", false, true)]);
+        assert_eq!(alone.beside, Vec::<String>::new());
     }
 
     #[test]

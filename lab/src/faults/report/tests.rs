@@ -10,7 +10,7 @@ fn record(index: usize, fault: &str, kind: Kind, outcome: Outcome, firm_ms: Opti
         round: 1,
         bound: Duration::from_millis(1_000),
         why: "a witness needs a second",
-        score: Score { outcome, first: firm, firm, before: vec!["primary-down?".to_owned()] },
+        score: Score { outcome, first: firm, firm, before: vec!["primary-down?".to_owned()], beside: Vec::new() },
         story: "0.10 s primary-down".to_owned(),
         because: vec!["by hand: network-cut".to_owned()],
         healing: Vec::new(),
@@ -51,6 +51,15 @@ fn a_cell_tells_how_often_and_what_was_said_instead() {
         text.contains("- **a** on Redis 7.0, round 1: on record: primary-down\n  - 0.10 s primary-down\n"),
         "{text}"
     );
+}
+
+#[test]
+fn what_was_on_record_beside_the_cause_is_counted_and_named() {
+    let mut one = record(0, "a", Kind::Redis70, Outcome::Right, Some(10));
+    one.score.beside = vec!["sync-running".to_owned()];
+    let text = markdown(&figures(vec![one, record(0, "a", Kind::Redis70, Outcome::Right, Some(10))]));
+    assert!(text.contains("| a | 2/2 +1 | – |") && text.contains("| a | 1 of 2 | sync-running |"), "{text}");
+    assert!(text.contains("\n1 of the right ones had no other firm verdict"), "{text}");
 }
 
 #[test]
