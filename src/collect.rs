@@ -294,7 +294,7 @@ impl Look<'_> {
         match probing.await {
             // A user made for replication has no right to read INFO, and each refusal is a line in ACL LOG. The
             // default user may: and the connection that the probe leaves open is logged in already.
-            (probe, Some(reader)) if login.is_some_and(|login| login.user.is_empty()) => {
+            (probe, Some(reader)) if login.as_ref().is_some_and(Login::is_default) => {
                 (probe, primary::account(self, reader, &following.primary, "").await)
             }
             (probe, _) => (probe, primary::Account::not_asked()),

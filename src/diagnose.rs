@@ -101,7 +101,7 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
 
 /// What a person would have to look at, because we could not.
 fn what_is_missing(e: &Evidence) -> Vec<Fact> {
-    let mut missing = Vec::new();
+    let mut missing: Vec<Fact> = sync::fails_without_a_name(e).into_iter().collect();
     let mut note = |from, what: &str, why: Option<&Missing>, means: &str| {
         if let Some(why) = why {
             missing.push(Fact { from, saw: format!("{what}: {why}"), at: e.ended, means: means.to_owned() });

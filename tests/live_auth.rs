@@ -4,7 +4,7 @@ mod live;
 
 use std::time::Instant;
 
-use lab::{Group, Kind, Server, fault};
+use lab::{Group, Kind, Node, Server, ailment, fault};
 use live::checks::{QUICK, actions, rules_out, text};
 use live::{PATIENCE, Scene, Setup, on_each_server};
 
@@ -25,6 +25,9 @@ on_each_server! {
     an_acl_user_in_trouble =>
         an_acl_user_in_trouble_is_named_and_healed_where_the_store_knows_better_redis_70,
         an_acl_user_in_trouble_is_named_and_healed_where_the_store_knows_better_valkey_80;
+    at_a_primary_that_cannot_save =>
+        a_password_is_realigned_at_a_primary_that_cannot_save_redis_70,
+        a_password_is_realigned_at_a_primary_that_cannot_save_valkey_80;
     every_mode =>
         observe_and_propose_change_nothing_and_auto_heals_redis_70,
         observe_and_propose_change_nothing_and_auto_heals_valkey_80;
@@ -258,6 +261,38 @@ fn an_acl_user_in_trouble(kind: Kind) {
     let user: Vec<String> = scene.replica().query(&["CONFIG", "GET", "masteruser"]).expect("masteruser");
     assert_eq!((user[1].as_str(), masterauth(scene.replica()).as_str()), ("repl", NEW));
     assert!(scene.replica().is_link_up());
+    scene.assert_no_secret();
+}
+
+/// It answers each PING after AUTH with MISCONF, which stops no replica that logs in. And `masteruser default` is the
+/// default user, who may tell of itself.
+fn at_a_primary_that_cannot_save(kind: Kind) {
+    let Some(()) = lab::require_namespaces() else { return };
+    // No Sentinel takes it for dead while this lasts.
+    let group = Group::builder(kind).replicas(1).sentinels(3).sentinel_timers(120_000, 240_000).password(OLD);
+    let group = group.config("masteruser", "default").small_disk(Node::Primary, 1024).start().expect("a group");
+    group.primary().write(100, 1024).expect("data");
+    let setup = Setup { policy: format!("background = \"1s\"\n{QUICK}"), ..with_store(NEW) };
+    let scene = Scene::start(group, &setup);
+    let primary = scene.group.primary();
+    ahead(&scene);
+
+    let failing = ailment::fail_to_save(primary).expect("a save fails");
+    let opened = scene.told_event("opened");
+    assert_eq!(opened["cause"]["code"], "primary-save-failing", "{opened:#}");
+    assert!(opened["because"].to_string().contains("replicas that log in still link"), "{opened:#}");
+    fault::rotate_password(primary, NEW).expect("the password is rotated").keep();
+    let healed = scene.wait_status("the link is up again, and the save fails still", |status| {
+        status["link_up"] == true && status["cause"] == "primary-save-failing" && masterauth(scene.replica()) == NEW
+    });
+    assert_eq!(healed["incident"], opened["id"], "{healed:#}");
+    let id = text(&opened["id"]);
+    let did = actions(&scene.recorded(&id));
+    assert_eq!(did.first(), Some(&("realign-auth".to_owned(), "changed".to_owned())), "{did:?}");
+    let seen = scene.diagnose(&format!("primary-save-failing/behind-a-password-{}", kind.code()));
+    assert!(seen["evidence"]["primary"]["seen"].is_object(), "the default user may ask: {seen:#}");
+    failing.undo().expect("room again, and a save");
+    scene.over(&id);
     scene.assert_no_secret();
 }
 

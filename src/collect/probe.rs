@@ -35,6 +35,13 @@ pub struct Login<'a> {
     pub secret: &'a Secret,
 }
 
+impl Login<'_> {
+    /// Whether it is the default user who speaks: the one without a name, under its own, or whoever sends no AUTH.
+    pub fn is_default(&self) -> bool {
+        matches!(self.user, "" | "default") || self.secret.is_empty()
+    }
+}
+
 pub struct Walk<'a> {
     pub target: &'a Endpoint,
     /// None: not known, so nothing is asked that credentials decide: the walk ends with the first PING.
@@ -172,7 +179,7 @@ async fn steps(look: &Look<'_>, walk: &Walk<'_>, mut reader: Reader, probe: &mut
         still_talking(&probe.psync)?;
     }
     // Each refusal would be a line in ACL LOG, and its INFO tells the same.
-    if walk.headless && !login.user.is_empty() {
+    if walk.headless && !login.is_default() {
         return Some(reader);
     }
     if let Some(refusal) = refused::lately(walk.target, login.user, "ROLE") {
@@ -201,7 +208,7 @@ fn role(answer: Result<Reply, WireError>) -> Reading<PeerRole> {
 /// The peer's version: asked of itself where the default user may, and else of those who know it. A user made for
 /// replication may not ask, and each refusal would be a line in ACL LOG.
 async fn version(look: &Look<'_>, walk: &Walk<'_>, login: &Login<'_>, reader: &mut Reader) -> Option<String> {
-    if login.user.is_empty()
+    if login.is_default()
         && let Ok(Reply::Text(text)) = reader.ask(&["INFO", "server"], look.left(ANSWER_MS)).await
     {
         let told = Info::parse(&text).text("redis_version").to_owned();
@@ -299,6 +306,15 @@ mod tests {
         }
         assert_eq!(connect(WireError::TimedOut, FAIR), Connect::TimedOut);
         assert_eq!(connect(WireError::Refused, short), Connect::Refused);
+    }
+
+    #[test]
+    fn the_default_user_is_known_under_every_name_that_it_has() {
+        let (some, none) = (Secret::new("x".to_owned()), Secret::new(String::new()));
+        let default = |user, secret| Login { user, secret }.is_default();
+        assert!(default("", &some) && default("default", &some));
+        assert!(default("repl", &none), "no AUTH is sent");
+        assert!(!default("repl", &some));
     }
 
     #[test]

@@ -13,7 +13,10 @@ fn upstream(e: &Evidence) -> Option<&Probe> {
 }
 
 fn whose(probe: &Probe) -> String {
-    if probe.user.is_empty() { "the default user".to_owned() } else { format!("user {:?}", probe.user) }
+    match probe.user.as_str() {
+        "" | "default" => "the default user".to_owned(),
+        user => format!("user {user:?}"),
+    }
 }
 
 fn told_by_log(e: &Evidence, kinds: &[LogKind]) -> Option<Fact> {

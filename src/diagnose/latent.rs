@@ -157,14 +157,20 @@ fn resumed_since(e: &Evidence, at: Timestamp) -> bool {
     e.logged(LogKind::PartialResync).is_some_and(|line| line.last > at)
 }
 
-/// A primary that fails to save refuses each new link, while those that stand stay up. Sentinel's PING gets the same
-/// error, which is no answer for it: it takes a primary that lives for dead (Redis 7.0.15,
-/// writeCommandsDeniedByDiskError, sentinelPingReplyCallback).
+/// A primary that fails to save refuses a replica that needs no password, at its first PING; one that logs in has its
+/// PING answered with NOAUTH and gets through. Links that stand stay up. Sentinel's PING gets the same error, which is no
+/// answer for it: it takes a primary that lives for dead (Redis 7.0.15, processCommand, writeCommandsDeniedByDiskError,
+/// sentinelPingReplyCallback).
 pub fn primary_save_failing(e: &Evidence) -> Option<Finding> {
     let probe = probe_with_link_up(e)?;
-    let answer = [&probe.ping, &probe.ping_again].into_iter().find(|answer| answer.code() == "MISCONF")?;
+    let answer = cannot_save(probe)?;
     let saw = format!("{}: PING → {answer}", probe.target);
-    let first = fact(Viewpoint::Probe, probe.at, saw, "its last save failed: the next reconnect will be refused");
+    let means = if probe.ping == *answer {
+        "its last save failed: the next reconnect will be refused"
+    } else {
+        "its last save failed: it refuses writes, and a Sentinel takes that answer for none; replicas that log in still link"
+    };
+    let first = fact(Viewpoint::Probe, probe.at, saw, means);
     let (down, answering) = (e.sentinels_flagging("s_down"), e.answering().count());
     let held_down = (down > 0).then(|| {
         let saw = format!("{down} of {answering} Sentinels hold {} down", probe.target);
@@ -172,6 +178,11 @@ pub fn primary_save_failing(e: &Evidence) -> Option<Finding> {
     });
     let because = [Some(first), held_down, Some(link_fact(e))].into_iter().flatten().collect();
     Some(finding(Cause::PrimarySaveFailing, false, because))
+}
+
+/// The answer by which a primary tells that its saves fail, where it is one.
+fn cannot_save(probe: &Probe) -> Option<&Answer> {
+    [&probe.ping, &probe.ping_again].into_iter().find(|answer| answer.code() == "MISCONF")
 }
 
 /// A replica that cannot save aborts at the next write from its primary, unless told to ignore it
@@ -199,7 +210,8 @@ pub fn replica_save_failing(e: &Evidence) -> Option<Finding> {
 
 /// Sentinels hold a primary down, without a connection to it, that takes our login and says that it is the primary.
 pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
-    let probe = e.upstream.seen().filter(|probe| probe.connect == Connect::Open)?;
+    // To a primary that cannot save, Sentinels log in and get an error to each PING all the same.
+    let probe = e.upstream.seen().filter(|probe| probe.connect == Connect::Open && cannot_save(probe).is_none())?;
     // A user made for replication may not ask ROLE; then the observer's INFO tells.
     let is_primary = matches!(probe.role.seen(), Some(PeerRole::Primary { .. }))
         || (probe.role.seen().is_none() && e.primary.seen().is_some_and(|there| there.role == Role::Primary));

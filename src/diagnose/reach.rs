@@ -286,20 +286,27 @@ pub fn not_a_server(e: &Evidence) -> Option<Finding> {
 pub fn refusing(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e)?;
     broken_link(e)?;
-    let (answer, cause, means) = [&probe.ping, &probe.ping_again].into_iter().find_map(|answer| {
-        let Answer::Error { code, text } = answer else { return None };
-        let (cause, means) = match code.as_str() {
-            "DENIED" => (Cause::ProtectedMode, "no password and no bind address: it talks to its own host only"),
-            "MISCONF" => (Cause::PrimarySaveFailing, "its last save failed, and so it refuses every new replica"),
-            "LOADING" => (Cause::PrimaryLoading, "it takes replicas when its data set is in memory"),
-            "BUSY" => (Cause::PrimaryBusy, "a script has run past busy-reply-threshold"),
-            "ERR" if text.contains("max number of clients") => {
-                (Cause::ConnectionsExhausted, "maxclients is reached; new replicas and people are turned away alike")
-            }
-            _ => return None,
-        };
-        Some((answer, cause, means))
-    })?;
+    let (answer, cause, means) =
+        [(&probe.ping, true), (&probe.ping_again, false)].into_iter().find_map(|(answer, first)| {
+            let Answer::Error { code, text } = answer else { return None };
+            let (cause, means) = match code.as_str() {
+                // Who logs in is not stopped by it: see [`handshake_works`].
+                "MISCONF" if !first => return None,
+                "DENIED" => (Cause::ProtectedMode, "no password and no bind address: it talks to its own host only"),
+                "MISCONF" => (
+                    Cause::PrimarySaveFailing,
+                    "its last save failed, and so it refuses a replica that it asks for no password",
+                ),
+                "LOADING" => (Cause::PrimaryLoading, "it takes replicas when its data set is in memory"),
+                "BUSY" => (Cause::PrimaryBusy, "a script has run past busy-reply-threshold"),
+                "ERR" if text.contains("max number of clients") => (
+                    Cause::ConnectionsExhausted,
+                    "maxclients is reached; new replicas and people are turned away alike",
+                ),
+                _ => return None,
+            };
+            Some((answer, cause, means))
+        })?;
     Some(finding(
         cause,
         false,
@@ -347,7 +354,8 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 /// The log tells of a start, or of an attempt and how it ended, a moment ago: the replica does not wait in an old one.
 fn tries_anew(e: &Evidence) -> bool {
     let lines = e.log.seen().map(|log| log.lines.as_slice()).unwrap_or_default();
-    lines.iter().any(|line| !super::sync::of_a_primary(line.kind) && e.ended.since(line.last) < ATTEMPT * 2)
+    super::sync::fails_without_a_name(e).is_some()
+        || lines.iter().any(|line| !super::sync::of_a_primary(line.kind) && e.ended.since(line.last) < ATTEMPT * 2)
 }
 
 /// The step at which this probe's handshake went wrong, in words, and when it was seen.
@@ -383,8 +391,16 @@ pub(super) fn major(version: &str) -> u32 {
     version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(u32::MAX)
 }
 
+/// Major and minor; what cannot be read counts as newer than all.
+pub(super) fn release(version: &str) -> (u32, u32) {
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX);
+    (major(version), minor)
+}
+
 /// Every step of a replica's handshake was answered well on this probe. A replica without a password sends no AUTH,
-/// and none PINGs a second time: a missing `+ping` is no fault.
+/// and none PINGs a second time: a missing `+ping` is no fault, nor is what a primary that cannot save says to a PING
+/// after AUTH (Redis 7.0.15, processCommand: MISCONF is for writes and PING; NOAUTH, which a replica passes over, comes
+/// before it).
 pub fn handshake_works(probe: &Probe) -> bool {
     let allowed = match &probe.psync {
         Answer::Error { text, .. } => text.contains("not an integer"),
@@ -395,7 +411,9 @@ pub fn handshake_works(probe: &Probe) -> bool {
     let is_primary = !matches!(probe.role.seen(), Some(PeerRole::Replica { .. } | PeerRole::Sentinel));
     let logged_in = match probe.auth {
         Answer::NotAsked => probe.ping.is_ok(),
-        _ => probe.auth.is_ok() && (probe.ping_again.is_ok() || probe.ping_again.code() == "NOPERM"),
+        _ => {
+            probe.auth.is_ok() && (probe.ping_again.is_ok() || ["NOPERM", "MISCONF"].contains(&probe.ping_again.code()))
+        }
     };
     probe.connect == Connect::Open && logged_in && probe.replconf.is_ok() && allowed && is_primary
 }

@@ -50,7 +50,13 @@ fn named(e: &Evidence, cause: Cause, suspected: bool, facts: impl IntoIterator<I
 
 pub fn rdb_incompatible(e: &Evidence) -> Option<Finding> {
     let Some(line) = told(e, LogKind::RdbVersion) else { return rdb_unwritable(e) };
-    let versions = e.primary.seen().zip(e.local.seen()).map(|(primary, local)| {
+    let both = e.primary.seen().zip(e.local.seen());
+    // A foreign beginning from a server whose format this one knows is a stream that was damaged on its way.
+    let damaged = line.sample.starts_with("Wrong signature")
+        && both.is_some_and(|(primary, local)| {
+            loads((local.flavour, &local.version), (primary.flavour, &primary.version))
+        });
+    let versions = both.map(|(primary, local)| {
         fact(
             Viewpoint::Primary,
             primary.at,
@@ -59,16 +65,17 @@ pub fn rdb_incompatible(e: &Evidence) -> Option<Finding> {
         )
     });
     let first = log_fact(line, "the replica cannot load what the primary sends, and may have dropped its own data");
-    Some(named(e, Cause::RdbIncompatible, false, [Some(first), versions]))
+    Some(named(e, Cause::RdbIncompatible, damaged, [Some(first), versions]))
 }
 
-/// Valkey from 9.0 on writes an older format for a replica that could not load its own, and its child ends at the first
-/// key that has no such form (Valkey 9.1.2: `Can't store key (db 0) in RDB version 11`, in its own log alone). From the
-/// replica that looks like a disk that is full, which a diskless sync does not use.
+/// Valkey from 9.1 on writes an older format for a replica that could not load its own (9.0 writes its own for all:
+/// rdbSaveRio), and its child ends at the first key that has no such form (Valkey 9.1.2: `Can't store key (db 0) in RDB
+/// version 11`, in its own log alone). From the replica that looks like a disk that is full, which a diskless sync does
+/// not use.
 fn rdb_unwritable(e: &Evidence) -> Option<Finding> {
     let line = told(e, LogKind::BulkCountError).filter(|line| line.count > 1 && handshake_green(e))?;
     let (primary, local) = e.primary.seen().zip(e.local.seen())?;
-    let writes_older = primary.flavour == Flavour::Valkey && super::reach::major(&primary.version) >= 9;
+    let writes_older = primary.flavour == Flavour::Valkey && super::reach::release(&primary.version) >= (9, 1);
     if !writes_older || loads((local.flavour, &local.version), (primary.flavour, &primary.version)) {
         return None;
     }
@@ -352,8 +359,15 @@ pub fn sync_stalled(e: &Evidence) -> Option<Finding> {
     Some(named(e, Cause::SyncStalled, false, [Some(first)]))
 }
 
+/// Data set after data set comes and does not load, and no line says why in words that a rule knows (valkey issue 1836: a
+/// loop of this line alone). That is no sync that runs, nor a replica that waits.
+pub(super) fn fails_without_a_name(e: &Evidence) -> Option<Fact> {
+    let line = told(e, LogKind::LoadFailed).filter(|line| line.count > 1)?;
+    Some(log_fact(line, "each data set that came did not load; the lines before this one in the log say why"))
+}
+
 pub fn sync_running(e: &Evidence) -> Option<Finding> {
-    let link = broken_link(e)?;
+    let link = broken_link(e).filter(|_| fails_without_a_name(e).is_none())?;
     if let Some((prepares, suspected)) = primary_prepares(e).filter(|_| handshake_green(e)) {
         return Some(named(e, Cause::SyncRunning, suspected, [Some(prepares)]));
     }

@@ -397,8 +397,10 @@ pub enum LogKind {
     TransferTimeout,
     /// `Write error or short write writing to the DB dump file …`, and the temp file's errors
     DumpWriteError,
-    /// `Can't handle RDB format version …`
+    /// `Can't handle RDB format version …`, `Wrong signature trying to load DB from file`
     RdbVersion,
+    /// `Failed trying to load the MASTER synchronization DB from disk…`: the last line of each load that fails
+    LoadFailed,
     /// `Short read or OOM loading DB. …`
     RdbUnreadable,
     /// `Master did not respond to command during SYNC handshake`, `Failed to read response from the server`

@@ -59,7 +59,7 @@ causes! {
     PrimaryEmptied "primary-emptied" "the primary came back without its data",
     PrimaryDiskFull "primary-disk-full" "the primary cannot write the data set that the sync needs",
     PrimaryForkFailed "primary-fork-failed" "the primary cannot fork to make the data set",
-    PrimarySaveFailing "primary-save-failing" "the primary fails to save and refuses every new replica",
+    PrimarySaveFailing "primary-save-failing" "the primary fails to save, and Sentinel takes it for dead",
     ReplicaDiskFull "replica-disk-full" "this host's disk has no room for the data set",
     ReplicaSaveFailing "replica-save-failing" "this replica fails to save and will abort at the next write",
     OutputBufferExceeded "output-buffer-exceeded" "the primary cuts the sync: its output buffer limit is too small",

@@ -92,6 +92,14 @@ fn holds_while_the_primary_takes_no_candidate_and_says_which_side_looks_stale() 
 }
 
 #[test]
+fn a_primary_that_cannot_save_takes_a_password_all_the_same() {
+    let mut failing = stale_password();
+    failing.e.candidates =
+        vec![candidate(Probe { ping_again: error("MISCONF Redis is configured"), ..green(PRIMARY) })];
+    failing.plan();
+}
+
+#[test]
 fn a_password_that_could_not_be_tried_is_not_a_rejected_one() {
     for proof in [
         Probe { connect: Connect::TimedOut, ..blank(PRIMARY) },

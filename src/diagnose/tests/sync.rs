@@ -42,6 +42,39 @@ fn a_data_set_of_another_format_is_incompatible() {
     assert_eq!(cause(|e| _ = e.log(LogKind::RdbVersion, line, 2)), None, "the link is up now");
 }
 
+/// Valkey 9.0.5 sends VALKEY080 to everybody, and Redis up to 8.2.3 and Valkey up to 8.0.1 look at the first bytes before
+/// the version: they never say which.
+#[test]
+fn a_data_set_that_begins_like_none_of_ours_is_incompatible_unless_the_versions_say_otherwise() {
+    let line = "Wrong signature trying to load DB from file";
+    let from = |flavour: Flavour, version: &'static str| {
+        verdict(move |e| {
+            broken(e).log(LogKind::RdbVersion, line, 2);
+            (e.source().flavour, e.source().version) = (flavour, version.to_owned());
+        })
+    };
+    assert_eq!(from(Flavour::Valkey, "9.0.5"), (Cause::RdbIncompatible, false));
+    assert_eq!(from(Flavour::Redis, "7.2.4"), (Cause::RdbIncompatible, true), "damaged on its way, most likely");
+    let unseen = |e: &mut Evidence| {
+        broken(e).log(LogKind::RdbVersion, line, 2);
+        e.primary = Reading::Missing(Missing::NotAsked);
+    };
+    assert_eq!(verdict(unseen), (Cause::RdbIncompatible, false), "whatever it is, it does not load");
+}
+
+#[test]
+fn loads_that_fail_again_and_again_are_no_sync_that_runs() {
+    let line = "Failed trying to load the PRIMARY synchronization DB from disk, check server logs.";
+    let failing = |count: u32| bent(|e| _ = broken(e).log(LogKind::LoadFailed, line, count));
+    assert_eq!(diagnose(&failing(1)).cause(), Some(Cause::SyncRunning));
+    let Diagnosis::Inconclusive { missing, .. } = diagnose(&failing(2)) else { panic!() };
+    assert!(missing[0].saw.contains("Failed trying to load"), "{missing:?}");
+    let foreign = |e: &mut Evidence| {
+        broken(e).log(LogKind::LoadFailed, line, 9).log(LogKind::RdbVersion, "Can't handle RDB format version 80", 9);
+    };
+    assert_eq!(cause(foreign), Some(Cause::RdbIncompatible));
+}
+
 #[test]
 fn a_line_from_before_the_last_good_sync_speaks_of_another_break() {
     let since = |kind: LogKind| {
@@ -179,7 +212,10 @@ fn a_newer_valkey_that_cannot_write_an_older_format_is_incompatible() {
         }
     };
     assert_eq!(verdict(of(Flavour::Valkey, "9.1.2")), (Cause::RdbIncompatible, false));
-    assert_ne!(cause(of(Flavour::Valkey, "8.1.0")), Some(Cause::RdbIncompatible), "it knows one format only");
+    for one_format_only in ["8.1.0", "9.0.5"] {
+        let told = cause(of(Flavour::Valkey, one_format_only));
+        assert_ne!(told, Some(Cause::RdbIncompatible), "{one_format_only} writes one format to all");
+    }
     let by_disk = |e: &mut Evidence| {
         of(Flavour::Valkey, "9.1.2")(e);
         e.limits().diskless_sync = false;

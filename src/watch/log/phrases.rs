@@ -77,7 +77,11 @@ pub(super) const PHRASES: &[Phrase] = &[
     starts("Failed trying to sync DB directory ", LogKind::DumpWriteError),
     starts("{P} <-> REPLICA sync: Finished with success", LogKind::SyncFinished),
     starts("Can't handle RDB format version ", LogKind::RdbVersion), // rdb.c, rdbLoadRioWithLoadingCtx
+    // The same function: what begins with neither REDIS nor a magic that it knows. Valkey 9.0 sends VALKEY080 to whoever
+    // asks, and a replica of Redis or of Valkey up to 8.0 does not get as far as the version.
+    starts("Wrong signature trying to load DB from file", LogKind::RdbVersion),
     starts("Short read or OOM loading DB.", LogKind::RdbUnreadable), // rdb.c, rdbLoadRioWithLoadingCtx
+    starts("Failed trying to load the {P} synchronization DB from ", LogKind::LoadFailed),
     // Time limits: replicationCron.
     starts("Timeout connecting to the {P}...", LogKind::ConnectTimeout),
     starts("Timeout receiving bulk data from {P}...", LogKind::TransferTimeout),
