@@ -30,6 +30,7 @@ mod keyring;
 mod metrics;
 mod record;
 mod snapshot;
+mod stores;
 mod strays;
 mod systemd;
 mod upkeep;
@@ -40,7 +41,8 @@ pub use answers::standing;
 pub use effects::{Hand, Runner};
 pub use error::DaemonError;
 pub use record::Record;
-pub use watched::{Dials, Kept, Watched, group_dials};
+pub use stores::Stores;
+pub use watched::{Dials, Watched, group_dials};
 
 use clock::Clock;
 use http::{Peek, Site};
@@ -152,9 +154,9 @@ impl Daemon {
         metrics.expect(settings.replicas.keys(), settings.channels.keys());
         let record = Record::counted(settings, Arc::clone(metrics));
         let (inputs_in, inputs) = mpsc::channel(1024);
-        let watched = Watched::all(settings, &salt);
+        let watched = Watched::all(settings, &salt, clock);
         let places = keyring::places(settings, &watched);
-        let kept = watched.first().map(|one| one.kept.clone()).unwrap_or_default();
+        let stores = watched.first().map_or_else(|| Stores::new(clock), |one| one.stores.clone());
         let mut daemon = Daemon {
             clock,
             agents: Vec::new(),
@@ -187,7 +189,7 @@ impl Daemon {
             daemon.runner_tasks.spawn(Runner::new(index, one, hand).run(effects));
         }
         daemon.senses.refresh();
-        let desk = keyring::Desk { salt, clock, board: Arc::clone(&daemon.keys), kept, inputs: inputs_in.clone() };
+        let desk = keyring::Desk { salt, clock, board: Arc::clone(&daemon.keys), stores, inputs: inputs_in.clone() };
         for place in places {
             daemon.background.spawn(keyring::follow(place, desk.clone()));
         }

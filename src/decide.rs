@@ -15,6 +15,7 @@ use crate::model::remedy::{Decision, Plan, Refusal, RefusalCode, Remedy};
 use crate::model::turn::{self, Seat};
 
 mod align;
+mod candidates;
 mod failover;
 mod guards;
 mod next_steps;

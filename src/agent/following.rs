@@ -136,6 +136,11 @@ impl Agent {
         quiet && rested && !self.is_behind() && self.link_up() != Some(false)
     }
 
+    /// The look that was to try the store's password had to do without the store's answer.
+    pub(super) fn untried(&mut self) {
+        self.following.tried = None;
+    }
+
     pub(super) fn note_trial(&mut self, now: Timestamp) {
         self.following.tried = self.following.newest.as_ref().map(|newest| (newest.print.clone(), now));
     }

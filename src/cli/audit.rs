@@ -76,7 +76,9 @@ async fn target(settings: &Settings, name: &str) -> Option<GroupTarget> {
     let mut unfetched = Vec::new();
     let (sentinels, observer) = group_dials(of_group, &mut unfetched).await;
     let mut locals = Vec::new();
-    for watched in Watched::all(settings, &salt).into_iter().filter(|one| one.group_name() == Some(name)) {
+    for watched in
+        Watched::all(settings, &salt, Clock::start()).into_iter().filter(|one| one.group_name() == Some(name))
+    {
         let dials = watched.dials().await;
         unfetched.extend(dials.problems);
         locals.push((watched.name, dials.local));

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::{CheckArgs, Ended, Exit, Failure, block_on, once, paint, say, say_json};
 use crate::config::{self, Problems, Settings};
 use crate::daemon::Watched;
+use crate::daemon::clock::Clock;
 use crate::wire::all;
 
 mod channel;
@@ -70,7 +71,7 @@ fn files(config: &Path, settings: &Settings) -> Section {
 
 /// Everything at once; the order of telling is that of the configuration.
 async fn ask(config: &Path, settings: &Settings, notify: bool) -> Vec<Section> {
-    let watched = Watched::all(settings, &once::salt(&settings.agent.state_dir));
+    let watched = Watched::all(settings, &once::salt(&settings.agent.state_dir), Clock::start());
     // One look at a group is enough for all its members.
     let mut groups: BTreeMap<&str, &Watched> = BTreeMap::new();
     for one in &watched {

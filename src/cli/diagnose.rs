@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{DiagnoseArgs, Ended, Exit, Failure, block_on, once, paint, say, say_json, settings};
 use crate::config::{GroupSettings, ReplicaSettings};
 use crate::daemon::clock::Clock;
-use crate::daemon::{Kept, Watched};
+use crate::daemon::{Stores, Watched};
 use crate::decide::{Context, History, Policy, decide, in_words, next_steps};
 use crate::model::evidence::{EVIDENCE_FORMAT, Evidence};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
@@ -100,7 +100,7 @@ fn by_address(args: &DiagnoseArgs, address: &str) -> Result<Watched, Failure> {
         replica,
         group,
         salt: Salt::fleeting(),
-        kept: Kept::default(),
+        stores: Stores::new(Clock::start()),
         on_former: Arc::default(),
     })
 }

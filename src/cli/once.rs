@@ -38,7 +38,7 @@ pub fn salt(state_dir: &Path) -> Salt {
 
 /// The instances that a person named, or all.
 pub fn chosen(settings: &Settings, name: Option<&str>) -> Result<Vec<Watched>, Failure> {
-    let all = Watched::all(settings, &salt(&settings.agent.state_dir));
+    let all = Watched::all(settings, &salt(&settings.agent.state_dir), Clock::start());
     let Some(name) = name else { return Ok(all) };
     let known: Vec<String> = all.iter().map(|one| one.name.clone()).collect();
     match all.into_iter().find(|one| one.name == name) {
@@ -110,7 +110,7 @@ async fn look_with(watched: &Watched, clock: Clock, log: Reading<LogView>, candi
     let now = move || clock.now();
     let dials = watched.dials().await;
     let (offers, store) =
-        if candidates { watched.candidates(now()).await } else { (Vec::new(), Reading::Missing(Missing::NotAsked)) };
+        if candidates { watched.candidates(None).await } else { (Vec::new(), Reading::Missing(Missing::NotAsked)) };
     let ask = Ask {
         refused: &[],
         candidates: &offers,

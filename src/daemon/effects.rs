@@ -10,13 +10,16 @@ use tokio::task::JoinHandle;
 
 use super::clock::Clock;
 use super::record::Record;
+use super::stores::PATIENCE;
 use super::watched::Watched;
 use crate::act::Hands;
 use crate::agent::{Effect, Input};
 use crate::collect::{self, Ask};
+use crate::model::event::{Wake, Why};
 use crate::model::evidence::{Evidence, Missing, Reading, SentinelView, Successor};
 use crate::model::incident::{Entry, Notice, What};
 use crate::model::remedy::Step;
+use crate::secrets::SecretRef;
 use crate::watch::log::{LogBook, ServerLog};
 use crate::watch::replica::PulseBoard;
 
@@ -49,6 +52,8 @@ struct LastLook {
     began: Option<Instant>,
     /// Replicas that refused a login within `retry_login`.
     refused: Vec<Successor>,
+    /// Secret stores that had not answered when it went on without them.
+    awaited: Vec<SecretRef>,
 }
 
 /// A record that waits for the ledger.
@@ -83,6 +88,7 @@ impl Runner {
         let mut backlog = Backlog::default();
         let mut hands: Option<Hands> = None;
         let mut last = LastLook::default();
+        let mut answers = self.watched.stores.answers();
         loop {
             let effect = tokio::select! {
                 effect = effects.recv() => match effect {
@@ -91,6 +97,10 @@ impl Runner {
                 },
                 () = tokio::time::sleep(RETRY), if !backlog.waiting.is_empty() => {
                     self.catch_up(&mut backlog).await;
+                    continue;
+                }
+                Ok(()) = answers.changed(), if !last.awaited.is_empty() => {
+                    self.note_answers(&mut last).await;
                     continue;
                 }
             };
@@ -143,15 +153,19 @@ impl Runner {
         last.began = Some(Instant::now());
         let clock = self.hand.clock;
         let now = move || clock.now();
-        let dials = self.watched.dials().await;
+        let proving = async {
+            match candidates {
+                true => self.watched.candidates(Some(PATIENCE)).await,
+                false => (Vec::new(), Reading::Missing(Missing::NotAsked)),
+            }
+        };
+        let (dials, (offers, store)) = tokio::join!(self.watched.dials_within(Some(PATIENCE)), proving);
         for problem in &dials.problems {
             tracing::warn!(replica = self.watched.name, "{problem}");
         }
-        let (offers, store) = if candidates {
-            self.watched.candidates(now()).await
-        } else {
-            (Vec::new(), Reading::Missing(Missing::NotAsked))
-        };
+        last.awaited.clone_from(&dials.awaited);
+        last.awaited.extend(self.watched.store().filter(|_| candidates).cloned());
+        last.awaited.retain(|place| self.watched.stores.is_asking(place));
         let log = self.hand.book.lock().unwrap_or_else(PoisonError::into_inner).reading(now());
         let followed = self.hand.pulse.lock().unwrap_or_else(PoisonError::into_inner).followed.clone();
         let ask = Ask {
@@ -170,9 +184,18 @@ impl Runner {
         let recent = |one: &&Successor| one.refused_us() && now().since(one.at) < self.hand.retry_login;
         last.refused = evidence.successors.iter().filter(recent).cloned().collect();
         if denied(&evidence) {
-            self.watched.doubt_kept();
+            self.watched.doubt_stores();
         }
         self.send(Input::Looked(Box::new(evidence))).await;
+    }
+
+    /// A store has answered a question that the last look did not wait for: the next one is due.
+    async fn note_answers(&self, last: &mut LastLook) {
+        let asked = last.awaited.len();
+        last.awaited.retain(|place| self.watched.stores.is_asking(place));
+        if last.awaited.len() < asked {
+            self.send(Input::Wake(Wake { at: self.hand.clock.now(), why: Why::Store })).await;
+        }
     }
 
     /// Tells the log's follower where the server logs, when that was seen.
@@ -246,7 +269,7 @@ mod tests {
     fn runner(state_dir: &std::path::Path) -> (Runner, mpsc::Receiver<(usize, Input)>) {
         let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n");
         let settings = crate::config::parse(&[("config.toml".into(), text)]).unwrap();
-        let watched = Watched::all(&settings, &Salt::fleeting()).remove(0);
+        let watched = Watched::all(&settings, &Salt::fleeting(), Clock::start()).remove(0);
         let (inputs, heard) = mpsc::channel(16);
         let hand = Hand {
             clock: Clock::start(),

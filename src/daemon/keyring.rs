@@ -1,6 +1,6 @@
 //! Follows every configured secret in its store: one task a place, so that a slow store holds up nobody else. What a
 //! task sees goes three ways: to the agents, for the `masterauth` of their group; to the looks, which take what a
-//! remote store said last and do not wait for it; and to the metrics, by fingerprint.
+//! remote store said last where it has not answered in time (`stores`); and to the metrics, by fingerprint.
 //!
 //! Files are read again every second rather than watched: one read out of the page cache costs less than telling
 //! apart what inotify says of a rename, a symlink that is swapped or a network file system.
@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::clock::Clock;
-use super::watched::{Kept, Watched};
+use super::stores::{Heard, Stores};
+use super::watched::Watched;
 use crate::agent::Input;
 use crate::config::Settings;
 use crate::model::Timestamp;
@@ -46,7 +47,7 @@ pub struct Desk {
     pub salt: Salt,
     pub clock: Clock,
     pub board: Shared<Keys>,
-    pub kept: Kept,
+    pub stores: Stores,
     pub inputs: mpsc::Sender<(usize, Input)>,
 }
 
@@ -72,6 +73,7 @@ pub fn places(settings: &Settings, watched: &[Watched]) -> Vec<Place> {
 pub async fn follow(place: Place, desk: Desk) {
     let mut told: Option<Result<Offered, String>> = None;
     loop {
+        let asked = desk.clock.now();
         let answer = secrets::fetch(&place.reference).await;
         let now = desk.clock.now();
         note(&place, &desk, &answer, now);
@@ -88,9 +90,7 @@ pub async fn follow(place: Place, desk: Desk) {
             }
             told = Some(said);
         }
-        if let Ok(offers) = answer {
-            desk.kept.keep(&place.reference, offers);
-        }
+        desk.stores.heard(&place.reference, Heard { at: asked, answer });
         let Some(pace) = place.reference.pace() else { return };
         tokio::time::sleep(jittered(pace, &desk)).await;
     }

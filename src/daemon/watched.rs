@@ -6,12 +6,14 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Shared;
+use super::clock::Clock;
+use super::stores::{Heard, Said, Stores, silence};
 use crate::agent::Identity;
 use crate::collect::Target;
 use crate::config::{GroupSettings, ReplicaSettings, Settings};
 use crate::model::evidence::{Missing, Reading, StoreView};
-use crate::model::{Address, LinkId, Timestamp};
-use crate::secrets::{self, Offer, Salt, Secret, SecretRef};
+use crate::model::{Address, LinkId};
+use crate::secrets::{Offer, Salt, Secret, SecretRef};
 use crate::wire::{Dial, Reader};
 
 /// An instance with its group, as configured.
@@ -21,40 +23,13 @@ pub struct Watched {
     pub replica: ReplicaSettings,
     pub group: Option<(String, GroupSettings)>,
     pub salt: Salt,
-    pub kept: Kept,
+    pub stores: Stores,
     /// The instance took the former of the store's passwords last.
     pub on_former: Shared<bool>,
 }
 
 /// How long the instance has to say whether it takes a password.
 const LOGIN: Duration = Duration::from_millis(300);
-
-/// What slow stores said last, so that a look need not wait for them. The newest answer of each place.
-#[derive(Clone, Debug, Default)]
-pub struct Kept(Shared<Vec<(SecretRef, Vec<Offer>)>>);
-
-impl Kept {
-    pub fn keep(&self, place: &SecretRef, offers: Vec<Offer>) {
-        if !place.is_slow() {
-            return;
-        }
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.iter_mut().find(|(known, _)| known == place) {
-            Some((_, known)) => *known = offers,
-            None => all.push((place.clone(), offers)),
-        }
-    }
-
-    fn known(&self, place: &SecretRef) -> Option<Vec<Offer>> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().find(|(known, _)| known == place).map(|(_, offers)| offers.clone())
-    }
-
-    /// A login with it was refused: the next look asks the store itself.
-    fn forget(&self, places: &[&SecretRef]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| !places.contains(&known));
-    }
-}
 
 /// The dials of an instance with their secrets fetched, and what could not be fetched.
 #[derive(Clone, Debug)]
@@ -63,6 +38,25 @@ pub struct Dials {
     pub sentinels: Vec<Dial>,
     pub observer: Option<(String, Secret)>,
     pub problems: Vec<String>,
+    /// Places that are asked on: what stands here is what they said before, or nothing.
+    pub awaited: Vec<SecretRef>,
+}
+
+/// What a place gave for a login.
+#[derive(Default)]
+struct Given {
+    /// The newest first.
+    offers: Vec<Offer>,
+    problem: Option<String>,
+    awaited: Option<SecretRef>,
+}
+
+impl Given {
+    fn first(self, dials: &mut Dials) -> Option<Offer> {
+        dials.problems.extend(self.problem);
+        dials.awaited.extend(self.awaited);
+        self.offers.into_iter().next()
+    }
 }
 
 impl Dials {
@@ -78,14 +72,14 @@ impl Dials {
 
 impl Watched {
     /// Every instance of the settings, in the order of their names.
-    pub fn all(settings: &Settings, salt: &Salt) -> Vec<Watched> {
-        let kept = Kept::default();
+    pub fn all(settings: &Settings, salt: &Salt, clock: Clock) -> Vec<Watched> {
+        let stores = Stores::new(clock);
         let one = |(name, replica): (&String, &ReplicaSettings)| Watched {
             name: name.clone(),
             replica: replica.clone(),
             group: settings.group_of(replica).map(|group| (replica.group.clone().unwrap_or_default(), group.clone())),
             salt: salt.clone(),
-            kept: kept.clone(),
+            stores: stores.clone(),
             on_former: Shared::default(),
         };
         settings.replicas.iter().map(one).collect()
@@ -109,14 +103,14 @@ impl Watched {
         }
     }
 
-    /// A login was refused that may have been made with a password that is kept.
-    pub fn doubt_kept(&self) {
+    /// A login was refused that may have been made with what a slow store said before.
+    pub fn doubt_stores(&self) {
         let group = self.group.as_ref().map(|(_, group)| group);
         let sentinel = group.and_then(|group| group.sentinel_password.as_ref());
         let observer = group.and_then(|group| group.observer.as_ref()).map(|observer| &observer.password);
         let places: Vec<&SecretRef> =
             [self.replica.password.as_ref(), sentinel, observer].into_iter().flatten().collect();
-        self.kept.forget(&places);
+        self.stores.doubt(&places);
     }
 
     /// The user that is configured for the login of a replica to its primary.
@@ -129,17 +123,31 @@ impl Watched {
         self.group.as_ref()?.1.masterauth.as_ref()
     }
 
-    /// Fetches the secrets that the dials need. One that cannot be fetched is left out and told of: the server's own
-    /// refusal then says the rest.
+    /// Fetches the secrets that the dials need, each for as long as its store may take. One that cannot be fetched is left
+    /// out and told of: the server's own refusal then says the rest.
     pub async fn dials(&self) -> Dials {
-        let mut problems = Vec::new();
-        let offers = fetch_all(self.replica.password.as_ref(), &self.kept, &mut problems).await;
-        let local = self.local_dial(&offers).await;
-        let (sentinels, observer) = match &self.group {
-            Some((_, group)) => dials_of(group, &self.kept, &mut problems).await,
-            None => (Vec::new(), None),
-        };
-        Dials { local, sentinels, observer, problems }
+        self.dials_within(None).await
+    }
+
+    /// The same within a bound, which all of them have together: for who is late, what it said before, if anything.
+    pub async fn dials_within(&self, patience: Option<Duration>) -> Dials {
+        let group = self.group.as_ref().map(|(_, group)| group);
+        let sentinel = group.and_then(|group| group.sentinel_password.as_ref());
+        let observer = group.and_then(|group| group.observer.as_ref());
+        let (own, sentinel, password) = tokio::join!(
+            given(self.replica.password.as_ref(), &self.stores, patience),
+            given(sentinel, &self.stores, patience),
+            given(observer.map(|observer| &observer.password), &self.stores, patience),
+        );
+        let local = self.local_dial(&own.offers).await;
+        let (sentinels, observer) = (Vec::new(), None);
+        let mut dials = Dials { local, sentinels, observer, problems: Vec::new(), awaited: Vec::new() };
+        own.first(&mut dials);
+        if let Some(group) = group {
+            let (sentinel, password) = (sentinel.first(&mut dials), password.first(&mut dials));
+            (dials.sentinels, dials.observer) = dials_of(group, sentinel, password);
+        }
+        dials
     }
 
     /// With the password that the instance takes: in the middle of a rotation that may still be the former one. The
@@ -174,19 +182,30 @@ impl Watched {
         }
     }
 
-    /// What the secret store offers as `masterauth`, with its user where one is configured.
-    pub async fn candidates(&self, now: Timestamp) -> (Vec<Offer>, Reading<StoreView>) {
+    /// What the secret store offers as `masterauth`, with its user where one is configured. With `patience`, what it said
+    /// before where it does not answer within that.
+    pub async fn candidates(&self, patience: Option<Duration>) -> (Vec<Offer>, Reading<StoreView>) {
         let Some(reference) = self.store() else { return (Vec::new(), Reading::Missing(Missing::NotAsked)) };
-        let configured = self.group.as_ref().and_then(|(_, group)| group.masteruser.clone());
-        match secrets::fetch(reference).await {
+        let (heard, silent) = match self.stores.ask(reference, patience).await {
+            Said::Now(heard) => (heard, None),
+            Said::NotYet { before: None, .. } => return (Vec::new(), Reading::Missing(Missing::TimedOut)),
+            Said::NotYet { silent, before: Some(heard) } => (heard, Some(silent)),
+        };
+        let configured = self.masteruser();
+        match heard.answer {
             Ok(mut offers) => {
                 for offer in &mut offers {
                     offer.user = offer.user.take().or_else(|| configured.clone());
                 }
                 let offered = u32::try_from(offers.len()).unwrap_or(u32::MAX);
-                (offers, Reading::Seen(StoreView { at: now, source: reference.source(), offered }))
+                let silent_ms = silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX));
+                let view = StoreView { at: heard.at, source: reference.source(), offered, silent_ms };
+                (offers, Reading::Seen(view))
             }
-            Err(error) => (Vec::new(), Reading::Missing(Missing::Refused(error.to_string()))),
+            Err(error) => {
+                let again = silent.map(|_| format!(" (at {}; it is asked again)", heard.at)).unwrap_or_default();
+                (Vec::new(), Reading::Missing(Missing::Refused(format!("{error}{again}"))))
+            }
         }
     }
 }
@@ -201,15 +220,20 @@ async fn takes(dial: &Dial) -> Option<bool> {
 
 /// How the Sentinels of a group are dialled, and the login of its observer.
 pub async fn group_dials(group: &GroupSettings, problems: &mut Vec<String>) -> (Vec<Dial>, Option<(String, Secret)>) {
-    dials_of(group, &Kept::default(), problems).await
+    let stores = Stores::new(Clock::start());
+    let observer = group.observer.as_ref().map(|observer| &observer.password);
+    let (sentinel, observer) =
+        tokio::join!(given(group.sentinel_password.as_ref(), &stores, None), given(observer, &stores, None));
+    problems.extend([sentinel.problem, observer.problem].into_iter().flatten());
+    dials_of(group, sentinel.offers.into_iter().next(), observer.offers.into_iter().next())
 }
 
-async fn dials_of(
+fn dials_of(
     group: &GroupSettings,
-    kept: &Kept,
-    problems: &mut Vec<String>,
+    sentinel: Option<Offer>,
+    observer: Option<Offer>,
 ) -> (Vec<Dial>, Option<(String, Secret)>) {
-    let password = fetch_one(group.sentinel_password.as_ref(), kept, problems).await.map(|offer| offer.secret);
+    let password = sentinel.map(|offer| offer.secret);
     let sentinel = |endpoint: &crate::model::Endpoint| Dial {
         address: Address::Tcp(endpoint.clone()),
         user: group.sentinel_user.clone().unwrap_or_default(),
@@ -217,33 +241,22 @@ async fn dials_of(
         tls: group.tls.clone(),
     };
     let sentinels = group.sentinels.iter().map(sentinel).collect();
-    let observer = match &group.observer {
-        None => None,
-        Some(observer) => fetch_one(Some(&observer.password), kept, problems)
-            .await
-            .map(|offer| (observer.user.clone().or(offer.user).unwrap_or_default(), offer.secret)),
-    };
-    (sentinels, observer)
+    let named = group.observer.as_ref().and_then(|observer| observer.user.clone());
+    (sentinels, observer.map(|offer| (named.or(offer.user).unwrap_or_default(), offer.secret)))
 }
 
-async fn fetch_one(reference: Option<&SecretRef>, kept: &Kept, problems: &mut Vec<String>) -> Option<Offer> {
-    fetch_all(reference, kept, problems).await.into_iter().next()
-}
-
-/// The newest first.
-async fn fetch_all(reference: Option<&SecretRef>, kept: &Kept, problems: &mut Vec<String>) -> Vec<Offer> {
-    let Some(reference) = reference else { return Vec::new() };
-    if let Some(offers) = kept.known(reference) {
-        return offers;
+async fn given(reference: Option<&SecretRef>, stores: &Stores, patience: Option<Duration>) -> Given {
+    let Some(reference) = reference else { return Given::default() };
+    if let Some(offers) = stores.known(reference) {
+        return Given { offers, ..Given::default() };
     }
-    match secrets::fetch(reference).await {
-        Ok(offers) => {
-            kept.keep(reference, offers.clone());
-            offers
-        }
-        Err(error) => {
-            problems.push(error.to_string());
-            Vec::new()
+    match stores.ask(reference, patience).await {
+        Said::Now(Heard { answer: Ok(offers), .. }) => Given { offers, ..Given::default() },
+        Said::Now(Heard { answer: Err(error), .. }) => Given { problem: Some(error.to_string()), ..Given::default() },
+        Said::NotYet { silent, .. } => {
+            let offers = stores.offered(reference).unwrap_or_default();
+            let problem = offers.is_empty().then(|| silence(reference, silent));
+            Given { offers, problem, awaited: Some(reference.clone()) }
         }
     }
 }

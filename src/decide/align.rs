@@ -1,7 +1,7 @@
 //! How an instance's login to its primary stands to the secret store: what `relinkd align` reports, and what the next
 //! round would make of it.
 
-use super::{Held, remedies};
+use super::{Held, candidates};
 use crate::model::evidence::{CandidateView, Evidence};
 use crate::model::remedy::RefusalCode;
 
@@ -20,10 +20,10 @@ pub enum Alignment<'a> {
 /// store's values were tried.
 pub fn alignment(e: &Evidence) -> Alignment<'_> {
     let newest = e.candidates.first();
-    if let Some(newest) = newest.filter(|newest| newest.in_use && remedies::proved(e, newest)) {
+    if let Some(newest) = newest.filter(|newest| newest.in_use && candidates::proved(e, newest)) {
         return Alignment::Aligned(newest);
     }
-    match remedies::fitting_candidate(e) {
+    match candidates::fitting_candidate(e) {
         Err(held) => Alignment::Held(held),
         Ok(accepted) if !accepted.in_use => Alignment::Stale(accepted),
         // The last value but one works and is held: nothing is wrong with the link, and setting the newest would break

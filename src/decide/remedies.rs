@@ -1,9 +1,10 @@
 //! The one table from cause to remedy, and from remedy to plan.
 
+use super::candidates::{accepted_candidate, newest, taken_by_standbys};
 use super::{Context, Held, Persist};
-use crate::diagnose::{handshake_works, only_here, same_place};
+use crate::diagnose::{handshake_works, only_here};
 use crate::model::Endpoint;
-use crate::model::evidence::{Answer, CandidateView, Evidence, Missing, PeerRole, Probe, Reading, Role, ServerView};
+use crate::model::evidence::{CandidateView, Evidence, Role, ServerView};
 use crate::model::finding::{Cause, Fact, Viewpoint};
 use crate::model::remedy::{Change, Plan, Precondition, RefusalCode, Remedy, Step};
 
@@ -122,7 +123,7 @@ fn expected(context: &Context<'_>, saw: impl Into<String>, means: &str) -> Fact 
     Fact { from: Viewpoint::Replica, saw: saw.into(), at: context.now, means: means.to_owned() }
 }
 
-fn own_primary(e: &Evidence) -> Result<Endpoint, Held> {
+pub(super) fn own_primary(e: &Evidence) -> Result<Endpoint, Held> {
     e.local_link()
         .map(|link| link.primary.clone())
         .ok_or_else(|| (RefusalCode::RoleChanged, "the instance is not a replica any more".to_owned()))
@@ -153,7 +154,7 @@ fn realign_auth(context: &Context<'_>) -> Result<Plan, Held> {
     if e.is_the_named_primary() {
         return way_back(context);
     }
-    let candidate = accepted_candidate(e)?;
+    let candidate = newest(context, accepted_candidate(e))?;
     let primary = own_primary(e)?;
     if context.finding.link_up {
         return Ok(preset_auth(context, candidate, &primary));
@@ -199,47 +200,10 @@ fn preset_auth(context: &Context<'_>, candidate: &CandidateView, primary: &Endpo
     preset(context, candidate, expect, will_be)
 }
 
-/// The first password of the store that all replicas take which may be promoted, on the host of a primary.
-fn taken_by_standbys(e: &Evidence) -> Result<&CandidateView, Held> {
-    if let Some(taken) = e.candidates.iter().find(|candidate| proved(e, candidate)) {
-        return Ok(taken);
-    }
-    if e.candidates.is_empty() && e.store.seen().is_some_and(|store| store.offered > 0) {
-        let detail = "this server is the primary, and no replica that may be promoted was found to try a password at";
-        return Err((RefusalCode::EvidenceMissing, detail.to_owned()));
-    }
-    no_candidates(e)?;
-    if let Some(untried) = e.candidates.iter().find(|candidate| !judged(&candidate.proof.auth)) {
-        let detail = format!("{} could not be tried at {}", untried.source, untried.proof.target);
-        return Err((RefusalCode::EvidenceMissing, detail));
-    }
-    let told = e.candidates.iter().map(|candidate| {
-        let (name, proof) = (format!("{} (version {})", candidate.source, candidate.version), &candidate.proof);
-        format!("{}, which may be promoted, answers {name} with {}", proof.target, proof.auth)
-    });
-    Err((RefusalCode::SecretRejected, told.collect::<Vec<_>>().join("; ")))
-}
-
-/// Whether a password did at its target what it is there for. Nobody asks a replica for its replication stream.
-pub(super) fn proved(e: &Evidence, candidate: &CandidateView) -> bool {
-    match e.local.seen().map(|view| &view.role) {
-        Some(Role::Primary) => candidate.proof.auth.is_ok() && candidate.proof.replconf.is_ok(),
-        _ => handshake_works(&candidate.proof),
-    }
-}
-
-/// The password of the store that this instance should hold, whatever its role.
-pub(super) fn fitting_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
-    match e.local.seen().map(|view| &view.role) {
-        Some(Role::Primary) => taken_by_standbys(e),
-        _ => accepted_candidate(e),
-    }
-}
-
 /// The primary's own, for the day on which it is a replica.
 fn way_back(context: &Context<'_>) -> Result<Plan, Held> {
     let e = context.evidence;
-    let candidate = taken_by_standbys(e)?;
+    let candidate = newest(context, taken_by_standbys(e))?;
     let expect = Precondition {
         run_id: e.local.seen().map(|view| view.run_id.clone()),
         still_primary: true,
@@ -263,83 +227,6 @@ fn preset(context: &Context<'_>, candidate: &CandidateView, expect: Precondition
         steps.push(Step { expect: Precondition::default(), change: Change::Persist, within_ms: 5_000 });
     }
     Plan { remedy: Remedy::RealignAuth, steps, undo: Vec::new(), expected: will_be }
-}
-
-/// The store gave none.
-fn no_candidates(e: &Evidence) -> Result<(), Held> {
-    if !e.candidates.is_empty() {
-        return Ok(());
-    }
-    Err(match &e.store {
-        Reading::Missing(Missing::NotAsked) => (
-            RefusalCode::SecretUnavailable,
-            "no masterauth is configured for this group: relinkd has no password to offer; set [group.NAME] masterauth"
-                .to_owned(),
-        ),
-        Reading::Missing(why) => (RefusalCode::SecretUnavailable, format!("the secret store: {why}")),
-        Reading::Seen(store) => (RefusalCode::SecretUnavailable, format!("{} offers no password", store.source)),
-    })
-}
-
-/// The first password of the store that the primary takes for a whole handshake.
-fn accepted_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
-    no_candidates(e)?;
-    let followed = own_primary(e)?;
-    for candidate in &e.candidates {
-        let proof = &candidate.proof;
-        if !same_place(e, &proof.target, &followed) {
-            let detail = format!("passwords were tried at {}, this replica follows {followed}", proof.target);
-            return Err((RefusalCode::TargetNotPrimary, detail));
-        }
-        if let Reading::Seen(PeerRole::Replica { of, .. }) = &proof.role {
-            return Err((RefusalCode::TargetNotPrimary, format!("{} is itself a replica of {of}", proof.target)));
-        }
-    }
-    if let Some(found) = e.candidates.iter().find(|candidate| handshake_works(&candidate.proof)) {
-        return Ok(found);
-    }
-    // A password that the primary did not judge is not a rejected one.
-    if let Some(untried) = e.candidates.iter().find(|candidate| !judged(&candidate.proof.auth)) {
-        let (name, proof) = (&untried.source, &untried.proof);
-        let detail =
-            format!("{name} could not be tried at {}: PING → {}, AUTH → {}", proof.target, proof.ping, proof.auth);
-        return Err((RefusalCode::EvidenceMissing, detail));
-    }
-    if let Some(unproved) = e.candidates.iter().find(|candidate| may_replicate_unseen(&candidate.proof)) {
-        let detail = format!(
-            "{} logs in at {}; whether it may replicate was not tried, for want of the primary's version (before Redis \
-             7.0 the question itself begins a full resync): configure `observer`, or allow +sentinel|info-cache",
-            unproved.source, unproved.proof.target
-        );
-        return Err((RefusalCode::EvidenceMissing, detail));
-    }
-    let told = e.candidates.iter().map(verdict_on).collect::<Vec<_>>().join("; ");
-    Err((RefusalCode::SecretRejected, told))
-}
-
-fn may_replicate_unseen(proof: &Probe) -> bool {
-    proof.auth.is_ok() && proof.replconf.is_ok() && proof.psync == Answer::NotAsked
-}
-
-fn judged(auth: &Answer) -> bool {
-    matches!(auth, Answer::Ok(_) | Answer::Error { .. })
-}
-
-/// What the primary said to a candidate, and which side that makes look stale.
-fn verdict_on(candidate: &CandidateView) -> String {
-    let name = format!("{} (version {})", candidate.source, candidate.version);
-    let proof = &candidate.proof;
-    if proof.auth.is_ok() {
-        return format!("{name} logs in and may not replicate: REPLCONF → {}, PSYNC → {}", proof.replconf, proof.psync);
-    }
-    let stale = if candidate.in_use && !candidate.user.is_empty() {
-        "the replica already holds it, so the store looks older than the primary's password, or the user is switched off or deleted there"
-    } else if candidate.in_use {
-        "the replica already holds it, so the store looks older than the primary's password"
-    } else {
-        "neither what the replica holds nor what the store offers is the primary's password: the store or the primary is stale"
-    };
-    format!("the primary answers {name} with {}; {stale}", proof.auth)
 }
 
 fn bounce_link(context: &Context<'_>) -> Result<Plan, Held> {

@@ -109,7 +109,8 @@ fn rejected_proof() -> Probe {
 fn stale_password() -> Case {
     let mut e = healthy();
     e.reject_password();
-    e.store = Reading::Seen(StoreView { at: T0, source: "file:/etc/relinkd/masterauth".into(), offered: 1 });
+    e.store =
+        Reading::Seen(StoreView { at: T0, source: "file:/etc/relinkd/masterauth".into(), offered: 1, silent_ms: None });
     e.candidates = vec![candidate(green(PRIMARY))];
     Case::of(e)
 }

@@ -31,6 +31,8 @@ pub enum Why {
     Asked,
     /// The same for `relinkd align`: the store's word goes before what the instance was given by others.
     Aligned,
+    /// A secret store has answered a question that the last look did not wait for.
+    Store,
 }
 
 /// What the fast poll of the local instance reads: enough to know that something changed, no more.

@@ -110,7 +110,7 @@ pub struct Evidence {
     pub log: Reading<LogView>,
     /// Passwords that the secret store offers, each proved or not against the primary. Empty unless asked for.
     pub candidates: Vec<CandidateView>,
-    /// Why the store could not be read, when it was asked and did not answer.
+    /// Why the store could not be read, when it was asked; `TimedOut` while it is asked on.
     pub store: Reading<StoreView>,
     /// On the primary's own host: what the replicas that Sentinel would promote first say to a login with this primary's
     /// `masteruser` and `masterauth`. They decide whether it can come back as a replica. Asked for in a deep look.
@@ -437,12 +437,15 @@ pub struct CandidateView {
     pub proof: Probe,
 }
 
-/// The secret store's answer, without the secret.
+/// The secret store's answer, without the secret. `at`: when the question was put that it answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreView {
     pub at: Timestamp,
     pub source: String,
     pub offered: u32,
+    /// It was asked again so long before and has not answered: what it offers is what it said at `at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_ms: Option<u64>,
 }
 
 impl Evidence {

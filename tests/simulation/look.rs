@@ -161,7 +161,12 @@ impl World {
         };
         e.candidates = self.store.offers.iter().map(one).collect();
         let offered = u32::try_from(e.candidates.len()).unwrap();
-        e.store = Reading::Seen(StoreView { at: e.began, source: "file:/etc/relinkd/masterauth".into(), offered });
+        e.store = Reading::Seen(StoreView {
+            at: e.began,
+            source: "file:/etc/relinkd/masterauth".into(),
+            offered,
+            silent_ms: None,
+        });
     }
 
     fn server(&self, host: usize, base: &ServerView, link: &LinkView) -> ServerView {

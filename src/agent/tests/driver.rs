@@ -243,7 +243,7 @@ impl World {
                 seen.candidates.iter_mut().for_each(|candidate| candidate.in_use = true);
             }
             let offered = u32::try_from(self.candidates.len()).unwrap();
-            seen.store = Reading::Seen(StoreView { at: self.now, source: "file".into(), offered });
+            seen.store = Reading::Seen(StoreView { at: self.now, source: "file".into(), offered, silent_ms: None });
         }
         self.feed(Input::Looked(Box::new(seen)));
     }

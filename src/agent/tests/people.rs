@@ -141,7 +141,7 @@ fn a_look_that_began_before_the_approval_does_not_carry_it_out() {
     let mut seen = world.evidence.clone();
     seen.shift(early);
     seen.candidates = world.candidates.clone();
-    seen.store = Reading::Seen(StoreView { at: early, source: "file".into(), offered: 1 });
+    seen.store = Reading::Seen(StoreView { at: early, source: "file".into(), offered: 1, silent_ms: None });
     world.agent.handle(Input::Looked(Box::new(seen)), world.now);
     assert!(!world.agent.is_acting());
     assert!(open(&world).people.approved.is_some(), "it waits for a look of its own");
@@ -265,7 +265,7 @@ fn failures_in_a_row_on_all_instances_stop_the_whole_host_until_a_person_takes_o
     world.agent.handle(Input::Wake(Wake { at: world.now, why: Why::Timer }), world.now);
     world.agent.handle(Input::Looked(Box::new(seen.clone())), world.now);
     seen.candidates = world.candidates.clone();
-    seen.store = Reading::Seen(StoreView { at: world.now, source: "file".into(), offered: 1 });
+    seen.store = Reading::Seen(StoreView { at: world.now, source: "file".into(), offered: 1, silent_ms: None });
     world.agent.handle(Input::Looked(Box::new(seen)), world.now);
     let held = world.agent.status(world.now).held.unwrap();
     assert_eq!(held.code, RefusalCode::AttemptsExhausted);

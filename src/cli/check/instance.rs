@@ -26,7 +26,7 @@ pub async fn check(watched: &Watched, policy: &Policy) -> Section {
     let dials = watched.dials().await;
     let clock = Clock::start();
     let now = move || clock.now();
-    let (offers, store) = watched.candidates(now()).await;
+    let (offers, store) = watched.candidates(None).await;
     let ask = Ask {
         refused: &[],
         followed: None,

@@ -75,7 +75,37 @@ fn holds_while_the_store_has_no_password_to_offer() {
     };
     assert!(told(Reading::Missing(Missing::NotAsked)).contains("no masterauth is configured"));
     assert!(told(Reading::Missing(Missing::Refused("no such file".into()))).contains("no such file"));
-    assert!(told(Reading::Seen(StoreView { at: T0, source: "env:X".into(), offered: 0 })).contains("env:X"));
+    assert!(
+        told(Reading::Seen(StoreView { at: T0, source: "env:X".into(), offered: 0, silent_ms: None }))
+            .contains("env:X")
+    );
+}
+
+#[test]
+fn what_a_store_said_before_the_fault_is_told_and_not_set_while_it_does_not_answer() {
+    let before = |offer: CandidateView| {
+        move |case: &mut Case| {
+            let at = case.history.fault_since.unwrap_or(case.now).before(Duration::from_secs(20));
+            case.e.store =
+                Reading::Seen(StoreView { at, source: "vault:kv/redis".into(), offered: 1, silent_ms: Some(900) });
+            case.e.candidates = vec![offer];
+        }
+    };
+    let told = |offer| holds_while(stale_password(), RefusalCode::EvidenceMissing, before(offer));
+    let good = told(candidate(green(PRIMARY)));
+    assert!(good.contains("vault:kv/redis has not answered for 900 ms") && good.contains("takes it"), "{good}");
+    assert!(good.contains(" ago: "), "{good}");
+    let bad = told(candidate(rejected_proof()));
+    assert!(bad.contains("has not answered") && bad.contains("is stale"), "{bad}");
+    holds_while(stale_password(), RefusalCode::EvidenceMissing, |case| {
+        case.e.candidates.clear();
+        case.e.store = Reading::Missing(Missing::TimedOut);
+    });
+    // What it has said since is good enough to be asked for once more, by the hands.
+    let mut case = stale_password();
+    before(candidate(green(PRIMARY)))(&mut case);
+    case.history.fault_since = Some(T0.before(Duration::from_secs(3600)));
+    case.plan();
 }
 
 #[test]
