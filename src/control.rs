@@ -2,7 +2,7 @@
 //!
 //! The socket belongs to the daemon's user and group (mode 0660), so the file system says who may ask. Who asks for more
 //! than the status is checked once more by what the kernel says of them, and is handed on with the question, to be
-//! recorded. Nothing that is asked here changes a server by itself: the daemon looks, and decides under its guards.
+//! recorded. What changes the record is answered when that is durable. Nothing that is asked here changes a server by itself: the daemon looks, and decides under its guards.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -29,8 +29,12 @@ pub const SOCKET: &str = "control.sock";
 const LONGEST_QUESTION: u64 = 4 * 1024;
 const LONGEST_ANSWER: u64 = 4 * 1024 * 1024;
 
-/// How long one exchange may take.
+/// How long a question may take to come in and an answer to go out, and how long an answer from memory may take.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What changes the record is answered once that is on the disk: behind the look, or the step of a plan, that the
+/// instance is at. A step may wait 15 s for a secret store.
+const DURABLE: Duration = Duration::from_secs(30);
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +71,20 @@ pub enum Request {
     Resume {
         scope: Option<Scope>,
     },
+}
+
+impl Request {
+    /// How long the answer may take.
+    fn patience(&self) -> Duration {
+        match self {
+            Request::Status | Request::Look { .. } => PATIENCE,
+            Request::Approve { .. }
+            | Request::Reject { .. }
+            | Request::Ack { .. }
+            | Request::Pause { .. }
+            | Request::Resume { .. } => DURABLE,
+        }
+    }
 }
 
 /// A question on its way, with what the client says of itself.
@@ -133,32 +151,19 @@ pub fn bind(run_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Hands questions on and answers back, one connection after the other, each within its time.
-pub async fn serve(listener: UnixListener, asked: mpsc::Sender<Asked>) {
-    let group = socket_group(&listener);
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let _ = timeout(PATIENCE, exchange(stream, group, &asked)).await;
-            }
-            // Out of descriptors, as a rule: it passes.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
 /// The group that the socket belongs to, which may ask; the daemon's own where that cannot be read.
-fn socket_group(listener: &UnixListener) -> u32 {
+pub fn socket_group(listener: &UnixListener) -> u32 {
     let path = listener.local_addr().ok().and_then(|at| at.as_pathname().map(Path::to_owned));
     let group = path.and_then(|path| std::fs::metadata(path).ok()).map(|meta| meta.gid());
     group.unwrap_or_else(|| rustix::process::getegid().as_raw())
 }
 
-async fn exchange(stream: UnixStream, group: u32, asked: &mpsc::Sender<Asked>) -> io::Result<()> {
+/// One connection: hands its question on and the answer back, each within its time. `group` may ask for changes.
+pub async fn exchange(stream: UnixStream, group: u32, asked: mpsc::Sender<Asked>) -> io::Result<()> {
     let peer = Peer::of(&stream)?;
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(LONGEST_QUESTION)).read_line(&mut line).await?;
+    timeout(PATIENCE, BufReader::new(read.take(LONGEST_QUESTION)).read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Envelope>(&line) {
         Ok(Envelope { request, .. }) if request != Request::Status && !peer.may_change(group) => {
             let who = peer.actor(None);
@@ -167,15 +172,18 @@ async fn exchange(stream: UnixStream, group: u32, asked: &mpsc::Sender<Asked>) -
         }
         Ok(Envelope { request, sudo }) => {
             let (answer, reply) = oneshot::channel();
-            let by = peer.actor(sudo.as_deref());
-            let _ = asked.send(Asked { request, by, answer }).await;
-            reply.await.unwrap_or_else(|_| serde_json::json!({ "error": "the daemon is stopping" }))
+            let (by, patience) = (peer.actor(sudo.as_deref()), request.patience());
+            let put = async {
+                let _ = asked.send(Asked { request, by, answer }).await;
+                reply.await.unwrap_or_else(|_| serde_json::json!({ "error": "the daemon is stopping" }))
+            };
+            timeout(patience, put).await?
         }
         Err(_) => serde_json::json!({ "error": "not a question that this version knows" }),
     };
     let mut bytes = serde_json::to_vec(&answer)?;
     bytes.push(b'\n');
-    write.write_all(&bytes).await
+    timeout(PATIENCE, write.write_all(&bytes)).await?
 }
 
 /// Asks the daemon.
@@ -196,10 +204,15 @@ pub async fn ask(run_dir: &Path, request: &Request) -> Result<Value, ControlErro
         BufReader::new(stream.take(LONGEST_ANSWER)).read_line(&mut line).await?;
         Ok::<String, io::Error>(line)
     };
-    let line = match timeout(PATIENCE + Duration::from_secs(1), asked).await {
-        Ok(line) => line.map_err(failed)?,
-        Err(_) => return Err(ControlError::Failed(path, "no answer in time".to_owned())),
+    let (line, why) = match timeout(request.patience() + Duration::from_secs(1), asked).await {
+        Ok(line) => (line.map_err(failed)?, "it ended before it answered"),
+        Err(_) => (String::new(), "no answer in time"),
     };
+    if line.is_empty() {
+        let unsure = "; what was asked may be recorded all the same, relinkd status tells";
+        let unsure = if request.patience() == DURABLE { unsure } else { "" };
+        return Err(ControlError::Failed(path, format!("{why}{unsure}")));
+    }
     let answer: Value = serde_json::from_str(&line)
         .map_err(|_| ControlError::Failed(path.clone(), "an answer that is not JSON".to_owned()))?;
     let is = |key: &str| answer.get(key).and_then(Value::as_bool).unwrap_or(false);
@@ -220,7 +233,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let listener = bind(dir.path()).unwrap();
         let (send, mut asked) = mpsc::channel::<Asked>(4);
-        let server = tokio::spawn(serve(listener, send));
+        let server = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let _ = exchange(stream, 0, send.clone()).await;
+            }
+        });
         let answerer = tokio::spawn(async move {
             let asked = asked.recv().await.unwrap();
             assert_eq!(asked.request, Request::Look { replica: "cache".to_owned(), align: false });

@@ -23,6 +23,7 @@ use crate::secrets::Salt;
 mod answers;
 pub mod clock;
 mod courier;
+mod doors;
 mod effects;
 mod error;
 mod http;
@@ -38,7 +39,8 @@ mod watched;
 mod watchers;
 
 pub use answers::standing;
-pub use effects::{Hand, Runner};
+use effects::Receipt;
+pub use effects::{Hand, Runner, Work};
 pub use error::DaemonError;
 pub use record::Record;
 pub use stores::Stores;
@@ -70,7 +72,7 @@ pub async fn run(config_path: &Path, settings: Settings) -> Result<(), DaemonErr
     let socket = control::bind(&settings.agent.run_dir)
         .map_err(|error| DaemonError::Socket(settings.agent.run_dir.clone(), error))?;
     let (asked_in, asked) = mpsc::channel(16);
-    let control = tokio::spawn(control::serve(socket, asked_in));
+    let control = tokio::spawn(doors::serve(socket, asked_in));
     let (peeks_in, peeks) = mpsc::channel(16);
     let mut doors = Doors { asked, peeks };
     let metrics = Metrics::new(Clock::start().now()).map_err(|error| DaemonError::Metrics(error.to_string()))?;
@@ -86,7 +88,9 @@ pub async fn run(config_path: &Path, settings: Settings) -> Result<(), DaemonErr
             Ended::Reload(new) => settings = *new,
         }
     }
-    control.abort();
+    // Who still waits for an answer gets it, or is told that we stop.
+    drop(doors);
+    let _ = control.await;
     let _ = std::fs::remove_file(settings.agent.run_dir.join(control::SOCKET));
     tracing::info!("stopped");
     Ok(())
@@ -126,7 +130,7 @@ struct Daemon {
     /// Answers that wait for the ledger.
     asks: JoinSet<answers::Recorded>,
     /// Where each agent's effects go.
-    runners: Vec<mpsc::UnboundedSender<Effect>>,
+    runners: Vec<mpsc::UnboundedSender<Work>>,
     inputs: mpsc::Receiver<(usize, Input)>,
     record: Arc<Record>,
     senses: Senses,
@@ -287,14 +291,27 @@ impl Daemon {
 
     /// What the agents want done goes to their runners, in order.
     fn hand_out(&mut self) {
+        self.hand_out_with(&mut None);
+    }
+
+    /// The same, when somebody waits for the record that this agent has just made.
+    fn hand_out_for(&mut self, index: usize, receipt: Receipt) {
+        let mut receipt = Some((index, receipt));
+        self.hand_out_with(&mut receipt);
+        receipt.into_iter().for_each(|(_, receipt)| receipt.settle(Ok(())));
+    }
+
+    fn hand_out_with(&mut self, receipt: &mut Option<(usize, Receipt)>) {
         let mut acted = false;
-        for (agent, runner) in self.agents.iter_mut().zip(&self.runners) {
+        for (index, (agent, runner)) in self.agents.iter_mut().zip(&self.runners).enumerate() {
             while let Some(effect) = agent.poll_effect() {
+                let mut waiting = None;
                 if let Effect::Record { entries, .. } = &effect {
                     entries.iter().for_each(|entry| self.host.take(entry));
                     acted |= entries.iter().any(|entry| Host::concerns(&entry.what));
+                    waiting = receipt.take_if(|(whose, _)| *whose == index).map(|(_, receipt)| receipt);
                 }
-                let _ = runner.send(effect);
+                let _ = runner.send(Work::for_someone(effect, waiting));
             }
         }
         if acted {

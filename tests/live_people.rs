@@ -4,7 +4,10 @@
 mod catalogue;
 mod live;
 
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use catalogue::silence;
@@ -12,6 +15,7 @@ use lab::{Group, Kind, Port, fault};
 use live::checks::text;
 use live::desk::Said;
 use live::{PATIENCE, RELINKD, Scene, Setup, on_each_server};
+use rusqlite::Connection;
 use serde_json::Value;
 
 const OLD: &str = "old-CANARY-1";
@@ -25,6 +29,9 @@ on_each_server! {
     pauses =>
         a_pause_outlives_a_kill_and_its_end_sets_nothing_off_redis_70,
         a_pause_outlives_a_kill_and_its_end_sets_nothing_off_valkey_80;
+    durable =>
+        what_was_answered_outlives_a_kill_and_what_could_not_be_recorded_is_told_redis_70,
+        what_was_answered_outlives_a_kill_and_what_could_not_be_recorded_is_told_valkey_80;
     planned_restart =>
         a_planned_restart_stays_silent_redis_70,
         a_planned_restart_stays_silent_valkey_80;
@@ -177,6 +184,112 @@ fn outsiders(scene: &Scene) {
     assert_eq!(member.exit, 0, "the socket is root's here, and so is its group: {member:?}");
     assert_eq!(said(scene, &["resume"]).exit, 0);
     open(place, 0o700);
+}
+
+fn ledger(scene: &Scene) -> Connection {
+    let book = Connection::open(scene.agent.dir().join("state/ledger.db")).expect("the ledger");
+    book.busy_timeout(PATIENCE).expect("patience");
+    book
+}
+
+/// The daemon looks; with a Sentinel that hangs, for 0.75 s. A record that is made meanwhile waits for the look to end.
+fn set_looking(scene: &Scene) {
+    let socket = scene.agent.dir().join("run/control.sock");
+    let mut stream = UnixStream::connect(socket).expect("the control socket");
+    stream.write_all(b"{\"verb\":\"look\",\"replica\":\"cache\"}\n").expect("a question");
+    let mut said = String::new();
+    stream.read_to_string(&mut said).expect("an answer");
+    assert!(said.contains("looked"), "{said}");
+}
+
+fn answered(scene: &Scene, id: &str) -> Vec<(String, String)> {
+    let all = scene.recorded(id)["answers"].as_array().cloned().unwrap_or_default();
+    all.iter().map(|it| (text(&it["answer"]), text(&it["name"]))).collect()
+}
+
+fn durable(kind: Kind) {
+    let mut scene = Scene::start(group(kind), &setup("[policy.realign-auth]\nmode = \"propose\"\n"));
+    rotate(&scene);
+    let (id, _) = proposed(&scene, "");
+    let book = ledger(&scene);
+    book.execute_batch("BEGIN IMMEDIATE").expect("the ledger is locked");
+    let lost = said(&scene, &["ack", &id, "--by", "alice"]);
+    assert!(lost.exit == 1 && lost.err.contains("recorded") && lost.err.contains("lock"), "{lost:?}");
+    assert!(answered(&scene, &id).is_empty());
+    book.execute_batch("ROLLBACK").expect("the ledger is free");
+    scene.wait_status("the ledger is back", |status| status["ledger_trouble"].is_null());
+
+    fault::freeze(scene.group.sentinel(2)).expect("a Sentinel hangs").keep();
+    for words in [&["ack", &id, "--by", "bob"][..], &["reject", &id]] {
+        let (id, _) = proposed(&scene, "");
+        let before = answered(&scene, &id).len();
+        set_looking(&scene);
+        let done = said(&scene, words);
+        scene.agent.kill9();
+        assert_eq!(done.exit, 0, "{words:?}: {done:?}");
+        let now = answered(&scene, &id);
+        assert_eq!(now.len(), before + 1, "{words:?} is forgotten: {now:?}\n{}", scene.agent.log());
+        scene.agent.start_again().expect("relinkd starts again");
+        scene.wait_status("relinkd has looked", |status| !status["looked_at"].is_null());
+    }
+    scene.held("auth-rejected", "approval-needed");
+    assert_eq!(scene.status()["taken_by"], "bob");
+    let all = answered(&scene, &id);
+    assert_eq!(all.last().map(|(answer, _)| answer.as_str()), Some("rejected"), "{all:?}");
+    assert_eq!(masterauth(&scene), OLD);
+}
+
+/// As if relinkd had not run for 56 s: what `remind` (a minute at least) waits for comes soon.
+fn nearly_a_minute_ago(scene: &mut Scene) {
+    assert!(scene.agent.stop().expect("SIGTERM").success());
+    let back = "56000000";
+    ledger(scene)
+        .execute_batch(&format!(
+            "UPDATE entry SET at = at - {back};
+             UPDATE incident SET opened_at = opened_at - {back}, touched_at = touched_at - {back};"
+        ))
+        .expect("the ledger is rewritten");
+    scene.agent.start_again().expect("relinkd starts again");
+    scene.wait_status("relinkd has looked", |status| !status["looked_at"].is_null());
+}
+
+#[test]
+fn reminders_come_until_somebody_takes_the_incident_redis_70() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    let setup = Setup { store: Some(WRONG.to_owned()), ..setup("remind = \"1m\"\n") };
+    let mut scene = Scene::start(group(kind), &setup);
+    rotate(&scene);
+    let (id, _) = scene.held("auth-rejected", "secret-rejected");
+    scene.told_of(&id, "opened");
+    let reminders = |scene: &Scene| scene.events(&id).iter().filter(|event| *event == "updated").count();
+    for due in [1, 2] {
+        assert_eq!(reminders(&scene), due - 1);
+        nearly_a_minute_ago(&mut scene);
+        scene.told("a reminder", |_| reminders(&scene) == due);
+    }
+
+    // Taken a few seconds before the next is due; the looks go on meanwhile.
+    nearly_a_minute_ago(&mut scene);
+    let taken = said(&scene, &["ack", &id[..12], "--by", "bob"]);
+    assert!(taken.exit == 0 && taken.out.contains("bob's: no reminders any more"), "{taken:?}");
+    let (end, mut seen) = (Instant::now() + Duration::from_secs(12), BTreeSet::new());
+    while Instant::now() < end {
+        seen.insert(scene.status()["looked_at"].to_string());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(seen.len() >= 3, "it looks on: {seen:?}");
+    nearly_a_minute_ago(&mut scene);
+    nearly_a_minute_ago(&mut scene);
+    assert_eq!(reminders(&scene), 2, "{:#?}", scene.receiver.messages());
+
+    // And everybody can read whose it is.
+    assert_eq!(scene.status()["taken_by"], "bob");
+    assert!(said(&scene, &["status"]).out.contains("bob"), "{:?}", said(&scene, &["status"]));
+    let shown = said(&scene, &["show", &id]);
+    assert!(shown.out.contains("bob"), "{shown:?}");
+    assert_eq!(answered(&scene, &id), [("acknowledged".to_owned(), "bob".to_owned())]);
+    scene.store(NEW);
+    assert_eq!(scene.over(&id)["answers"][0]["name"], "bob");
 }
 
 fn planned_restart(kind: Kind) {

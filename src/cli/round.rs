@@ -143,7 +143,7 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
     let mut changed = Vec::new();
     loop {
         while let Some(effect) = agent.poll_effect() {
-            let _ = effects.send(effect);
+            let _ = effects.send(effect.into());
         }
         if let Some(incident) = agent.incidents().open() {
             changed = changes(incident);

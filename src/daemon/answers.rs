@@ -1,6 +1,6 @@
 //! What is asked through the control socket. A pause waits for the ledger beside the loop: it holds, and is over, from the
 //! moment in which that is recorded. What is said to an incident is recorded in its turn, behind the look or the step that
-//! its agent is at, and is answered before that: a process that dies in between forgets it, and its incident waits on.
+//! its agent is at, and is answered once that has been done: what was answered outlives the process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::effects::Receipt;
 use super::{Daemon, Record};
 use crate::agent::{Agent, Host, Input};
 use crate::control::{Asked, Request};
@@ -63,9 +64,9 @@ impl Daemon {
                 None => json!({ "error": format!("no replica {replica:?} is watched here") }),
             },
             Request::Approve { incident, plan } => {
-                self.decided(&incident, |agent| agent.approve(by, plan.as_deref(), now))
+                return self.decided(&incident, answer, |agent| agent.approve(by, plan.as_deref(), now));
             }
-            Request::Reject { incident } => self.decided(&incident, |agent| agent.reject(by, now)),
+            Request::Reject { incident } => return self.decided(&incident, answer, |agent| agent.reject(by, now)),
             Request::Ack { incident, by: name } => return self.take(incident, by, &name, answer),
             Request::Pause { scope, for_ms, reason } => return self.pause(scope, for_ms, &reason, by, answer),
             Request::Resume { scope } => return self.resume(scope.as_ref(), &by, answer),
@@ -94,7 +95,7 @@ impl Daemon {
                 Ok(None) => refused(no_incident(&asked)),
                 Ok(Some((replica, id))) => match self.named(&replica) {
                     None => refused(format!("{replica} is not watched by this daemon any more")),
-                    Some(index) => self.take_known(index, &id, by, name),
+                    Some(index) => return self.take_known(index, &id, by, name, done.answer),
                 },
             },
         };
@@ -146,20 +147,21 @@ impl Daemon {
         }
     }
 
-    fn decided(&mut self, asked: &str, decide: impl FnOnce(&mut Agent) -> Result<(), String>) -> Value {
-        let index = match self.concerned(asked) {
-            Err(why) => return refused(why),
-            Ok(None) => return refused(no_open(asked)),
-            Ok(Some(index)) => index,
-        };
-        let Some(agent) = self.agents.get_mut(index) else { return refused(no_open(asked)) };
-        let open = agent.incidents().open().cloned();
-        let done = decide(agent);
-        self.hand_out();
-        match (done, open) {
-            (Ok(()), Some(open)) => json!({ "incident": open.id, "replica": open.link.replica }),
-            (Ok(()), None) => json!({}),
-            (Err(why), _) => refused(why),
+    fn decided(
+        &mut self,
+        asked: &str,
+        answer: oneshot::Sender<Value>,
+        decide: impl FnOnce(&mut Agent) -> Result<(), String>,
+    ) {
+        let found = self.concerned(asked).and_then(|index| index.ok_or_else(|| no_open(asked)));
+        let done = found.and_then(|index| {
+            let agent = self.agents.get_mut(index).ok_or_else(|| no_open(asked))?;
+            let open = agent.incidents().open().cloned().ok_or_else(|| no_open(asked))?;
+            decide(agent).map(|()| (index, json!({ "incident": open.id, "replica": open.link.replica })))
+        });
+        match done {
+            Ok((index, said)) => self.hand_out_for(index, Receipt { said, answer }),
+            Err(why) => _ = answer.send(refused(why)),
         }
     }
 
@@ -171,11 +173,10 @@ impl Daemon {
         }
         match self.concerned(&asked) {
             Err(why) => _ = answer.send(refused(why)),
-            Ok(Some(index)) => {
-                let open = self.agents[index].incidents().open().map(|open| open.id.clone());
-                let said = open.map_or(Value::Null, |id| self.take_known(index, &id, by, name));
-                let _ = answer.send(said);
-            }
+            Ok(Some(index)) => match self.agents[index].incidents().open().map(|open| open.id.clone()) {
+                Some(id) => self.take_known(index, &id, by, name, answer),
+                None => _ = answer.send(refused(no_open(&asked))),
+            },
             // It may be over: the stop that it led to is not.
             Ok(None) => {
                 let record = Arc::clone(&self.record);
@@ -188,19 +189,22 @@ impl Daemon {
         }
     }
 
-    fn take_known(&mut self, index: usize, id: &IncidentId, by: Actor, name: String) -> Value {
+    fn take_known(&mut self, index: usize, id: &IncidentId, by: Actor, name: String, answer: oneshot::Sender<Value>) {
         let stopped = self.host.failures().in_a_row >= self.settings.policy.max_failures;
         let now = self.clock.now();
-        let Some(agent) = self.agents.get_mut(index) else { return refused(no_incident(&id.0)) };
-        let open = agent.incidents().open().is_some_and(|open| open.id == *id);
-        if !open && !stopped {
-            return refused(format!("incident {id} is over, and nothing waits for an answer"));
-        }
-        let done = agent.acknowledge(id, by, name, now);
-        self.hand_out();
+        let done = match self.agents.get_mut(index) {
+            None => Err(no_incident(&id.0)),
+            Some(agent) if !stopped && agent.incidents().open().is_none_or(|open| open.id != *id) => {
+                Err(format!("incident {id} is over, and nothing waits for an answer"))
+            }
+            Some(agent) => agent.acknowledge(id, by, name, now),
+        };
         match done {
-            Ok(()) => json!({ "incident": id, "stop_lifted": stopped }),
-            Err(why) => refused(why),
+            Ok(()) => {
+                let said = json!({ "incident": id, "stop_lifted": stopped });
+                self.hand_out_for(index, Receipt { said, answer });
+            }
+            Err(why) => _ = answer.send(refused(why)),
         }
     }
 

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch as board};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot, watch as board};
 use tokio::task::JoinHandle;
 
 use super::clock::Clock;
@@ -46,6 +47,49 @@ pub struct Runner {
     hand: Hand,
 }
 
+/// What a runner is to do, and who waits to hear that it is done.
+pub struct Work {
+    effect: Effect,
+    /// Of a record.
+    receipt: Option<Receipt>,
+}
+
+impl From<Effect> for Work {
+    fn from(effect: Effect) -> Work {
+        Work { effect, receipt: None }
+    }
+}
+
+impl Work {
+    /// A record whose receipt somebody waits for.
+    pub fn for_someone(effect: Effect, receipt: Option<Receipt>) -> Work {
+        Work { effect, receipt }
+    }
+}
+
+/// What a person is told once their word is durable.
+pub struct Receipt {
+    pub said: Value,
+    pub answer: oneshot::Sender<Value>,
+}
+
+impl Receipt {
+    /// The record is kept and tried again, so what the person said is neither lost yet nor safe.
+    pub fn settle(self, done: Result<(), &str>) {
+        let said = match done {
+            Ok(()) => self.said,
+            Err(why) => {
+                let error = format!(
+                    "it is not recorded yet, since the ledger cannot be written: {why}; relinkd tries again each second, \
+                     changes nothing meanwhile, and forgets it if it ends before"
+                );
+                json!({ "error": error, "refused": true })
+            }
+        };
+        let _ = self.answer.send(said);
+    }
+}
+
 /// The last look, as far as what follows needs it.
 #[derive(Default)]
 struct LastLook {
@@ -60,6 +104,7 @@ struct LastLook {
 struct Waiting {
     entries: Vec<Entry>,
     notice: Option<Box<Notice>>,
+    receipt: Option<Receipt>,
 }
 
 /// The records that wait, oldest first.
@@ -79,20 +124,20 @@ impl Runner {
     }
 
     /// Runs on a task of its own.
-    pub fn start(self, effects: mpsc::UnboundedReceiver<Effect>) -> JoinHandle<()> {
+    pub fn start(self, effects: mpsc::UnboundedReceiver<Work>) -> JoinHandle<()> {
         tokio::spawn(self.run(effects))
     }
 
     /// Ends when the loop lets go of the other end.
-    pub async fn run(self, mut effects: mpsc::UnboundedReceiver<Effect>) {
+    pub async fn run(self, mut effects: mpsc::UnboundedReceiver<Work>) {
         let mut backlog = Backlog::default();
         let mut hands: Option<Hands> = None;
         let mut last = LastLook::default();
         let mut answers = self.watched.stores.answers();
         loop {
-            let effect = tokio::select! {
-                effect = effects.recv() => match effect {
-                    Some(effect) => effect,
+            let Work { effect, receipt } = tokio::select! {
+                work = effects.recv() => match work {
+                    Some(work) => work,
                     None => break,
                 },
                 () = tokio::time::sleep(RETRY), if !backlog.waiting.is_empty() => {
@@ -115,7 +160,7 @@ impl Runner {
                     if entries.iter().any(|entry| matches!(entry.what, What::Intended { .. })) {
                         hands = None;
                     }
-                    backlog.waiting.push_back(Waiting { entries, notice });
+                    backlog.waiting.push_back(Waiting { entries, notice, receipt });
                     self.catch_up(&mut backlog).await;
                 }
                 // The intent is among the records that wait, or was given up: nothing is changed.
@@ -138,11 +183,14 @@ impl Runner {
                         "the ledger cannot be written, so nothing is changed: {why}"
                     );
                 }
+                let receipts = backlog.waiting.iter_mut().filter_map(|waiting| waiting.receipt.take());
+                receipts.for_each(|receipt| receipt.settle(Err(&why)));
                 (backlog.told, backlog.blind) = (true, true);
                 self.send(Input::LedgerFailed(why)).await;
                 return;
             }
-            backlog.waiting.pop_front();
+            let written = backlog.waiting.pop_front().and_then(|written| written.receipt);
+            written.into_iter().for_each(|receipt| receipt.settle(Ok(())));
         }
         if std::mem::take(&mut backlog.told) {
             self.send(Input::LedgerRecovered).await;
@@ -303,15 +351,15 @@ mod tests {
         let (first, second, third) = (blip(&runner), blip(&runner), blip(&runner));
         let step = Step { expect: Precondition::default(), change: Change::ProveLink, within_ms: 100 };
         let apply = |attempt| Effect::Apply { attempt, step: Box::new(step.clone()) };
-        effects.send(first).unwrap();
+        effects.send(first.into()).unwrap();
         let running = runner.start(work);
         assert!(matches!(heard.recv().await, Some((0, Input::LedgerFailed(_)))));
         std::fs::create_dir(&state_dir).unwrap();
-        effects.send(second).unwrap();
-        effects.send(apply(1)).unwrap();
-        effects.send(Effect::Look { candidates: false, deep: false }).unwrap();
-        effects.send(third).unwrap();
-        effects.send(apply(2)).unwrap();
+        effects.send(second.into()).unwrap();
+        effects.send(apply(1).into()).unwrap();
+        effects.send(Effect::Look { candidates: false, deep: false }.into()).unwrap();
+        effects.send(third.into()).unwrap();
+        effects.send(apply(2).into()).unwrap();
         drop(effects);
         let mut applied = Vec::new();
         while let Some((_, input)) = heard.recv().await {
@@ -329,7 +377,7 @@ mod tests {
         let state_dir = dir.path().join("not-there-yet");
         let (runner, mut heard) = runner(&state_dir);
         let (effects, work) = mpsc::unbounded_channel();
-        effects.send(blip(&runner)).unwrap();
+        effects.send(blip(&runner).into()).unwrap();
         let running = runner.start(work);
         assert!(matches!(heard.recv().await, Some((0, Input::LedgerFailed(_)))));
         std::fs::create_dir(&state_dir).unwrap();
@@ -346,5 +394,33 @@ mod tests {
         drop(effects);
         running.await.unwrap();
         assert!(heard.recv().await.is_none(), "it is said once");
+    }
+
+    /// While the agent is at a look, its record waits, and so does who is to hear of it.
+    #[tokio::test]
+    async fn a_person_is_answered_when_their_word_is_durable_or_that_it_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let state_dir = dir.path().join("not-there-yet");
+        let (runner, mut heard) = runner(&state_dir);
+        let (effects, work) = mpsc::unbounded_channel();
+        let ask = |effect| {
+            let (answer, told) = oneshot::channel();
+            let receipt = Receipt { said: json!({ "done": true }), answer };
+            effects.send(Work::for_someone(effect, Some(receipt))).unwrap();
+            told
+        };
+        let (failing, going_through) = (blip(&runner), blip(&runner));
+        let record = Arc::clone(&runner.hand.record);
+        let running = runner.start(work);
+        let told = ask(failing).await.unwrap();
+        assert!(told["error"].as_str().unwrap().contains("not recorded yet"), "{told}");
+        std::fs::create_dir(&state_dir).unwrap();
+        assert_eq!(ask(going_through).await.unwrap(), json!({ "done": true }));
+        // Both: what failed was tried again, and in its order.
+        let kept = record.with(|ledger| ledger.history("cache", crate::model::Timestamp(0))).unwrap();
+        assert_eq!(kept.len(), 2);
+        drop(effects);
+        while heard.recv().await.is_some() {}
+        running.await.unwrap();
     }
 }
