@@ -122,18 +122,45 @@ fn the_quorum_comes_back(kind: Kind) {
     assert!(requests(&scene.group) <= 1);
 }
 
+/// With the default policy but for `after`: the quorum is lost by a stop and back by a start, and whom the Sentinels gave
+/// their votes is gone. Two of three have known the primary for seconds then, which is no sign of a failover.
+fn asked_when_the_quorum_is_back(kind: Kind) {
+    let group = group(kind, FAILOVER_TIMEOUT_MS);
+    preferred(&group, &[(group.replica(0), 10)]);
+    let scene = Scene::start(group, &with("[policy.request-failover]\nafter = \"2s\""));
+    let dead = fault::kill(scene.group.sentinel(1)).and(fault::kill(scene.group.sentinel(2)));
+    scene.group.primary().kill9();
+    scene.wait_status("no quorum", |status| status["held"]["code"] == "quorum-unclear");
+    nothing_was_done(&scene);
+    dead.undo().expect("the Sentinels are back");
+    let back = Instant::now();
+    votes_for_nobody(&scene.group);
+    let took = primary_again(&scene, back);
+    let retry = sentinels_own_retry(&scene.group);
+    println!("{kind}: a primary {took:?} after the quorum was back; Sentinel's own next attempt was {retry:?} s away");
+    assert!(retry.is_some_and(|seconds| seconds > 15), "{retry:?}\n{}", sentinels_tell(&scene.group));
+    assert_eq!(requests(&scene.group), 1, "{}", sentinels_tell(&scene.group));
+    let resolved = scene.told_event("resolved");
+    assert_eq!(actions(&resolved), [("request-failover".to_owned(), "changed".to_owned())], "{resolved:#}");
+}
+
+/// Each Sentinel gives its vote to one that never comes, and waits for twice the failover-timeout.
+fn votes_for_nobody(group: &Group) {
+    let (host, port) = group.primary().endpoint();
+    let ghost = "f".repeat(40);
+    for sentinel in group.sentinels() {
+        let vote = ["SENTINEL", "IS-MASTER-DOWN-BY-ADDR", &host, &port.to_string(), "100", &ghost];
+        sentinel.run(&vote).expect("a vote");
+    }
+}
+
 /// Each Sentinel has promised its vote to one that never came: a failover is due, and nobody begins it.
 fn nobody_begins_what_is_due(kind: Kind) {
     let policy = EAGER.replace("after = \"2s\"", "after = \"4s\"");
     let group = group(kind, FAILOVER_TIMEOUT_MS);
     preferred(&group, &[(group.replica(0), 10)]);
     let scene = Scene::start(group, &with(&policy));
-    let (host, port) = scene.group.primary().endpoint();
-    let ghost = "f".repeat(40);
-    for sentinel in scene.group.sentinels() {
-        let vote = ["SENTINEL", "IS-MASTER-DOWN-BY-ADDR", &host, &port.to_string(), "100", &ghost];
-        sentinel.run(&vote).expect("a vote");
-    }
+    votes_for_nobody(&scene.group);
     scene.group.primary().kill9();
     let died = Instant::now();
     scene.wait_status("Sentinel has its time", |status| {
@@ -284,6 +311,7 @@ on_each_server! {
     asked_when_sentinel_has_given_up => asked_when_sentinel_has_given_up_redis_70, asked_when_sentinel_has_given_up_valkey_80;
     asked_when_a_majority_is_back => asked_when_a_majority_is_back_redis_70, asked_when_a_majority_is_back_valkey_80;
     the_quorum_comes_back => relieved_when_the_quorum_is_back_redis_70, relieved_when_the_quorum_is_back_valkey_80;
+    asked_when_the_quorum_is_back => asked_when_the_quorum_is_back_redis_70, asked_when_the_quorum_is_back_valkey_80;
     nobody_begins_what_is_due => asked_when_sentinel_never_began_redis_70, asked_when_sentinel_never_began_valkey_80;
     proposed_where_a_person_decides => proposed_where_a_person_decides_redis_70, proposed_where_a_person_decides_valkey_80;
     held_after_login_trouble => held_after_login_trouble_redis_70, held_after_login_trouble_valkey_80;

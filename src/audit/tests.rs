@@ -176,6 +176,7 @@ fn sentinel(number: u8) -> GroupSentinel {
             failover_state: None,
             info_refresh_ms: 100,
             role_reported_ms: 100_000,
+            uptime_s: None,
             replicas: vec![replica_in_sentinel(2), replica_in_sentinel(3)],
             ckquorum: Reading::Seen(Quorum { ok: true, text: "OK 3 usable Sentinels".into() }),
             tilt: Reading::Seen(false),

@@ -37,7 +37,7 @@ async fn ask(look: &Look<'_>, dial: &Dial) -> Result<SentinelSays, Missing> {
                 &["SENTINEL", "MASTER", &group],
                 &["SENTINEL", "REPLICAS", &group],
                 &["SENTINEL", "CKQUORUM", &group],
-                &["INFO", "sentinel"],
+                &["INFO"],
                 &["SENTINEL", "INFO-CACHE", &group],
             ],
             within,

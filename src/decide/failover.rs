@@ -183,22 +183,25 @@ fn sentinel_acting(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     Ok(())
 }
 
-/// Other agents and people fail over too: how long the primary has had its role tells of them.
+/// Other agents and people fail over too: how long the primary has had its role tells of them, by the word of every
+/// Sentinel that was there. The quorum that was lost and is back with two Sentinels started anew is no failover.
 fn group_cooldown(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let rest = c.policy.of(remedy).cooldown;
-    let role_for = c.evidence.answering().map(|(_, says)| says.role_reported_ms).min().unwrap_or(0);
-    let role_for = Duration::from_millis(role_for);
-    if role_for < rest {
-        return Err((
+    let named = c.evidence.named_primary().map(|(named, _)| named);
+    let mut witnesses =
+        c.evidence.answering().filter(|(_, says)| Some(&says.primary) == named && says.saw_the_role_begin());
+    let young = witnesses.find(|(_, says)| Duration::from_millis(says.role_reported_ms) < rest);
+    match young {
+        Some((endpoint, says)) => Err((
             RefusalCode::Cooldown,
             format!(
-                "the Sentinels know this primary for {} only; [policy.{remedy}] cooldown is {}",
-                human(role_for),
+                "Sentinel {endpoint} saw this primary get its role only {} ago; [policy.{remedy}] cooldown is {}",
+                human(Duration::from_millis(says.role_reported_ms)),
                 human(rest)
             ),
-        ));
+        )),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Sentinel's own failovers, other agents' and people's count like ours.

@@ -114,6 +114,23 @@ fn holds_a_failover_until_sentinel_has_had_its_due_time() {
 fn holds_a_failover_while_the_group_cools_down_after_anybodys_failover() {
     holds(RefusalCode::Cooldown, |says| says.role_reported_ms = 599_999);
     holds_while(dead_primary(), RefusalCode::Cooldown, |case| case.e.sentinel(1).role_reported_ms = 60_000);
+    let told = holds(RefusalCode::Cooldown, |says| (says.role_reported_ms, says.uptime_s) = (60_000, None));
+    assert!(told.contains("saw this primary get its role only 60 s ago"), "{told}");
+}
+
+/// Quorum lost and back: two of three were started anew twelve seconds ago, and count the primary's role from then.
+#[test]
+fn sentinels_that_were_restarted_are_no_witnesses_of_a_failover() {
+    let restarted = |says: &mut SentinelSays| (says.role_reported_ms, says.uptime_s) = (12_300, Some(12));
+    let mut two = dead_primary();
+    restarted(two.e.sentinel(1));
+    restarted(two.e.sentinel(2));
+    two.plan();
+    let mut all = dead_primary();
+    all.e.each_sentinel(restarted);
+    all.plan();
+    // The third has run for long, and took over this primary a minute ago.
+    holds_while(two, RefusalCode::Cooldown, |case| case.e.sentinel(0).role_reported_ms = 60_000);
 }
 
 #[test]

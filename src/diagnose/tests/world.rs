@@ -229,6 +229,7 @@ fn says(name: &str) -> SentinelSays {
         failover_state: None,
         info_refresh_ms: 500,
         role_reported_ms: 3_600_000,
+        uptime_s: Some(86_400),
         replicas: vec![in_sentinel(REPLICA), in_sentinel(OTHER)],
         ckquorum: Reading::Seen(Quorum { ok: true, text: "OK 3 usable Sentinels.".into() }),
         tilt: Reading::Seen(false),

@@ -49,6 +49,9 @@ pub struct SentinelSays {
     pub info_refresh_ms: u64,
     /// Milliseconds since the primary has reported its present role: short after a failover.
     pub role_reported_ms: u64,
+    /// For how long this Sentinel has been running, out of its INFO.
+    #[serde(default)]
+    pub uptime_s: Option<u64>,
     pub replicas: Vec<ReplicaInSentinel>,
     /// SENTINEL CKQUORUM: counts living Sentinels only, and said OK while all of them had a wrong
     /// password and saw everything down (Redis 7.0.15).
@@ -155,6 +158,15 @@ impl SentinelSays {
     /// Whether this Sentinel is in the middle of a failover of the group.
     pub fn fails_over(&self) -> bool {
         self.flags.contains("failover_in_progress") || self.failover_state.is_some()
+    }
+
+    /// Whether it was there when the primary got its role. The age of a role begins anew when the Sentinel takes over
+    /// another primary, and also with its own start (Redis 7.0.15, sentinelResetMaster and createSentinelRedisInstance):
+    /// one that was just restarted knows the primary since then, and no failover follows from that.
+    pub fn saw_the_role_begin(&self) -> bool {
+        const STARTING: Duration = Duration::from_secs(5);
+        let known = Duration::from_millis(self.role_reported_ms);
+        self.uptime_s.is_none_or(|uptime_s| known.saturating_add(STARTING) < Duration::from_secs(uptime_s))
     }
 
     /// When the primary last answered this Sentinel's PING, well or not; not later than in truth. None: not known, or

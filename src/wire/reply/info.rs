@@ -213,6 +213,11 @@ pub fn tilt(text: &str) -> Option<bool> {
     Info::parse(text).number::<u8>("sentinel_tilt").map(|flag| flag != 0)
 }
 
+/// For how long a server, or a Sentinel, has been running.
+pub fn uptime_s(text: &str) -> Option<u64> {
+    Info::parse(text).number("uptime_in_seconds")
+}
+
 /// A value out of `a=1,b=2`.
 fn pair<'a>(list: &'a str, key: &str) -> Option<&'a str> {
     list.split(',').filter_map(|part| part.split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)

@@ -48,6 +48,7 @@ pub fn says(answers: &Answers<'_>, at: Timestamp, took_us: u64) -> Result<Sentin
         failover_state: fields.get("failover-state").map(str::to_owned),
         info_refresh_ms: fields.info_age_ms(),
         role_reported_ms: fields.number("role-reported-time").unwrap_or(0),
+        uptime_s: answers.info.text().and_then(info::uptime_s),
         ckquorum: quorum(answers.ckquorum),
         tilt: match answers.info.text().and_then(info::tilt) {
             Some(tilt) => Reading::Seen(tilt),
