@@ -3,6 +3,8 @@
 //! Everything that relinkd can change in a server or a Sentinel stands in this module, so this is what to audit:
 //! CONFIG SET of `masteruser` and `masterauth`, REPLICAOF, CONFIG REWRITE, SENTINEL FAILOVER, and, for a rotation
 //! ([`rotation`]), the passwords of one user. Nothing else.
+//! What is read before a change counts until a moment that is fixed before the first question, and each change is held
+//! against it right before its bytes leave: hands that were stopped in between make no change at all.
 //! A command whose answer did not come has an unknown outcome: it is read back before anything is said of it.
 //! The former password is kept in memory only, for the undo of the same run; after a crash it is gone.
 
@@ -11,7 +13,7 @@ use std::time::Duration;
 use crate::model::Endpoint;
 use crate::model::remedy::{Change, Outcome, Step};
 use crate::secrets::{Salt, Secret, SecretRef};
-use crate::wire::Dial;
+use crate::wire::{Dial, Until, WireError};
 
 pub mod config_file;
 mod local;
@@ -47,6 +49,11 @@ enum Stop {
 
 type Done = Result<Outcome, Stop>;
 
+/// A change that was not sent any more: nothing has failed.
+fn too_late(what: &str) -> Stop {
+    Stop::Moved(format!("{what}: {}", WireError::TooLate))
+}
+
 impl Hands {
     pub fn new(local: Dial, sentinels: Vec<Dial>, group: Option<String>, store: Option<SecretRef>, salt: Salt) -> Self {
         Hands { local, sentinels, group, store, salt, former: None }
@@ -54,12 +61,14 @@ impl Hands {
 
     /// Runs one step. Never panics, always comes back. `looked`: how long ago the look began that led to it.
     pub async fn run(&mut self, step: &Step, looked: Option<Duration>) -> Outcome {
-        if let Some(within_ms) = step.expect.looked_within_ms
-            && looked.is_none_or(|age| age > Duration::from_millis(within_ms))
-        {
-            return Outcome::PreconditionGone("the look that led to this is too old by now".to_owned());
+        let mut within = Duration::from_millis(step.within_ms).max(Duration::from_millis(100));
+        if let Some(bound_ms) = step.expect.looked_within_ms {
+            let left = looked.and_then(|age| Duration::from_millis(bound_ms).checked_sub(age));
+            let Some(left) = left else {
+                return Outcome::PreconditionGone("the look that led to this is too old by now".to_owned());
+            };
+            within = within.min(left);
         }
-        let within = Duration::from_millis(step.within_ms).max(Duration::from_millis(100));
         match self.checked(step, within).await {
             Ok(outcome) => outcome,
             Err(Stop::Moved(what)) => Outcome::PreconditionGone(what),
@@ -83,8 +92,9 @@ impl Hands {
             Change::BounceLink { to } => self.bounce(&step.expect, to).await,
             Change::Repoint { to, .. } => self.repoint(&step.expect, to).await,
             Change::RequestFailover { group, sentinels } => {
+                let until = Until::within(within);
                 self.sentinels_still_agree(&step.expect).await?;
-                self.request_failover(group, sentinels, within).await
+                self.request_failover(group, sentinels, until).await
             }
             Change::ProveLink => self.prove_link(within).await,
             Change::Persist => self.persist(&step.expect, within).await,
@@ -99,6 +109,7 @@ impl Hands {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
     use crate::model::Address;
@@ -127,10 +138,67 @@ mod tests {
         assert!(why.contains("does not offer the password any more"), "{why}");
     }
 
+    /// A Sentinel that names this primary, which is down. As soon as it has said so for the `stall`th time, the thread that
+    /// we share stands still, as ours does while a dying disk does not give it a file. The word that came then is kept.
+    async fn sentinel_of_a_stalled_host(listener: TcpListener, stall: usize, heard: &std::sync::Mutex<String>) {
+        let bulk = |word: &str| format!("${}\r\n{word}\r\n", word.len());
+        let fields = ["ip", "10.0.0.1", "port", "6379", "flags", "master,s_down,o_down", "num-other-sentinels", "0"];
+        let master = format!("*{}\r\n{}", fields.len(), fields.map(bulk).concat());
+        let answer = [master, bulk("one"), bulk("sentinel_tilt:0\r\n"), "*0\r\n".to_owned()].concat();
+        let mut told = 0;
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = [0_u8; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+                let words = String::from_utf8_lossy(&bytes[..count]).into_owned();
+                let asked = words.contains("REPLICAS");
+                let said = if asked { answer.as_str() } else { "+OK\r\n" };
+                heard.lock().unwrap().push_str(&words);
+                let _ = stream.write_all(said.as_bytes()).await;
+                told += usize::from(asked);
+                if asked && told == stall {
+                    std::thread::sleep(Duration::from_secs(2));
+                }
+            }
+        }
+    }
+
+    /// Every answer has come in by the time that the thread goes on, and by then another agent may have had its turn.
+    #[tokio::test]
+    async fn hands_that_stood_still_after_their_questions_ask_for_no_failover() {
+        for (stall, asks) in [(2, true), (1, false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let sentinel = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
+            let primary = Endpoint::new("10.0.0.1", 6379);
+            let expect = Precondition {
+                sentinels_name: Some(primary),
+                no_failover: true,
+                primary_down: true,
+                looked_within_ms: Some(5_000),
+                ..Precondition::default()
+            };
+            let change = Change::RequestFailover { group: "mymaster".into(), sentinels: vec![sentinel.clone()] };
+            let step = Step { expect, change, within_ms: crate::model::turn::REQUEST_MS };
+            let mut hands =
+                Hands { sentinels: vec![Dial::plain(sentinel)], ..hands(Endpoint::new("127.0.0.1", 1), None) };
+            hands.group = Some("mymaster".into());
+            let heard = std::sync::Mutex::default();
+            let outcome = tokio::select! {
+                outcome = hands.run(&step, Some(Duration::from_millis(300))) => outcome,
+                () = sentinel_of_a_stalled_host(listener, stall, &heard) => unreachable!(),
+            };
+            let heard = heard.into_inner().unwrap();
+            assert_eq!(heard.contains("FAILOVER"), asks, "{outcome:?}\n{heard}");
+            assert_eq!(matches!(&outcome, Outcome::Changed(_)), asks, "{outcome:?}");
+            let gone = matches!(&outcome, Outcome::PreconditionGone(why) if why.contains("not sent"));
+            assert_eq!(gone, !asks, "{outcome:?}");
+        }
+    }
+
     /// A server that answers each command with `-BUSY`, as one in a slow script does.
     #[tokio::test]
     async fn a_server_that_only_says_that_it_is_busy_is_not_asked_in_a_hot_loop() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         // The name of the client, then the question; each connection is used for one.
         let busy = async {

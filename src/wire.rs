@@ -4,7 +4,7 @@
 //! commands and refuses the rest before a byte leaves; everything that looks uses it. A [`Writer`] sends
 //! anything, and only `act` may hold one.
 //!
-//! Invariants: every wait has an end that the caller names; a reply is bounded before it is stored; a connection
+//! Invariants: every wait has an end that the caller names, and nothing is sent after it; a reply is bounded before it is stored; a connection
 //! that was left in the middle of an answer is never used again; buffers between us and the socket are wiped before
 //! they are freed, since a password may have passed through them.
 //!
@@ -31,12 +31,14 @@ mod quoted;
 mod tls;
 mod reader;
 mod subscription;
+mod until;
 mod writer;
 
 pub use all::all;
 pub use connection::{lookup, speaks_tls};
 pub use reader::Reader;
 pub use subscription::Subscription;
+pub use until::Until;
 pub use writer::{Arg, Writer};
 
 /// Where to connect, and as whom.
@@ -106,6 +108,8 @@ pub enum WireError {
     Protocol(String),
     /// A reply of at least so many bytes or elements, above what we take.
     TooLarge(usize),
+    /// A change that was not sent: what was read before it counted until a moment that is over.
+    TooLate,
     /// A command that a [`Reader`] does not send. This is an error of ours, not the server's.
     NotARead(String),
 }
@@ -128,6 +132,7 @@ impl fmt::Display for WireError {
             WireError::Denied { text, .. } => write!(f, "not let in: {text}"),
             WireError::Protocol(what) => write!(f, "not a Redis or Valkey server: it sent {what:?}"),
             WireError::TooLarge(size) => write!(f, "reply too large: {size} bytes or elements announced or read"),
+            WireError::TooLate => f.write_str("not sent: what was read before it is too old by now"),
             WireError::NotARead(what) => write!(f, "refused to send {what}: not on the list of reading commands"),
         }
     }
@@ -150,7 +155,7 @@ impl WireError {
 impl From<&WireError> for Missing {
     fn from(error: &WireError) -> Missing {
         match error {
-            WireError::TimedOut | WireError::HelloUnanswered => Missing::TimedOut,
+            WireError::TimedOut | WireError::HelloUnanswered | WireError::TooLate => Missing::TimedOut,
             WireError::Refused | WireError::NoSocket(_) => Missing::Refused(error.to_string()),
             WireError::Denied { text, .. } if text.contains("max number of clients") => {
                 Missing::Unreachable(text.clone())

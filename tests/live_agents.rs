@@ -2,11 +2,15 @@
 //! is late, stopped, gone or cut off. What counts is what the Sentinels write in their logs.
 
 mod live;
+#[path = "live/outage.rs"]
+mod outage;
 
 use std::time::{Duration, Instant};
 
 use lab::{Agent, Group, Kind, Receiver, Server};
+use live::tripwire::{Moment, Tripwire};
 use live::{PATIENCE, RELINKD, Setup, config, on_each_server};
+use rustix::process::Signal;
 
 const DOWN_AFTER_MS: u64 = 2_000;
 /// Far longer than a test: whatever moves the group before is not Sentinel's retry.
@@ -162,8 +166,55 @@ fn cut_off_and_restarted(kind: Kind) {
     hosts.one_request("one agent does not hear the first Sentinel, two start again");
 }
 
+/// The agent whose turn it is stands still when the Sentinels have just told it once more that it may ask, and goes on
+/// when another has asked and the group has its primary: each answer that it has is good, and half a minute old.
+fn stopped_just_before_it_asks(kind: Kind) {
+    let group = outage::group(kind, FAILOVER_TIMEOUT_MS);
+    let receiver = Receiver::start().expect("a receiver");
+    let setup = Setup { policy: POLICY.to_owned(), ..Setup::default() };
+    let [mut first, mut second] = [0, 1].map(|_| Agent::new(RELINKD).expect("a place for relinkd"));
+    let mut text = config(&first, &group, group.replica(0), &receiver.url(), &setup);
+    let wires: Vec<Tripwire> = group.sentinels().iter().map(|sentinel| Tripwire::before(&sentinel.address())).collect();
+    for (sentinel, wire) in group.sentinels().iter().zip(&wires) {
+        text = text.replace(&format!("\"{}\"", sentinel.address()), &format!("\"{}\"", wire.address()));
+    }
+    first.start(&text).expect("relinkd starts");
+    assert!(first.wait_log("replicates from", PATIENCE).is_some(), "{}", first.log());
+    outage::priorities(&group, 0);
+    // The hands ask for the replicas last, a look asks for more.
+    let pid = first.pid().expect("it runs");
+    Tripwire::arm_together(&wires, "REPLICAS\r\n$8\r\nmymaster\r\n", Moment::Stopped, pid);
+    group.primary().kill9();
+    let wait = |what: &str, until: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        while !until() {
+            assert!(began.elapsed() < IN_THE_END, "{what}\n{}", outage::sentinels_tell(&group));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait("no Sentinel gave up", &|| outage::sentinels_tell(&group).contains("-failover-abort-"));
+    outage::preferred(&group, &[(group.replica(0), 10), (group.replica(1), 100)]);
+    assert!(wires[0].wait_tripped(IN_THE_END), "it was never about to ask\n{}", first.log());
+    assert_eq!(outage::requests(&group), 0);
+    second.start(&config(&second, &group, group.replica(1), &receiver.url(), &setup)).expect("relinkd starts");
+    let over = |sentinel: &Server| {
+        let told = sentinel.query::<std::collections::BTreeMap<String, String>>(&["SENTINEL", "MASTER", "mymaster"]);
+        told.is_ok_and(|told| told["config-epoch"] != "0" && told["flags"] == "master")
+    };
+    wait("the other one did not ask", &|| group.sentinels().iter().all(over));
+    first.signal(Signal::CONT).expect("it goes on");
+    assert!(first.wait_log("precondition-gone", PATIENCE).is_some(), "{}", first.log());
+    let until = Instant::now() + AFTERWARDS;
+    while Instant::now() < until {
+        assert_eq!(outage::requests(&group), 1, "{}\n{}", first.log(), outage::sentinels_tell(&group));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(group.nodes()[1..].iter().filter(|node| node.is_primary()).count(), 1);
+}
+
 on_each_server! {
     all_at_once => one_request_of_three_agents_redis_70, one_request_of_three_agents_valkey_80;
     some_absent_and_late => one_request_while_agents_are_absent_and_late_redis_70, one_request_while_agents_are_absent_and_late_valkey_80;
+    stopped_just_before_it_asks => one_request_while_an_agent_stands_still_redis_70, one_request_while_an_agent_stands_still_valkey_80;
     cut_off_and_restarted => one_request_while_agents_are_cut_off_and_restarted_redis_70, one_request_while_agents_are_cut_off_and_restarted_valkey_80;
 }

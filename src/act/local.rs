@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{COMMAND, Done, Former, Hands, Stop, config_file};
+use super::{COMMAND, Done, Former, Hands, Stop, config_file, too_late};
 use crate::model::Endpoint;
 use crate::model::evidence::{LinkState, ServerView};
 use crate::model::remedy::{Outcome, Precondition};
@@ -109,6 +109,7 @@ impl Hands {
         const WHAT: &str = "CONFIG SET masterauth";
         match writer.transaction(&commands, COMMAND).await {
             Ok(reply) => all_done(WHAT, reply),
+            Err(WireError::TooLate) => Err(too_late(WHAT)),
             Err(error) => {
                 let mut writer = self.writer().await?;
                 let (_, now) = read_credentials(&mut writer).await?;
@@ -125,6 +126,7 @@ impl Hands {
         let reply = writer.transaction(&[words(&ELSEWHERE), follow(to)], COMMAND).await;
         match reply {
             Ok(reply) => all_done("the reconnect", reply)?,
+            Err(WireError::TooLate) => return Err(too_late("the reconnect")),
             Err(error) => self.follows(to).await.map_err(|_| failed("the reconnect", error))?,
         }
         Ok(Outcome::Changed(format!("reconnecting to {to}")))
@@ -136,6 +138,7 @@ impl Hands {
             Ok(Reply::Text(text)) if text.contains("Already") => Ok(Outcome::AlreadySo(text)),
             Ok(Reply::Text(_)) => Ok(Outcome::Changed(format!("it follows {to} now"))),
             Ok(reply) => Err(failed("REPLICAOF", refusal(reply))),
+            Err(WireError::TooLate) => Err(too_late("REPLICAOF")),
             Err(error) => {
                 self.follows(to).await.map_err(|_| failed("REPLICAOF", error))?;
                 Ok(Outcome::Changed(format!("it follows {to} now (read back, the answer was lost)")))
@@ -217,6 +220,7 @@ impl Hands {
             Ok(reply) => {
                 Err(failed("CONFIG REWRITE", format!("{}; the change lasts until the server restarts", refusal(reply))))
             }
+            Err(WireError::TooLate) => Err(too_late("CONFIG REWRITE")),
             Err(error) => Err(failed("CONFIG REWRITE", format!("{error}; whether the file was written is unknown"))),
         }
     }

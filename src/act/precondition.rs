@@ -8,21 +8,23 @@ use crate::model::remedy::Precondition;
 use crate::model::{Endpoint, Timestamp, turn};
 use crate::wire::reply::sentinel::Answers;
 use crate::wire::reply::{Reply, info, peer_role, sentinel};
-use crate::wire::{Dial, Reader, WireError, Writer, all};
+use crate::wire::{Dial, Reader, Until, WireError, Writer, all};
 
-/// How long the reading may take in all. What takes longer has been read too long ago.
+/// From the first question until the change is sent. What takes longer has been read too long ago.
 const BOUND: Duration = Duration::from_millis(2_000);
 
 /// A Sentinel that does not answer within this is passed over; a majority has to answer all the same.
 const SENTINEL: Duration = Duration::from_millis(400);
 
 impl Hands {
-    /// That the world is still so, and the connection on which that was read, for the change.
+    /// That the world is still so, and the connection on which that was read, for a change that is made at once.
     pub(super) async fn unmoved(&self, expect: &Precondition) -> Result<Writer, Stop> {
+        let until = Until::within(BOUND);
         let read = async {
             self.sentinels_still_agree(expect).await?;
             let mut writer = self.writer().await?;
             self.local_still_so(&mut writer, expect).await?;
+            writer.good_until(until);
             Ok(writer)
         };
         match tokio::time::timeout(BOUND, read).await {

@@ -17,13 +17,16 @@ use crate::model::Endpoint;
 use crate::model::rotation::{Step, Subject};
 use crate::secrets::Secret;
 use crate::wire::reply::Reply;
-use crate::wire::{Arg, Dial, Writer, all};
+use crate::wire::{Arg, Dial, Until, WireError, Writer, all};
 
 mod node;
 mod proof;
 mod sentinel;
 
 const COMMAND: Duration = Duration::from_millis(2_000);
+/// For how long what was read at the beginning of a step is good for a change: a process that stood still for longer may
+/// find that another host has taken the rotation over.
+const FRESH: Duration = Duration::from_secs(20);
 /// How long a link or a Sentinel may take to come back after it was told to log in anew.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -83,12 +86,12 @@ impl RotationHands {
 
     async fn writer(&self, node: &Endpoint) -> Result<Writer, String> {
         let dial = self.nodes.get(node).ok_or_else(|| format!("{node} is not a node of the group any more"))?;
-        Writer::connect(dial, COMMAND).await.map_err(|error| format!("{node}: {error}"))
+        fresh(dial).await.map_err(|error| format!("{node}: {error}"))
     }
 
     async fn sentinel(&self, sentinel: &Endpoint) -> Result<Writer, String> {
         let dial = self.sentinels.get(sentinel).ok_or_else(|| format!("{sentinel} is no Sentinel of the group"))?;
-        Writer::connect(dial, COMMAND).await.map_err(|error| format!("Sentinel {sentinel}: {error}"))
+        fresh(dial).await.map_err(|error| format!("Sentinel {sentinel}: {error}"))
     }
 
     fn to_secret(&self) -> Result<&Secret, String> {
@@ -142,11 +145,19 @@ impl RotationHands {
     }
 }
 
+async fn fresh(dial: &Dial) -> Result<Writer, WireError> {
+    let until = Until::within(FRESH);
+    let mut writer = Writer::connect(dial, COMMAND).await?;
+    writer.good_until(until);
+    Ok(writer)
+}
+
 /// A command that answers OK.
 async fn done(writer: &mut Writer, command: &[Arg], what: &str) -> Result<(), String> {
     match writer.run(command, COMMAND).await {
         Ok(Reply::Text(_)) => Ok(()),
         Ok(reply) => Err(refused(what, &reply)),
+        Err(error @ WireError::TooLate) => Err(format!("{what}: {error}")),
         Err(error) => Err(format!("{what}: {error}; whether it took effect is unknown")),
     }
 }

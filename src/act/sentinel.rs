@@ -1,37 +1,37 @@
 //! The one change that is asked of a Sentinel.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
-use super::{Done, Hands, Stop};
+use super::{Done, Hands, Stop, too_late};
 use crate::model::Endpoint;
 use crate::model::remedy::Outcome;
 use crate::wire::reply::Reply;
-use crate::wire::{Arg, Writer};
+use crate::wire::{Arg, Until, WireError, Writer};
 
 impl Hands {
     /// SENTINEL FAILOVER on the first of these that can be reached. The command is forced: no vote is asked for, and
     /// `-INPROG` is known to that one Sentinel only (Redis 7.0.15, sentinelCommand). So one request is sent, and when
     /// its answer is lost no second Sentinel is asked.
     ///
-    /// All of it is over within `within`: other agents count on that a request arrives by then or never.
-    pub(super) async fn request_failover(&self, group: &str, order: &[Endpoint], within: Duration) -> Done {
-        let ends = Instant::now() + within;
+    /// It arrives by `until` or never, whatever holds this process up: other agents count on that. So that moment was
+    /// fixed before the Sentinels were asked, and what the kernel may take to deliver is left free before it.
+    pub(super) async fn request_failover(&self, group: &str, order: &[Endpoint], until: Until) -> Done {
         let mut unreached = Vec::new();
         for endpoint in order {
             let Some(dial) = self.sentinel_at(endpoint) else { continue };
-            let left = ends.saturating_duration_since(Instant::now());
-            let mut writer = match Writer::connect(dial, left / 2).await {
+            if until.is_over() {
+                return Err(too_late("SENTINEL FAILOVER"));
+            }
+            let half = until.left() / 2;
+            let mut writer = match Writer::connect(dial, half).await {
                 Ok(writer) => writer,
                 Err(error) => {
                     unreached.push(format!("{endpoint}: {error}"));
                     continue;
                 }
             };
+            writer.good_until(until.earlier_by(half));
             let command = ["SENTINEL", "FAILOVER", group].map(Arg::from);
-            let left = ends.saturating_duration_since(Instant::now());
-            return match writer.run(&command, left).await {
+            return match writer.run(&command, until.left()).await {
+                Err(WireError::TooLate) => Err(too_late("SENTINEL FAILOVER")),
                 Ok(Reply::Text(_)) => Ok(Outcome::Changed(format!("Sentinel {endpoint} took the request"))),
                 Ok(Reply::Error { code, text }) if code == "INPROG" => {
                     Ok(Outcome::AlreadySo(format!("Sentinel {endpoint} is at it already: {text}")))

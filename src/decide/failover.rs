@@ -61,7 +61,7 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
                 ..Precondition::default()
             },
             change: Change::RequestFailover { group: e.link.group.clone(), sentinels },
-            within_ms: WITHIN_MS,
+            within_ms: turn::REQUEST_MS,
         }],
         undo: Vec::new(),
         expected: Fact {
@@ -72,9 +72,6 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
         },
     })
 }
-
-/// A Sentinel is asked what it says within 0.4 s (`act`); the rest of what a request may take is the step's.
-const WITHIN_MS: u64 = turn::REQUEST_MS - 400;
 
 /// From the beginning of the look to the request: a look (1.5 s), the record of the intent, and what the hands read again.
 const FRESH_MS: u64 = 5_000;

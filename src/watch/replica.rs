@@ -133,7 +133,8 @@ fn pulse_of(error: &WireError) -> Pulse {
         | WireError::NameUnresolved(_)
         | WireError::Tls(_)
         | WireError::TlsSetup(_)
-        | WireError::HelloUnanswered => Pulse::Absent,
+        | WireError::HelloUnanswered
+        | WireError::TooLate => Pulse::Absent,
     }
 }
 

@@ -60,7 +60,8 @@ impl Connection {
         self.quoted.remember(secret);
     }
 
-    /// Sends commands in one write and reads one reply for each, `caps[i]` bytes at most for the i-th.
+    /// Sends commands in one write and reads one reply for each, `caps[i]` bytes at most for the i-th. Where no time is
+    /// left, not a byte is sent.
     pub async fn exchange(
         &mut self,
         commands: &Buffer,
@@ -70,6 +71,9 @@ impl Connection {
         let deadline = Instant::now() + within;
         if self.broken {
             return Err(WireError::Closed);
+        }
+        if within.is_zero() {
+            return Err(WireError::TimedOut);
         }
         // Stays set when an error or a cancelled future leaves answers unread.
         self.broken = true;

@@ -168,3 +168,36 @@ async fn a_socket_file_tells_a_server_that_has_ended_from_one_that_is_not_ours_t
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert_eq!(open().await, WireError::Refused, "it left its file behind");
 }
+
+/// Its answers lie in the socket when a process goes on that was stopped: only the clock tells how old they are.
+#[tokio::test]
+async fn a_change_that_is_too_late_is_not_sent_at_all() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dial = Dial::plain(Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port()));
+    let heard = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        let mut chunk = [0; 4096];
+        while let Ok(count @ 1..) = socket.read(&mut chunk).await {
+            heard.extend_from_slice(&chunk[..count]);
+            let asked = chunk[..count].iter().filter(|byte| **byte == b'*').count();
+            let _ = socket.write_all(&b"+OK\r\n".repeat(asked)).await;
+        }
+        String::from_utf8(heard).unwrap()
+    });
+    let mut writer = Writer::connect(&dial, AMPLE).await.unwrap();
+    writer.good_until(Until::within(AMPLE));
+    assert!(writer.run(&[Arg::from("FIRST")], AMPLE).await.is_ok());
+    assert_eq!(writer.run(&[Arg::from("SECOND")], Duration::ZERO).await, Err(WireError::TimedOut), "no time is left");
+    writer.good_until(Until::within(SOON));
+    std::thread::sleep(SOON);
+    writer.good_until(Until::within(AMPLE));
+    assert_eq!(writer.run(&[Arg::from("THIRD")], AMPLE).await, Err(WireError::TooLate), "the earlier bound stays");
+    let all = writer.transaction(&[vec![Arg::from("FOURTH")]], AMPLE).await;
+    assert_eq!(all, Err(WireError::TooLate));
+    assert!(writer.ask(&["PING"], AMPLE).await.is_ok(), "reading goes on");
+    drop(writer);
+    let heard = heard.await.unwrap();
+    assert!(heard.contains("FIRST") && heard.contains("PING"), "{heard}");
+    assert!(["SECOND", "THIRD", "MULTI", "FOURTH"].iter().all(|word| !heard.contains(word)), "{heard}");
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::reply::Reply;
 use super::resp::{Buffer, CAP, encode};
-use super::{Dial, Reader, WireError};
+use super::{Dial, Reader, Until, WireError};
 use crate::secrets::Secret;
 
 /// One word of a command. `Debug` hides a secret, and its bytes are copied only into a buffer that is wiped.
@@ -44,19 +44,34 @@ impl From<Secret> for Arg {
 #[derive(Debug)]
 pub struct Writer {
     reader: Reader,
+    good_until: Option<Until>,
 }
 
 impl Writer {
     /// Connects and logs in, as [`Reader::connect`] does. What the peer does not acknowledge for as long as `within` is
     /// given up, so that no command arrives when nobody waits for its answer any more.
     pub async fn connect(dial: &Dial, within: Duration) -> Result<Writer, WireError> {
-        Ok(Writer { reader: Reader::connect_to_change(dial, within).await? })
+        Ok(Writer { reader: Reader::connect_to_change(dial, within).await?, good_until: None })
+    }
+
+    /// Nothing is changed on this connection after that: [`WireError::TooLate`], without a byte sent. It is looked at
+    /// right before each write.
+    pub fn good_until(&mut self, until: Until) {
+        self.good_until = Some(self.good_until.map_or(until, |known| known.min(until)));
+    }
+
+    fn in_time(&self) -> Result<(), WireError> {
+        match self.good_until.is_some_and(Until::is_over) {
+            true => Err(WireError::TooLate),
+            false => Ok(()),
+        }
     }
 
     /// One command of any kind. `TimedOut`, `Reset` and `Closed` leave its outcome unknown: read back.
     pub async fn run(&mut self, command: &[Arg], within: Duration) -> Result<Reply, WireError> {
         let mut packed = Buffer::default();
         self.pack(command, &mut packed);
+        self.in_time()?;
         let mut replies = self.reader.connection.exchange(&packed, &[CAP], within).await?;
         replies.pop().ok_or(WireError::Closed)
     }
@@ -79,6 +94,8 @@ impl Writer {
         encode([b"EXEC".as_slice()].into_iter(), &mut packed);
         let caps = vec![CAP; commands.len() + 1];
         let left = within.saturating_sub(began.elapsed());
+        // Behind a MULTI that is given up the connection is closed, and the server forgets it.
+        self.in_time()?;
         let mut replies = self.reader.connection.exchange(&packed, &caps, left).await?;
         let done = replies.pop().ok_or(WireError::Closed)?;
         Ok(replies.into_iter().find(|reply| matches!(reply, Reply::Error { .. })).unwrap_or(done))

@@ -1,9 +1,10 @@
 //! A relay in front of a server or a receiver that kills relinkd at a word: before the word arrives there, or once it
-//! was answered and before relinkd reads the answer. The product needs no part in it.
+//! was answered and before relinkd reads the answer. Or it stops relinkd there, and the answer lies in its socket for when
+//! it goes on. The product needs no part in it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -15,12 +16,17 @@ pub enum Moment {
     Before,
     /// The peer has answered; relinkd never learns it.
     After,
+    /// The peer has answered what ended with the word, and relinkd stands still as soon as the answer is in its socket:
+    /// SIGSTOP.
+    Stopped,
 }
 
 struct Armed {
     word: &'static str,
     moment: Moment,
     pid: u32,
+    /// How many relays have to see the word before the signal.
+    all: Arc<Barrier>,
 }
 
 #[derive(Default)]
@@ -60,10 +66,18 @@ impl Tripwire {
     }
 
     pub fn arm(&self, word: &'static str, moment: Moment, pid: u32) {
-        *self.state.armed.lock().unwrap() = Some(Armed { word, moment, pid });
+        Tripwire::arm_together(std::slice::from_ref(self), word, moment, pid);
     }
 
-    /// Waits for the kill.
+    /// Goes off once each of them has seen the word; none lets it through before.
+    pub fn arm_together(wires: &[Tripwire], word: &'static str, moment: Moment, pid: u32) {
+        let all = Arc::new(Barrier::new(wires.len()));
+        for wire in wires {
+            *wire.state.armed.lock().unwrap() = Some(Armed { word, moment, pid, all: Arc::clone(&all) });
+        }
+    }
+
+    /// Waits for the kill, or the stop.
     pub fn wait_tripped(&self, patience: Duration) -> bool {
         let tripped = self.state.tripped.lock().unwrap();
         let (mut tripped, _) = self.state.change.wait_timeout_while(tripped, patience, |count| *count == 0).unwrap();
@@ -84,19 +98,37 @@ impl Drop for Tripwire {
 }
 
 impl State {
-    /// The armed word at this moment is in what was said, and relinkd is dead now.
+    /// The armed word at this moment is in what was said, and relinkd is dead now, or stands still.
     fn trips(&self, said: &[u8], moment: Moment) -> bool {
+        let Some(found) = self.meets(said, moment) else { return false };
+        self.shoots(&found, Signal::KILL);
+        true
+    }
+
+    /// All of the relays have met the word.
+    fn meets(&self, said: &[u8], moment: Moment) -> Option<Armed> {
         let mut armed = self.armed.lock().unwrap();
         let fits = |armed: &Armed| {
             let word = armed.word.as_bytes();
-            armed.moment == moment && said.windows(word.len()).any(|window| window == word)
+            let found = match moment {
+                Moment::Stopped => said.ends_with(word),
+                Moment::Before | Moment::After => said.windows(word.len()).any(|window| window == word),
+            };
+            armed.moment == moment && found
         };
-        let Some(found) = armed.take_if(|armed| fits(armed)) else { return false };
-        let pid = Pid::from_raw(i32::try_from(found.pid).unwrap()).unwrap();
-        kill_process(pid, Signal::KILL).unwrap();
+        let found = armed.take_if(|armed| fits(armed))?;
+        drop(armed);
+        found.all.wait();
+        Some(found)
+    }
+
+    fn shoots(&self, found: &Armed, signal: Signal) {
+        if found.all.wait().is_leader() {
+            kill_process(Pid::from_raw(i32::try_from(found.pid).unwrap()).unwrap(), signal).unwrap();
+        }
+        found.all.wait();
         *self.tripped.lock().unwrap() += 1;
         self.change.notify_all();
-        true
     }
 }
 
@@ -129,8 +161,12 @@ fn relay(client: TcpStream, server: TcpStream, state: &Arc<State>) {
             if down.trips(&heard.lock().unwrap(), Moment::After) {
                 break;
             }
+            let stopping = down.meets(&heard.lock().unwrap(), Moment::Stopped);
             if to_client.write_all(&chunk[..count]).is_err() {
                 break;
+            }
+            if let Some(found) = stopping {
+                down.shoots(&found, Signal::STOP);
             }
         }
         let _ = to_client.shutdown(Shutdown::Both);
