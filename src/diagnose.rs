@@ -26,7 +26,7 @@ mod topology;
 
 pub use deposed::{is_astray, only_here, role_in_doubt, serves, shares_history};
 pub use reach::{handshake_works, unanswered, unanswered_by_pings};
-pub use sync::is_fresh;
+pub use sync::{is_fresh, moves as sync_moves};
 pub use topology::{LASTING_DISAGREEMENT, disagreement, failover_in_doubt, recent_failover, same_place};
 
 type Rule = fn(&Evidence) -> Option<Finding>;
@@ -35,6 +35,8 @@ type Rule = fn(&Evidence) -> Option<Finding>;
 const RULES: &[Rule] = &[
     local::replica_denied,
     local::held_up_by_a_lookup,
+    local::could_not_save,
+    local::held_up_by_a_sync,
     local::replica_hung,
     local::replica_down,
     local::replica_loading,

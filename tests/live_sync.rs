@@ -209,6 +209,26 @@ fn a_sync_that_progresses_is_not_told(kind: Kind) {
     assert_eq!(scene.receiver.messages(), Vec::<Value>::new());
 }
 
+/// Read from the line into memory, a sync shows as bytes loaded; and where the line is slow the server answers each 2 MiB
+/// alone, which is no hang.
+fn a_sync_into_memory_is_not_told(kind: Kind) {
+    for (pieces, span, sentence) in [("1024", "1s", "loaded"), ("2097152", "10s", "sync-running (suspected)")] {
+        let group = Group::builder(kind).replicas(1).config("repl-diskless-load", "swapdb");
+        let group = group.config("loading-process-events-interval-bytes", pieces).start().expect("a group");
+        let scene = Scene::start(group, &patience(span));
+        let slow = slow_sync(scene.group.primary(), 2500, 2000);
+        restart_empty(scene.replica());
+        scene.wait_status(sentence, |status| says(status, &["sync-running", sentence]));
+        if pieces == "1024" {
+            seen_by_hand(&scene, "sync-running", &format!("into-memory-{}", kind.code()));
+        }
+        assert!(scene.replica().wait_link_up(PATIENCE).is_some());
+        drop(slow);
+        scene.wait_status("it is well again", |status| status["link_up"] == true && status["incident"].is_null());
+        assert_eq!(scene.receiver.messages(), Vec::<Value>::new(), "{}", scene.agent.log());
+    }
+}
+
 /// The data set fills the line: nobody else gets a word in, and the primary is neither hung nor cut off.
 fn a_sync_that_fills_a_slow_line_is_not_told(kind: Kind) {
     let Some(()) = lab::require_namespaces() else { return };
@@ -258,6 +278,7 @@ on_each_server! {
     a_timeout_below_the_ping_period => a_timeout_below_the_ping_period_redis_70, a_timeout_below_the_ping_period_valkey_80;
     a_transfer_that_stalls_times_out => a_transfer_that_stalls_times_out_redis_70, a_transfer_that_stalls_times_out_valkey_80;
     a_sync_that_progresses_is_not_told => a_sync_that_progresses_is_not_told_redis_70, a_sync_that_progresses_is_not_told_valkey_80;
+    a_sync_into_memory_is_not_told => a_sync_into_memory_is_not_told_redis_70, a_sync_into_memory_is_not_told_valkey_80;
     a_sync_that_fills_a_slow_line_is_not_told =>
         a_sync_that_fills_a_slow_line_is_not_told_redis_70, a_sync_that_fills_a_slow_line_is_not_told_valkey_80;
     a_sync_that_stands_still_is_told => a_sync_that_stands_still_is_told_redis_70, a_sync_that_stands_still_is_told_valkey_80;

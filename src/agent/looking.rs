@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Agent, Effect};
+use crate::diagnose::sync_moves;
 use crate::model::Timestamp;
 use crate::model::evidence::Evidence;
 use crate::model::finding::Cause;
@@ -134,9 +135,7 @@ impl Agent {
             self.passing_since = None;
             return;
         }
-        let moving = cause == Cause::SyncRunning
-            && e.local_link().zip(e.trend.sync_read).is_some_and(|(link, (_, before))| link.sync_read > before);
-        if moving || self.passing_since.is_none() {
+        if (cause == Cause::SyncRunning && sync_moves(e)) || self.passing_since.is_none() {
             self.passing_since = Some(now);
         }
     }

@@ -185,6 +185,11 @@ impl Memory {
             self.reached();
             self.trend.answered_since = None;
         }
+        if let Some(local) = e.local.seen() {
+            let loading = local.loading || local.loading_bytes.is_some();
+            let syncing = local.role.link().is_some_and(|link| !link.up && link.in_sync());
+            self.trend.sync_seen = syncing.then_some((e.ended, loading));
+        }
         self.looked = true;
         let whole = e.local_link().is_none_or(|link| link.up);
         if whole {
@@ -214,7 +219,7 @@ impl Memory {
         };
         self.restarted = false;
         self.trend.last_up = Some(e.ended);
-        self.trend.sync_read = None;
+        (self.trend.sync_read, self.trend.sync_loaded) = (None, None);
         self.trend.transfers = 0;
         if let Some(link) = local.role.link() {
             self.note_emptied(local, e.ended);
@@ -286,6 +291,7 @@ impl Memory {
         }
         if let Some(link) = e.local_link().filter(|link| link.syncing) {
             self.trend.sync_read = Some((e.ended, link.sync_read));
+            self.trend.sync_loaded = e.local.seen().and_then(|local| local.loading_bytes);
         }
     }
 

@@ -48,6 +48,7 @@ fn server(primary: bool) -> ServerView {
         uptime_s: 1_000,
         loading: false,
         loading_percent: None,
+        loading_bytes: None,
         keys: 10,
         used_memory: 1 << 30,
         maxmemory: 0,

@@ -263,7 +263,9 @@ fn status(reply: Result<Reply, WireError>, within: Duration) -> Answer {
 
 fn connect(error: WireError, within: Duration) -> Connect {
     match error {
-        WireError::TimedOut | WireError::HelloUnanswered if within < FAIR => Connect::NoTime,
+        WireError::TimedOut | WireError::HelloUnanswered | WireError::NameUnresolved(_) if within < FAIR => {
+            Connect::NoTime
+        }
         WireError::TimedOut => Connect::TimedOut,
         WireError::Refused => Connect::Refused,
         WireError::Reset | WireError::Closed => Connect::Reset,

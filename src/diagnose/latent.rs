@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{fact, finding, handshake_works, link_fact, same_place, standing};
 use crate::model::Timestamp;
 use crate::model::evidence::{
-    Answer, CandidateView, Connect, Evidence, LinkView, LogKind, PeerRole, Probe, Role, SentinelSays,
+    Answer, CandidateView, Connect, Evidence, Flavour, LinkView, LogKind, PeerRole, Probe, Role, SentinelSays,
 };
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
@@ -185,10 +185,13 @@ fn cannot_save(probe: &Probe) -> Option<&Answer> {
     [&probe.ping, &probe.ping_again].into_iter().find(|answer| answer.code() == "MISCONF")
 }
 
-/// A replica that cannot save aborts at the next write from its primary, unless told to ignore it
-/// (Redis 7.0.15, writeCommandsDeniedByDiskError in processCommand).
+/// A replica that cannot save aborts at the next write from its primary, unless told to ignore it (Redis 7.0.15,
+/// writeCommandsDeniedByDiskError in processCommand). Before 7.0 it goes on (Redis 6.2.16: asked of a primary alone).
 pub fn replica_save_failing(e: &Evidence) -> Option<Finding> {
     let local = e.local.seen()?;
+    if local.flavour == Flavour::Redis && super::reach::major(&local.version) < 7 {
+        return None;
+    }
     local.role.link()?;
     let settings = e.settings.seen()?;
     let rdb = !local.rdb_last_save_ok && settings.save_stops_writes;

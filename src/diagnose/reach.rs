@@ -189,9 +189,11 @@ fn probe_fact(probe: &Probe, saw: &str, means: &str) -> Fact {
 pub fn name_unresolved(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e)?;
     let Connect::NameUnresolved(text) = &probe.connect else { return None };
+    // A link that is up knows of nothing, and one packet lost on the way to the resolver costs five seconds (glibc).
+    let passes = e.local_link().is_some_and(|link| link.up) && alone_for(e) < super::latent::SETTLED;
     Some(finding(
         Cause::NameUnresolved,
-        false,
+        passes,
         vec![probe_fact(probe, text, "this host cannot turn the primary's name into an address"), link_fact(e)],
     ))
 }

@@ -183,6 +183,9 @@ fn cut_in_transfer(e: &Evidence, counted: bool) -> Option<Fact> {
         return None;
     }
     let line = told(e, LogKind::TransferError)
+        // Read from the line into memory, it ends as a data set that does not load, and the process lives on
+        // (`repl-diskless-load`; Redis 7.0.15, rdbReportError: `assuming connection error`).
+        .or_else(|| told(e, LogKind::LoadFailed).filter(|line| line.sample.contains("DB from socket")))
         .or_else(|| told(e, LogKind::LinkLost).filter(|_| e.trend.transfers > 1))
         .or_else(|| told(e, LogKind::BulkCountError).filter(|_| counted))?;
     let again = line.count > 1 || e.trend.transfers > 1;
@@ -325,9 +328,14 @@ fn known_by_run_id(e: &Evidence, place: &Endpoint) -> Option<bool> {
 
 /// PSYNC is the last thing that the log tells of the link.
 fn asked(e: &Evidence) -> Option<Fact> {
-    let line = e.logged(LogKind::PsyncAsked)?;
-    let last = e.log.seen()?.lines.iter().all(|other| other.last <= line.last || of_a_primary(other.kind));
-    last.then(|| log_fact(line, "the replica has asked for the stream and waits for the primary's answer"))
+    let line = e.logged(LogKind::PsyncAsked).filter(|line| is_newest(e, line))?;
+    Some(log_fact(line, "the replica has asked for the stream and waits for the primary's answer"))
+}
+
+/// No other line that tells of the link is newer.
+fn is_newest(e: &Evidence, line: &LogFact) -> bool {
+    let lines = e.log.seen().map(|log| log.lines.as_slice()).unwrap_or_default();
+    lines.iter().all(|other| other.last <= line.last || of_a_primary(other.kind))
 }
 
 /// What a server logs of its own replicas and saves, whatever its link does.
@@ -377,19 +385,40 @@ pub fn sync_running(e: &Evidence) -> Option<Finding> {
         return None;
     }
     let inferred = waiting && !promised;
+    let anew = told(e, LogKind::StreamBroken)
+        .map(|line| log_fact(line, "why all of it is sent anew: something on the way changed the stream"));
     let first = fact(
         Viewpoint::Replica,
         e.ended,
         progress(e, link),
         "the data set is on its way; nothing helps but to let it come",
     );
-    Some(named(e, Cause::SyncRunning, inferred, [Some(first)]))
+    Some(named(e, Cause::SyncRunning, inferred, [Some(first), anew]))
+}
+
+/// Whether a sync has come further since the look before: bytes received, bytes loaded, or a primary that still saves
+/// what it will send.
+pub fn moves(e: &Evidence) -> bool {
+    let received = e.local_link().zip(e.trend.sync_read).is_some_and(|(link, (_, before))| link.sync_read > before);
+    let loaded = e.local.seen().and_then(|local| local.loading_bytes);
+    let loads = loaded.is_some_and(|bytes| bytes > e.trend.sync_loaded.unwrap_or(0));
+    let saves = e.primary.seen().is_some_and(|primary| {
+        let ours = |entry: &ReplicaOfPrimary| entry.state == "wait_bgsave" && !is_anothers(e, &entry.endpoint);
+        primary.rdb_saving && primary.replicas.iter().any(ours)
+    });
+    received || loads || saves
 }
 
 /// How far, how fast, and how long still. A diskless transfer has no size (`master_sync_total_bytes` is -1); then the
 /// primary's memory is a guess at it, and mostly too much: an RDB has none of the overhead that keys have in memory.
 fn progress(e: &Evidence, link: &LinkView) -> String {
     let read = link.sync_read;
+    let local = e.local.seen();
+    if let Some(loaded) = local.and_then(|local| local.loading_bytes) {
+        let share =
+            local.and_then(|local| local.loading_percent).map(|p| format!(", {p:.0} % of it")).unwrap_or_default();
+        return format!("{} loaded{share}", size(loaded));
+    }
     if read == 0 {
         return "waiting for the data set".to_owned();
     }

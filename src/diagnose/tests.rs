@@ -82,6 +82,59 @@ fn the_local_server_is_judged_by_how_it_does_not_answer() {
 }
 
 #[test]
+fn a_server_that_flushes_or_loads_in_a_sync_does_not_hang() {
+    let flushing = "MASTER <-> REPLICA sync: Flushing old data";
+    let silent = |bend: &dyn Fn(&mut Evidence)| {
+        verdict(|e| {
+            e.local = Reading::Missing(Missing::TimedOut);
+            e.log(LogKind::Loading, flushing, 1);
+            bend(e);
+        })
+    };
+    let (runs, hangs) = ((Cause::SyncRunning, true), (Cause::ReplicaHung, false));
+    assert_eq!(silent(&|_| {}), runs);
+    assert_eq!(silent(&|e| e.ended = e.ended.after(Duration::from_secs(121))), hangs, "that is too long");
+    for over in [LogKind::SyncFinished, LogKind::LoadFailed] {
+        assert_eq!(silent(&|e| _ = e.log(over, "over", 1)), hangs, "{over:?}, read in one go with the other");
+    }
+    for before in [LogKind::FullResync, LogKind::Ready, LogKind::LinkLost] {
+        assert_eq!(silent(&|e| _ = e.log(before, "before", 1)), runs, "{before:?}, read in one go with the other");
+    }
+    let started = |e: &mut Evidence| {
+        e.log(LogKind::Ready, "Ready to accept connections", 1);
+        let earlier = e.ended.before(Duration::from_secs(1));
+        seen(&mut e.log).lines[0].last = earlier;
+    };
+    assert_eq!(silent(&started), hangs, "a process that came later");
+
+    let remembered = |loading: bool, bend: &dyn Fn(&mut Evidence)| {
+        verdict(|e| {
+            e.local = Reading::Missing(Missing::TimedOut);
+            e.trend.sync_seen = Some((e.ended.before(Duration::from_secs(20)), loading));
+            bend(e);
+        })
+    };
+    assert_eq!(remembered(true, &|_| {}), runs, "a slow line feeds the load: it answers every 2 MiB");
+    assert_eq!(remembered(false, &|_| {}), hangs, "the log would tell of a load");
+    let no_log = |e: &mut Evidence| e.log = Reading::Missing(Missing::NotAsked);
+    assert_eq!(remembered(false, &no_log), runs);
+    assert_eq!(remembered(true, &|e| _ = e.log(LogKind::SyncFinished, "done", 1)), hangs);
+    let stopped = |e: &mut Evidence| _ = e.log(LogKind::Shutdown, "User requested shutdown...", 1);
+    assert_eq!(silent(&stopped), (Cause::ReplicaDown, false));
+}
+
+#[test]
+fn a_directory_that_is_not_the_servers_own_is_what_it_waits_for() {
+    let line = "Opening the temp file needed for MASTER <-> REPLICA synchronization: Permission denied";
+    let finding = found(|e| {
+        e.local = Reading::Missing(Missing::TimedOut);
+        e.log(LogKind::DumpWriteError, line, 1);
+    });
+    assert_eq!(finding.cause, Cause::ReplicaHung);
+    assert!(finding.because[0].saw.contains("Permission denied"), "{finding:?}");
+}
+
+#[test]
 fn a_stop_that_the_log_tells_of_is_over_when_a_later_process_has_answered() {
     let silent = |started_before_s: Option<u64>| {
         cause(|e| {
@@ -301,6 +354,16 @@ fn a_name_that_does_not_resolve_is_named_before_anything_about_the_primary() {
         e.probe().connect = Connect::NameUnresolved("no such host".into());
     });
     assert_eq!((finding.cause, finding.suspected), (Cause::NameUnresolved, false));
+    let behind_a_link = |for_s: u64| {
+        verdict(|e| {
+            e.upstream =
+                Reading::Seen(Probe { connect: Connect::NameUnresolved("no answer".into()), ..blank(PRIMARY) });
+            e.trend.unreached_seen = Some(e.ended.before(Duration::from_secs(for_s)));
+        })
+    };
+    assert_eq!(behind_a_link(0), (Cause::NameUnresolved, true), "one packet to the resolver was lost");
+    assert_eq!(behind_a_link(4), (Cause::NameUnresolved, true));
+    assert_eq!(behind_a_link(6), (Cause::NameUnresolved, false));
 }
 
 #[test]

@@ -140,6 +140,9 @@ pub struct ServerView {
     pub loading: bool,
     /// Share of the data set loaded, percent, while loading.
     pub loading_percent: Option<f64>,
+    /// Bytes of it that have been loaded, while loading, be it beside the old one (`async_loading`).
+    #[serde(default)]
+    pub loading_bytes: Option<u64>,
     /// Keys over all databases.
     pub keys: u64,
     pub used_memory: u64,
@@ -164,6 +167,8 @@ pub struct ServerView {
     #[serde(default)]
     pub unsaved_changes: Option<u64>,
     pub rdb_saving: bool,
+    /// True where no AOF is kept: what its last write came to when there was one stays in INFO for good
+    /// (Redis 7.0.15, stopAppendOnly).
     pub aof_last_write_ok: bool,
     /// Replication connections cut for their output buffer, where the server counts them (Redis 7.2+, Valkey).
     pub output_buffer_cuts: Option<u64>,
@@ -224,6 +229,13 @@ pub struct LinkView {
     pub sync_last_io_s: i64,
     /// `slave_repl_offset`; 0 or 1 means that nothing was ever replicated.
     pub offset: i64,
+}
+
+impl LinkView {
+    /// A full sync is under way: the data set is waited for, comes in, or is loaded.
+    pub fn in_sync(&self) -> bool {
+        self.syncing || self.state == LinkState::Sync
+    }
 }
 
 /// ROLE's fourth element. `handshake` is real though the documentation leaves it out
@@ -387,8 +399,12 @@ pub enum LogKind {
     FullResync,
     /// `Successful partial resynchronization with master.`
     PartialResync,
+    /// `MASTER <-> REPLICA sync: Flushing old data`, `… Loading DB in memory`: the server may answer nothing meanwhile
+    Loading,
     /// `MASTER <-> REPLICA sync: Finished with success`
     SyncFinished,
+    /// `Failed enabling the AOF after successful master synchronization! …`, and the last words after ten of these
+    AofFailed,
     /// `I/O error reading bulk count from MASTER: …`
     BulkCountError,
     /// `I/O error trying to sync with MASTER: …`
@@ -405,6 +421,8 @@ pub enum LogKind {
     RdbUnreadable,
     /// `Master did not respond to command during SYNC handshake`, `Failed to read response from the server`
     HandshakeCut,
+    /// `WARNING: Receiving inline protocol from master, master stream corruption? …`: a full resync follows
+    StreamBroken,
     /// `Replica was unable to write command to disk`
     ReplicaWriteFailed,
     /// On a primary: `… scheduled to be closed ASAP for overcoming of output buffer limits.`

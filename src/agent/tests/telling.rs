@@ -102,6 +102,31 @@ fn a_sync_that_makes_progress_is_never_told_and_one_that_stops_is() {
 }
 
 #[test]
+fn a_sync_that_is_loaded_from_the_line_is_never_told_either_nor_one_name_that_came_late() {
+    let mut world = World::healthy();
+    world.set(syncing);
+    world.wake(Why::Timer);
+    for loaded in 1..20 {
+        (world.evidence.server().loading_bytes, world.evidence.server().loading) =
+            (Some(loaded << 20), loaded % 2 == 0);
+        world.advance(s(10));
+        // Between two pieces it answers nobody.
+        world.evidence.local = Reading::Missing(Missing::TimedOut);
+        world.advance(s(8));
+        world.set(syncing);
+    }
+    assert!(world.ledger.is_empty(), "{:?}", world.trace);
+
+    let mut world = World::healthy();
+    world.set(|e| e.probe().connect = Connect::NameUnresolved("the resolver gives no answer in time".into()));
+    world.wake(Why::Timer);
+    world.advance(s(3));
+    world.set(|_| {});
+    world.advance(s(60));
+    assert_eq!((world.incidents_opened(), world.said().len()), (0, 0));
+}
+
+#[test]
 fn a_local_server_that_restarts_within_patience_is_no_incident() {
     let mut world = World::healthy();
     world.set(|e| e.local = Reading::Missing(Missing::Refused("connection refused".into())));

@@ -188,6 +188,44 @@ fn a_replica_that_cannot_save_is_told_unless_it_is_set_to_go_on() {
         seen(&mut e.settings).ignores_disk_errors = true;
     };
     assert_eq!(cause(ignores), None);
+    let of = |flavour: Flavour, version: &'static str| {
+        cause(move |e| {
+            e.server().rdb_last_save_ok = false;
+            (e.server().flavour, e.server().version) = (flavour, version.to_owned());
+        })
+    };
+    assert_eq!(of(Flavour::Redis, "6.2.16"), None, "it applies what its primary sends all the same");
+    assert_eq!(of(Flavour::Redis, "7.0.15"), Some(Cause::ReplicaSaveFailing));
+    assert_eq!(of(Flavour::Valkey, "8.0.1"), Some(Cause::ReplicaSaveFailing));
+}
+
+#[test]
+fn a_server_that_ended_itself_over_its_disk_is_told_from_one_that_was_stopped() {
+    let gone = |local: Missing, kind: LogKind, line: &str, bend: &dyn Fn(&mut Evidence)| {
+        cause(|e| {
+            e.log(kind, line, 1);
+            e.local = Reading::Missing(local);
+            bend(e);
+        })
+    };
+    let refused = || Missing::Refused("connection refused".into());
+    let panic = "Guru Meditation: Replica was unable to write command to disk. #server.c:4095";
+    let goes_on = "Replica is applying a command even though it is unable to write to disk.";
+    let aof = "Failed enabling the AOF after successful master synchronization! Trying it again in one second.";
+    assert_eq!(gone(refused(), LogKind::ReplicaWriteFailed, panic, &|_| {}), Some(Cause::ReplicaSaveFailing));
+    assert_eq!(gone(refused(), LogKind::ReplicaWriteFailed, goes_on, &|_| {}), Some(Cause::ReplicaDown));
+    assert_eq!(gone(refused(), LogKind::AofFailed, aof, &|_| {}), Some(Cause::ReplicaSaveFailing));
+    assert_eq!(gone(Missing::TimedOut, LogKind::AofFailed, aof, &|_| {}), Some(Cause::ReplicaSaveFailing), "ten tries");
+    let back = |e: &mut Evidence| {
+        e.log(LogKind::Ready, "Ready to accept connections", 1);
+        let at = e.ended.before(Duration::from_secs(9));
+        seen(&mut e.log).lines[0].last = at;
+    };
+    assert_eq!(
+        gone(refused(), LogKind::ReplicaWriteFailed, panic, &back),
+        Some(Cause::ReplicaDown),
+        "of the life before"
+    );
 }
 
 #[test]

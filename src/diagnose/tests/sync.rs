@@ -278,6 +278,78 @@ fn a_sync_tells_its_rate_and_the_time_left_where_the_size_is_known() {
 }
 
 #[test]
+fn what_a_sync_brought_is_loaded_as_a_part_of_it() {
+    let loading = |state: LinkState, beside_the_old: bool| {
+        move |e: &mut Evidence| {
+            e.break_link(state);
+            e.link().syncing = state == LinkState::Sync;
+            let server = e.server();
+            server.loading = !beside_the_old;
+            (server.loading_bytes, server.loading_percent) = (Some(5 << 20), Some(25.0));
+        }
+    };
+    for beside_the_old in [false, true] {
+        let finding = found(loading(LinkState::Sync, beside_the_old));
+        assert_eq!((finding.cause, finding.because[0].saw.as_str()), (Cause::SyncRunning, "5 MiB loaded, 25 % of it"));
+    }
+    assert_eq!(cause(loading(LinkState::Connect, false)), Some(Cause::ReplicaLoading), "its own, after a start");
+}
+
+#[test]
+fn a_sync_moves_by_bytes_received_bytes_loaded_or_a_save_that_is_for_it() {
+    let moves = |bend: &dyn Fn(&mut Evidence)| {
+        super::super::sync_moves(&bent(|e| {
+            broken(e);
+            e.link().syncing = true;
+            (e.trend.sync_read, e.trend.sync_loaded) = (Some((T0, 10)), Some(10));
+            bend(e);
+        }))
+    };
+    assert!(!moves(&|_| {}));
+    assert!(moves(&|e| e.link().sync_read = 11));
+    assert!(moves(&|e| e.server().loading_bytes = Some(11)));
+    assert!(!moves(&|e| e.server().loading_bytes = Some(10)));
+    let saves = |who: &'static str| {
+        move |e: &mut Evidence| {
+            e.source().rdb_saving = true;
+            e.source().replicas = vec![listed(who, "wait_bgsave")];
+        }
+    };
+    assert!(moves(&saves(REPLICA)));
+    assert!(!moves(&saves(OTHER)), "somebody else waits for that");
+    let saved = |e: &mut Evidence| {
+        saves(REPLICA)(e);
+        e.source().rdb_saving = false;
+    };
+    assert!(!moves(&saved));
+}
+
+/// Redis 7.0.15 with repl-diskless-load: no `I/O error trying to sync`.
+#[test]
+fn a_cut_of_a_data_set_that_is_read_into_memory_is_one_too() {
+    let cut = |line: &'static str| {
+        cause(move |e| {
+            broken(e).log(LogKind::LoadFailed, line, 3);
+            (e.source().output_buffer_cuts, e.trend.output_buffer_cuts) = (Some(3), Some(1));
+            (e.limits().output_hard, e.limits().output_soft) = (2 << 20, 0);
+        })
+    };
+    let from =
+        |what: &str| format!("Failed trying to load the MASTER synchronization DB from {what}: Invalid argument");
+    assert_eq!(cut(from("socket").leak()), Some(Cause::OutputBufferExceeded));
+    assert_eq!(cut(from("disk").leak()), Some(Cause::Unknown), "all of it had come");
+}
+
+#[test]
+fn why_a_stream_begins_anew_is_told_with_the_sync() {
+    let line =
+        "WARNING: Receiving inline protocol from master, master stream corruption? Closing the master connection";
+    let finding = found(|e| _ = broken(e).log(LogKind::StreamBroken, line, 1));
+    assert_eq!(finding.cause, Cause::SyncRunning);
+    assert!(finding.because[1].saw.contains("stream corruption"), "{finding:?}");
+}
+
+#[test]
 fn a_full_sync_of_another_replica_is_not_taken_for_ours() {
     let stale = |own: &'static str, listed_at: Vec<(&'static str, &'static str)>| {
         move |e: &mut Evidence| {

@@ -125,6 +125,7 @@ fn server() -> ServerView {
         uptime_s: 86_400,
         loading: false,
         loading_percent: None,
+        loading_bytes: None,
         keys: 1000,
         used_memory: 10 << 20,
         maxmemory: 0,

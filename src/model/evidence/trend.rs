@@ -20,6 +20,13 @@ pub struct Trend {
     pub replid: Option<String>,
     /// Bytes received by a running transfer at an earlier look, and when.
     pub sync_read: Option<(Timestamp, u64)>,
+    /// Bytes of it loaded at that look.
+    #[serde(default)]
+    pub sync_loaded: Option<u64>,
+    /// When the local server last told that a sync was under way, and whether it was loading then; none where it has told
+    /// otherwise since.
+    #[serde(default)]
+    pub sync_seen: Option<(Timestamp, bool)>,
     /// When Sentinels were last seen to disagree, or to run a failover.
     pub failover_seen: Option<Timestamp>,
     /// Since when the Sentinels that answer have named more than one address.

@@ -46,12 +46,14 @@ pub fn classify(line: &str) -> Option<(LogKind, &str)> {
 }
 
 /// The message up to the arguments of an AUTH that it repeats. `AUTH <password>` is how servers speak of the command
-/// itself, and `Unable to AUTH to …` how a replica does.
+/// itself, `Unable to AUTH to …` and `Error sending AUTH to …` how a replica does.
 fn before_echo(message: &str) -> &str {
     let echo = message.match_indices("AUTH ").find(|(at, found)| {
         let (before, after) = (message.split_at(*at).0, message.split_at(at + found.len()).1);
         let is_word = !before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '<');
-        is_word && !after.starts_with("<password>") && !before.ends_with("Unable to ")
+        is_word
+            && !after.starts_with("<password>")
+            && !["Unable to ", "Error sending "].iter().any(|own| before.ends_with(own))
     });
     echo.map_or(message, |(at, found)| message.split_at(at + found.len() - 1).0)
 }

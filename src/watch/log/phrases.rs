@@ -36,6 +36,11 @@ pub(super) const PHRASES: &[Phrase] = &[
     // A replica's handshake: syncWithMaster, from Valkey 8.0 on syncWithPrimary. Where the data set comes over a second
     // connection: rdbChannelFullSyncWithMaster (Redis 8.0), fullSyncWithPrimary (Valkey 8.0), in Valkey 9.1
     // dualChannelSetupMainConnForPsync.
+    // Redis 6.2 puts a read or write that failed into the place of the answer (receiveSynchronousResponse).
+    holds("Error reply to PING from {P}: ", &["-Reading from "], LogKind::HandshakeCut),
+    holds("Error reply to PING from {P}: ", &["-Writing to "], LogKind::HandshakeCut),
+    holds("Unable to AUTH to {P}: ", &["-Reading from "], LogKind::HandshakeCut),
+    holds("Unable to AUTH to {P}: ", &["-Writing to "], LogKind::HandshakeCut),
     starts("Unable to AUTH to {P}: ", LogKind::AuthFailed),
     starts("Error reply to PING from {P}: ", LogKind::PingRefused),
     starts("Error condition on socket for SYNC: ", LogKind::SocketError),
@@ -46,11 +51,19 @@ pub(super) const PHRASES: &[Phrase] = &[
     starts("{P} did not respond to replconf command during rdb channel handshake", LogKind::HandshakeCut), // Redis 8.0
     starts("{P} did not respond to auth command during SYNC handshake", LogKind::HandshakeCut), // Valkey 8.0
     starts("{P} did not respond to replconf command during SYNC handshake", LogKind::HandshakeCut), // Valkey 8.0
+    starts("{P} did not respond to REPLCONF ip-address command during SYNC handshake", LogKind::HandshakeCut), // Valkey 9.1
+    starts("Sending command to {P} in replication handshake: ", LogKind::HandshakeCut),
+    starts("Error sending AUTH to {P} in rdb channel replication handshake", LogKind::HandshakeCut), // Redis 8.2
+    starts("{P} replied error to replconf: ", LogKind::HandshakeCut),                                // Redis 8.2
     starts("Failed to read response from the server: ", LogKind::HandshakeCut), // receiveSynchronousResponse
     starts("Unable to connect to {P}: ", LogKind::ConnectFailed),               // connectWithMaster
     // PSYNC and its answer: slaveTryPartialResynchronization; Valkey 9.1: replicaSendPsyncCommand,
     // replicaProcessPsyncReply.
     starts("Unexpected reply to PSYNC from {P}: ", LogKind::PsyncRefused),
+    starts("Received unexpected psync reply: ", LogKind::PsyncRefused), // Redis 8.2, the second connection
+    starts("Unable to send PSYNC to {P}: ", LogKind::HandshakeCut),
+    starts("{P} did not reply to PSYNC, will try later", LogKind::HandshakeCut),
+    starts("{P} replied with wrong +FULLRESYNC syntax", LogKind::HandshakeCut),
     starts("{P} is currently unable to PSYNC", LogKind::PsyncLater),
     starts("{P} does not support PSYNC or is in error state", LogKind::PsyncUnsupported),
     starts("Trying a partial resynchronization (request ", LogKind::PsyncAsked),
@@ -67,6 +80,8 @@ pub(super) const PHRASES: &[Phrase] = &[
     starts("I/O error trying to sync with {P}: ", LogKind::TransferError),
     starts("Main channel error while reading from {P}: ", LogKind::TransferError), // Redis 8.0, rdbChannelReadIntoBuf
     starts("rdb channel sync failed with error: ", LogKind::TransferError), // Redis 8.0, rdbChannelFullSyncWithMaster
+    starts("Error reading from {P}: ", LogKind::TransferError), // Valkey 8.0, readIntoReplDataBlock: the main channel
+    starts("Dual channel sync failed with error", LogKind::TransferError), // Valkey 9.1
     starts("Bad protocol from {P}, the first byte is not '$'", LogKind::TransferError),
     starts("Replication stream EOF marker is broken", LogKind::TransferError),
     starts("Write error or short write writing to the DB dump file", LogKind::DumpWriteError),
@@ -75,8 +90,15 @@ pub(super) const PHRASES: &[Phrase] = &[
     starts("Failed trying to sync the temp DB to disk in", LogKind::DumpWriteError),
     starts("Failed trying to rename the temp DB into ", LogKind::DumpWriteError),
     starts("Failed trying to sync DB directory ", LogKind::DumpWriteError),
+    starts("{P} <-> REPLICA sync: Flushing old data", LogKind::Loading),
+    starts("RDB signature and version check passed. Flushing old data", LogKind::Loading), // Valkey 9.1
+    starts("{P} <-> REPLICA sync: Loading DB in memory", LogKind::Loading),
     starts("{P} <-> REPLICA sync: Finished with success", LogKind::SyncFinished),
-    starts("Can't handle RDB format version ", LogKind::RdbVersion), // rdb.c, rdbLoadRioWithLoadingCtx
+    // restartAOFAfterSYNC: ten tries, a second apart, and the process ends itself.
+    starts("Failed enabling the AOF after successful {P} synchronization!", LogKind::AofFailed), // not in Redis 8.2
+    starts("FATAL: this replica instance finished the synchronization with its {P}, but the AOF", LogKind::AofFailed),
+    starts("FATAL: AOF can't be turned on. Exiting now.", LogKind::AofFailed), // Redis 8.2
+    starts("Can't handle RDB format version ", LogKind::RdbVersion),           // rdb.c, rdbLoadRioWithLoadingCtx
     // The same function: what begins with neither REDIS nor a magic that it knows. Valkey 9.0 sends VALKEY080 to whoever
     // asks, and a replica of Redis or of Valkey up to 8.0 does not get as far as the version.
     starts("Wrong signature trying to load DB from file", LogKind::RdbVersion),
@@ -86,8 +108,9 @@ pub(super) const PHRASES: &[Phrase] = &[
     starts("Timeout connecting to the {P}...", LogKind::ConnectTimeout),
     starts("Timeout receiving bulk data from {P}...", LogKind::TransferTimeout),
     starts("{P} timeout: no data nor PING received...", LogKind::LinkTimeout),
-    // An established link: networking.c, freeClient; server.c, processCommand.
+    // An established link: networking.c, freeClient and processInlineBuffer; server.c, processCommand.
     starts("Connection with {P} lost.", LogKind::LinkLost),
+    starts("WARNING: Receiving inline protocol from {P}, {P} stream corruption?", LogKind::StreamBroken),
     starts("Replica was unable to write command to disk", LogKind::ReplicaWriteFailed),
     starts("Replica is applying a command even though it is unable to write to disk", LogKind::ReplicaWriteFailed),
     // On a primary. `flags=S` tells a replica's connection from a client's (networking.c, catClientInfoString). In

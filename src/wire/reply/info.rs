@@ -97,6 +97,11 @@ impl<'a> Info<'a> {
         })
     }
 
+    /// What the AOF's last write came to, where one is kept.
+    fn aof_last_write(&self) -> &'a str {
+        if self.text("aof_enabled") == "0" { "ok" } else { self.text("aof_last_write_status") }
+    }
+
     /// The role; `state` is what ROLE adds to it.
     fn role(&self, state: Option<LinkState>) -> Option<Role> {
         match self.text("role") {
@@ -128,6 +133,7 @@ pub fn server_view(text: &str, role: Option<&Reply>, at: Timestamp, took_us: u64
         uptime_s: info.count("uptime_in_seconds"),
         loading: info.flag("loading"),
         loading_percent: info.number("loading_loaded_perc").filter(|share: &f64| share.is_finite()),
+        loading_bytes: info.number("loading_loaded_bytes"),
         keys: info.keys(),
         used_memory: info.count("used_memory"),
         maxmemory: info.count("maxmemory"),
@@ -145,7 +151,7 @@ pub fn server_view(text: &str, role: Option<&Reply>, at: Timestamp, took_us: u64
         rdb_last_save_ok: info.text("rdb_last_bgsave_status") != "err",
         unsaved_changes: info.number("rdb_changes_since_last_save"),
         rdb_saving: info.flag("rdb_bgsave_in_progress"),
-        aof_last_write_ok: info.text("aof_last_write_status") != "err",
+        aof_last_write_ok: info.aof_last_write() != "err",
         output_buffer_cuts: info.number("client_output_buffer_limit_disconnections"),
         rejected_connections: info.count("rejected_connections"),
         errors: info.errors(),
@@ -203,7 +209,7 @@ pub fn cached_node(text: &str, age_ms: u64) -> Option<CachedNode> {
         link_down_for_s: role.link().and_then(|link| link.down_for_s),
         priority: info.number("slave_priority").unwrap_or(DEFAULT_PRIORITY),
         rdb_last_save_ok: info.text("rdb_last_bgsave_status") == "ok",
-        aof_last_write_ok: info.text("aof_last_write_status") == "ok",
+        aof_last_write_ok: info.aof_last_write() == "ok",
         loading: info.flag("loading"),
     })
 }

@@ -295,3 +295,14 @@ fn a_node_tells_its_settings_or_why_not() {
     refused[3] = Reply::error("NOPERM no".into());
     assert!(settings::node(refused, &SALT).is_err());
 }
+
+/// Redis 7.0.15: stopAppendOnly leaves what the last write came to, for good.
+#[test]
+fn an_append_only_file_that_is_not_kept_fails_no_more() {
+    let told = |enabled: &str| {
+        let text = format!("role:master\r\naof_enabled:{enabled}\r\naof_last_write_status:err\r\n");
+        let view = info::server_view(&text, None, Timestamp::default(), 0).unwrap();
+        (view.aof_last_write_ok, info::cached_node(&text, 0).unwrap().aof_last_write_ok)
+    };
+    assert_eq!((told("1"), told("0")), ((false, false), (true, true)));
+}
