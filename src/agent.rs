@@ -114,8 +114,8 @@ pub struct Agent {
     incidents: Incidents,
     memory: Memory,
     in_flight: Option<InFlight>,
-    /// A look was asked for and has not come back.
-    looking: bool,
+    /// When a look was asked for that has not come back.
+    looking: Option<Timestamp>,
     /// Something woke us meanwhile.
     look_again: bool,
     /// … and wants the handshake repeated.
@@ -157,7 +157,7 @@ impl Agent {
             incidents: Incidents::default(),
             memory: Memory::default(),
             in_flight: None,
-            looking: false,
+            looking: None,
             look_again: false,
             again_deep: false,
             proving: false,
@@ -205,7 +205,7 @@ impl Agent {
 
     /// A look was asked for and has not come back.
     pub fn is_looking(&self) -> bool {
-        self.looking
+        self.looking.is_some()
     }
 
     pub fn identity(&self) -> &Identity {
@@ -262,11 +262,11 @@ impl Agent {
 
     /// When to call [`Agent::handle_timeout`] next; nothing while a look or a step is under way.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        (!self.looking && self.in_flight.is_none()).then_some(self.next_look)
+        (self.looking.is_none() && self.in_flight.is_none()).then_some(self.next_look)
     }
 
     fn looked(&mut self, mut evidence: Box<Evidence>, now: Timestamp) {
-        self.looking = false;
+        self.looking = None;
         if self.in_flight.is_some() {
             return self.looked_in_flight(evidence, now);
         }
@@ -287,7 +287,7 @@ impl Agent {
         }
         self.settle_approval(evidence.began, now);
         self.last.evidence = Some(evidence);
-        if self.look_again && self.in_flight.is_none() && !self.looking {
+        if self.look_again && self.is_idle() {
             self.ask_for_look(false, self.again_deep, now);
         }
         self.try_new_password(now);

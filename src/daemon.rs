@@ -5,7 +5,7 @@
 //! A reload builds everything anew from the ledger, once no step is in flight.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,6 +26,7 @@ mod courier;
 mod doors;
 mod effects;
 mod error;
+mod falls;
 mod http;
 mod keyring;
 mod metrics;
@@ -47,9 +48,9 @@ pub use stores::Stores;
 pub use watched::{Dials, Watched, group_dials};
 
 use clock::Clock;
+use falls::{Alarm, Fallen, Falls};
 use http::{Peek, Site};
 use metrics::Metrics;
-use snapshot::Snapshot;
 use upkeep::reload;
 use watchers::Senses;
 
@@ -76,9 +77,9 @@ pub async fn run(config_path: &Path, settings: Settings) -> Result<(), DaemonErr
     let (peeks_in, peeks) = mpsc::channel(16);
     let mut doors = Doors { asked, peeks };
     let metrics = Metrics::new(Clock::start().now()).map_err(|error| DaemonError::Metrics(error.to_string()))?;
-    let metrics = Arc::new(metrics);
+    let lasting = Lasting { metrics: Arc::new(metrics), falls: Shared::default() };
     loop {
-        let daemon = Daemon::assemble(&settings, &metrics).await?;
+        let daemon = Daemon::assemble(&settings, &lasting).await?;
         let web = daemon.open_http(peeks_in.clone());
         systemd::ready(&daemon.sentence());
         let ended = daemon.live(config_path, &mut signals, &mut doors).await;
@@ -100,6 +101,12 @@ pub async fn run(config_path: &Path, settings: Settings) -> Result<(), DaemonErr
 struct Doors {
     asked: mpsc::Receiver<Asked>,
     peeks: mpsc::Receiver<Peek>,
+}
+
+/// What outlives a reload.
+struct Lasting {
+    metrics: Arc<Metrics>,
+    falls: Shared<Falls>,
 }
 
 struct Signals {
@@ -147,17 +154,24 @@ struct Daemon {
     unread: bool,
     /// Whether it can, on its way.
     ledger_back: JoinSet<bool>,
+    alarm: Alarm,
+    fallen: mpsc::UnboundedReceiver<Fallen>,
+    falls: Shared<Falls>,
+    /// When everything begins anew, since a task has fallen.
+    anew: Option<tokio::time::Instant>,
 }
 
 impl Daemon {
-    async fn assemble(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Daemon, DaemonError> {
+    async fn assemble(settings: &Settings, lasting: &Lasting) -> Result<Daemon, DaemonError> {
         let clock = Clock::start();
         let state_dir = &settings.agent.state_dir;
         let salt = salt(state_dir)?;
+        let metrics = &lasting.metrics;
         metrics.begin_anew();
         metrics.expect(settings.replicas.keys(), settings.channels.keys());
         let record = Record::counted(settings, Arc::clone(metrics));
         let (inputs_in, inputs) = mpsc::channel(1024);
+        let (alarm, fallen) = Alarm::new();
         let watched = Watched::all(settings, &salt, clock);
         let places = keyring::places(settings, &watched);
         let stores = watched.first().map_or_else(|| Stores::new(clock), |one| one.stores.clone());
@@ -171,7 +185,7 @@ impl Daemon {
             runners: Vec::new(),
             inputs,
             record: Arc::clone(&record),
-            senses: Senses::new(watched.clone(), clock, inputs_in.clone()),
+            senses: Senses::new(watched.clone(), clock, inputs_in.clone(), alarm.clone()),
             runner_tasks: JoinSet::new(),
             background: JoinSet::new(),
             said: String::new(),
@@ -181,6 +195,10 @@ impl Daemon {
             settings: settings.clone(),
             unread: false,
             ledger_back: JoinSet::new(),
+            alarm,
+            fallen,
+            falls: Arc::clone(&lasting.falls),
+            anew: None,
         };
         for (index, one) in watched.into_iter().enumerate() {
             daemon.links.push(one.link());
@@ -190,12 +208,15 @@ impl Daemon {
             let (effects_in, effects) = mpsc::unbounded_channel();
             daemon.runners.push(effects_in);
             let hand = daemon.hand(index, inputs_in.clone());
-            daemon.runner_tasks.spawn(Runner::new(index, one, hand).run(effects));
+            let name = one.name.clone();
+            let runner = Runner::new(index, one, hand).run(effects);
+            daemon.runner_tasks.spawn(daemon.alarm.over_runner((index, &name), runner));
         }
         daemon.senses.refresh();
         let desk = keyring::Desk { salt, clock, board: Arc::clone(&daemon.keys), stores, inputs: inputs_in.clone() };
         for place in places {
-            daemon.background.spawn(keyring::follow(place, desk.clone()));
+            let what = format!("the follower of {place}");
+            daemon.background.spawn(daemon.alarm.over(what, keyring::follow(place, desk.clone())));
         }
         for (name, channel) in &settings.channels {
             daemon.open_channel(name, channel).await;
@@ -205,6 +226,7 @@ impl Daemon {
         for index in 0..daemon.agents.len() {
             daemon.feed(index, Input::Wake(Wake { at: clock.now(), why: Why::Start }));
         }
+        daemon.falls().over();
         Ok(daemon)
     }
 
@@ -252,6 +274,8 @@ impl Daemon {
                     }
                 }
                 Some((index, dials)) = self.senses.fetched() => self.senses.adopt(index, dials),
+                Some(fallen) = self.fallen.recv() => self.fell(fallen),
+                () = sleep_until(self.anew) => break Ended::Reload(Box::new(self.settings.clone())),
                 _ = signals.term.recv() => break Ended::Stop,
                 _ = signals.int.recv() => break Ended::Stop,
                 _ = signals.hup.recv() => if let Some(settings) = reload(config_path, &self.settings) {
@@ -329,41 +353,22 @@ impl Daemon {
         }
     }
 
-    fn sentence(&self) -> String {
-        let now = self.clock.now();
-        Snapshot::sentence(&self.agents.iter().map(|agent| agent.status(now)).collect::<Vec<_>>())
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let (keys, now) = (keyring::read(&self.keys), self.clock.now());
-        let failures = self.host.failures();
-        let stopped = failures.in_a_row >= self.settings.policy.max_failures;
-        let mismatch = |agent: &Agent| {
-            let status = agent.status(now);
-            let stored = keys.get(&keyring::masterauth(&status.group))?;
-            let (user, print) = agent.masterauth()?;
-            let another = print != stored.print || stored.user.as_ref().is_some_and(|stored| stored != user);
-            Some((status.replica, another))
-        };
-        Snapshot {
-            at: now,
-            replicas: self.agents.iter().map(|agent| agent.status(now)).collect(),
-            sentinels: self.senses.sentinels(),
-            boards: self.senses.boards(),
-            mismatches: self.agents.iter().filter_map(mismatch).collect(),
-            secrets: keys.into_iter().map(|(key, seen)| (key, seen.since)).collect(),
-            pauses: self.pauses.iter().filter(|pause| pause.in_force(now)).cloned().collect(),
-            stopped: stopped.then(|| failures.clone()),
-            listen: self.settings.agent.listen.map(|listen| listen.to_string()),
-            listen_trouble: self.http_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
+    fn falls(&self) -> MutexGuard<'_, Falls> {
+        self.falls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The HTTP port, for as long as these settings hold: it answers while a step in flight ends, too.
     fn open_http(&self, peeks: mpsc::Sender<Peek>) -> JoinHandle<()> {
         let Some(listen) = self.settings.agent.listen else { return tokio::spawn(async {}) };
-        let site = Site::new(peeks, Arc::clone(&self.metrics), self.clock, &self.settings, listen);
+        let site =
+            Site::new(peeks, Arc::clone(&self.metrics), Arc::clone(&self.falls), self.clock, &self.settings, listen);
         tokio::spawn(http::serve(listen, site, Arc::clone(&self.http_trouble)))
+    }
+
+    /// A step is in flight whose end will be heard of.
+    fn is_busy(&self) -> bool {
+        let unwatched = self.falls().unwatched();
+        self.agents.iter().enumerate().any(|(index, agent)| agent.is_acting() && !unwatched.contains(&index))
     }
 
     /// Lets the step in flight end and its record be made, within a bound; begins nothing new.
@@ -374,12 +379,12 @@ impl Daemon {
         for index in 0..self.agents.len() {
             self.feed(index, Input::Stopping);
         }
-        let busy = |agents: &[Agent]| agents.iter().any(Agent::is_acting);
         let bound = tokio::time::sleep(DRAIN);
         tokio::pin!(bound);
-        while busy(&self.agents) {
+        while self.is_busy() {
             tokio::select! {
                 Some((index, input)) = self.inputs.recv() => self.feed(index, input),
+                Some(fallen) = self.fallen.recv() => self.fell(fallen),
                 () = &mut bound => {
                     tracing::warn!("a step did not end in time; the next start finds it interrupted and looks again");
                     break;

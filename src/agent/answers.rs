@@ -132,7 +132,7 @@ impl Agent {
     /// After a look that began at `began`: an approval that it did not carry out is withdrawn.
     pub(super) fn settle_approval(&mut self, began: Timestamp, now: Timestamp) {
         let waits = self.incidents.open().and_then(|incident| incident.people.approved.as_ref());
-        if waits.is_none_or(|(at, _)| began < *at) || self.looking || self.in_flight.is_some() {
+        if waits.is_none_or(|(at, _)| began < *at) || !self.is_idle() {
             return;
         }
         let why = match &self.last.decision {

@@ -21,7 +21,7 @@ impl Agent {
     }
 
     pub(super) fn look(&mut self, deep: bool, now: Timestamp) {
-        if self.looking {
+        if self.is_looking() {
             self.look_again = true;
             self.again_deep |= deep;
         } else if self.in_flight.is_none() {
@@ -30,7 +30,7 @@ impl Agent {
     }
 
     pub(super) fn ask_for_look(&mut self, candidates: bool, deep: bool, now: Timestamp) {
-        if self.looking {
+        if self.is_looking() {
             return;
         }
         // A password of the store that is not in use yet: tried at its time, and at each look while it is the trouble.
@@ -43,7 +43,7 @@ impl Agent {
         }
         // What the store offers is judged beside what is in use.
         let deep = deep || candidates;
-        self.looking = true;
+        self.looking = Some(now);
         self.look_again = false;
         if deep {
             self.last_deep = Some(now);
@@ -66,7 +66,7 @@ impl Agent {
 
     /// Neither a look nor a step is under way.
     pub(super) fn is_idle(&self) -> bool {
-        !self.looking && self.in_flight.is_none()
+        !self.is_looking() && self.in_flight.is_none()
     }
 
     /// A look that something outside asks for, in depth as soon as that is due.

@@ -1,5 +1,7 @@
 //! What an agent shows of itself: for `relinkd status`, and for systemd's status line.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Agent, SecretStatus};
@@ -8,7 +10,10 @@ use crate::model::evidence::{Evidence, Role};
 use crate::model::finding::Cause;
 use crate::model::incident::{Incident, IncidentId, Phase};
 use crate::model::remedy::{Decision, Refusal, Remedy};
-use crate::model::{Address, Endpoint, Timestamp};
+use crate::model::{Address, Endpoint, Timestamp, human};
+
+/// A look ends within 1.5 s, and waits before it for a record on a slow disk and for a secret store.
+const OVERDUE: Duration = Duration::from_secs(20);
 
 /// One instance, as relinkd sees it now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +28,9 @@ pub struct Status {
     pub looked_at: Option<Timestamp>,
     /// One sentence on how things stand.
     pub sentence: String,
+    /// For how long a look has been out, where that is longer than any look takes.
+    #[serde(default)]
+    pub overdue_ms: Option<u64>,
     pub incident: Option<IncidentId>,
     pub phase: Option<Phase>,
     /// What is wrong, also before it has become an incident: a passing state or a suspicion has its time first.
@@ -94,6 +102,17 @@ impl Agent {
         Some((settings.masteruser.as_str(), settings.masterauth_print.as_str()))
     }
 
+    fn sentence(&self) -> String {
+        if self.last.sentence.is_empty() {
+            return "not looked yet".to_owned();
+        }
+        let well = self.incidents.open().is_none() && self.last.fault.is_none();
+        match self.store_sentence().filter(|_| well) {
+            Some(store) => format!("{}; {store}", self.last.sentence),
+            None => self.last.sentence.clone(),
+        }
+    }
+
     pub fn status(&self, now: Timestamp) -> Status {
         let view = self.last.evidence.as_ref().and_then(|e| e.local.seen());
         let link = view.and_then(|view| view.role.link());
@@ -105,6 +124,7 @@ impl Agent {
         // What alternates is written once in a while, and shown as it was seen last.
         let recorded = incident.map(|incident| (incident.finding.cause, incident.finding.suspected));
         let known = recorded.filter(|_| !self.unsteady).or(self.last.fault).or(recorded);
+        let overdue = self.looking.map(|since| now.since(since)).filter(|out| *out > OVERDUE);
         Status {
             replica: self.identity.link.replica.clone(),
             group: self.identity.link.group.clone(),
@@ -119,14 +139,17 @@ impl Agent {
             primary: link.map(|link| link.primary.clone()),
             link_up: link.map(|link| link.up),
             looked_at: self.last.at,
-            sentence: if self.last.sentence.is_empty() {
-                "not looked yet".to_owned()
-            } else {
-                match self.store_sentence().filter(|_| incident.is_none() && self.last.fault.is_none()) {
-                    Some(store) => format!("{}; {store}", self.last.sentence),
-                    None => self.last.sentence.clone(),
+            sentence: match overdue {
+                Some(out) => {
+                    let before = self.sentence();
+                    format!(
+                        "a look has been out for {}, and nothing is seen until it ends; before: {before}",
+                        human(out)
+                    )
                 }
+                None => self.sentence(),
             },
+            overdue_ms: overdue.and_then(|out| u64::try_from(out.as_millis()).ok()),
             incident: incident.map(|incident| incident.id.clone()),
             phase: incident.map(|incident| incident.phase),
             cause: known.map(|(cause, _)| cause),
@@ -153,6 +176,13 @@ impl Agent {
             },
             secret: self.secret_status(),
         }
+    }
+}
+
+impl Status {
+    /// The same where nobody looks at the instance any more.
+    pub fn unwatched(self, why: &str) -> Status {
+        Status { link_up: None, looked_at: None, sentence: format!("nobody looks at it: {why}"), ..self }
     }
 }
 

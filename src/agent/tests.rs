@@ -47,6 +47,17 @@ fn wakes_while_looking_make_one_more_look() {
 }
 
 #[test]
+fn a_look_that_does_not_come_back_is_told() {
+    let mut world = World::healthy();
+    world.agent.handle(Input::Wake(Wake { at: world.now, why: Why::Timer }), world.now);
+    let status = |span: Duration| world.agent.status(world.now.after(span));
+    assert_eq!(status(s(20)).overdue_ms, None);
+    let overdue = status(s(21));
+    assert_eq!((overdue.overdue_ms, overdue.looked_at), (Some(21_000), Some(world.looked_at)));
+    assert!(overdue.sentence.starts_with("a look has been out for 21 s"), "{}", overdue.sentence);
+}
+
+#[test]
 fn log_lines_wake_a_quiet_agent_and_leave_a_troubled_one_alone() {
     let mut world = World::healthy();
     world.wake(Why::Log);

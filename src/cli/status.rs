@@ -42,6 +42,13 @@ fn standing(answer: &Value) -> Result<(), Failure> {
         say(format!("{} {failures} remedies in a row failed, the last was {last}", paint::bad("stopped")));
         say("  nothing more is tried on this host until a person says: relinkd ack ID --by NAME");
     }
+    if let (Some(what), Some(at)) = (answer["panics"]["last"].as_str(), answer["panics"]["at"].as_str()) {
+        let then = match answer["panics"]["begins_anew"].as_str() {
+            Some(again) => format!("everything begins anew at {again}"),
+            None => "everything was begun anew".to_owned(),
+        };
+        say(format!("{} {what}, at {at}; {then}: please report it, with the log", paint::bad("panicked")));
+    }
     Ok(())
 }
 
@@ -61,6 +68,7 @@ pub fn ask(run_dir: &Path, request: &Request) -> Result<Value, Failure> {
 pub fn verdict(status: &Status) -> Exit {
     match (status.cause, status.looked_at) {
         (Some(cause), _) => exit_of(cause),
+        _ if status.overdue_ms.is_some() => Exit::Inconclusive,
         (None, None) => Exit::Inconclusive,
         (None, Some(_)) => Exit::Fine,
     }
@@ -82,6 +90,7 @@ pub fn print(status: &Status) {
         (Exit::Fine, _) => paint::good("well"),
         (_, Some(cause)) if status.suspected => paint::doubtful(cause.code()),
         (_, Some(cause)) => paint::bad(cause.code()),
+        (_, None) if status.overdue_ms.is_some() => paint::doubtful("not seen"),
         _ => paint::doubtful("not looked yet"),
     };
     say(format!("{mark} {name}: {}", status.sentence));

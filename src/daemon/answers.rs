@@ -305,6 +305,7 @@ fn no_incident(asked: &str) -> String {
 mod tests {
     use super::*;
     use crate::daemon::metrics::Metrics;
+    use crate::daemon::{Lasting, Shared};
 
     /// Who asked while the daemon drained for a reload was told that it failed.
     #[tokio::test]
@@ -314,7 +315,7 @@ mod tests {
         let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n");
         let settings = crate::config::parse(&[("config.toml".into(), text)]).unwrap();
         let metrics = Arc::new(Metrics::new(Timestamp(1)).unwrap());
-        let mut daemon = Daemon::assemble(&settings, &metrics).await.unwrap();
+        let mut daemon = Daemon::assemble(&settings, &Lasting { metrics, falls: Shared::default() }).await.unwrap();
         let pause = |answer| Asked {
             request: Request::Pause { scope: Scope::Host, for_ms: 60_000, reason: "upgrade".into() },
             by: Actor { uid: 0, name: "root".into(), sudo: None },

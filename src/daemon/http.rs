@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::clock::Clock;
+use super::falls::Falls;
 use super::metrics::{Metrics, STALLED};
 use super::snapshot::Snapshot;
 use crate::ledger::{Ledger, LedgerError, Lookup};
@@ -55,6 +56,7 @@ pub type Peek = oneshot::Sender<Snapshot>;
 pub struct Site {
     pub peeks: mpsc::Sender<Peek>,
     pub metrics: Arc<Metrics>,
+    pub falls: Shared<Falls>,
     pub clock: Clock,
     pub host: String,
     pub ledger: PathBuf,
@@ -75,6 +77,7 @@ impl Site {
     pub fn new(
         peeks: mpsc::Sender<Peek>,
         metrics: Arc<Metrics>,
+        falls: Shared<Falls>,
         clock: Clock,
         settings: &crate::config::Settings,
         listen: SocketAddr,
@@ -82,6 +85,7 @@ impl Site {
         Site {
             peeks,
             metrics,
+            falls,
             clock,
             host: settings.agent.host.clone(),
             ledger: settings.agent.state_dir.join(super::LEDGER),
@@ -89,6 +93,11 @@ impl Site {
             loopback: listen.ip().is_loopback(),
             readers: Arc::new(Semaphore::new(READERS)),
         }
+    }
+
+    /// What of the daemon is down.
+    fn fallen(&self) -> Option<String> {
+        self.falls.lock().unwrap_or_else(PoisonError::into_inner).sentence()
     }
 }
 
@@ -163,7 +172,7 @@ async fn answer(site: &Site, request: &Request<Incoming>) -> Answer {
     match request.uri().path() {
         "/" => page(site).await,
         "/metrics" => metrics(site).await,
-        "/healthz" => health(site.metrics.standstill()),
+        "/healthz" => health(site.metrics.standstill(), site.fallen()),
         "/readyz" => readiness(peek(site).await.as_ref()),
         "/api/v1/status" => match peek(site).await {
             Some(snapshot) => data(StatusCode::OK, &snapshot.as_json()),
@@ -199,12 +208,13 @@ async fn peek(site: &Site) -> Option<Snapshot> {
     timeout(ANSWER, asked).await.ok().flatten()
 }
 
-fn health(standstill: Duration) -> Answer {
-    if standstill < STALLED {
-        return text(StatusCode::OK, "ok\n");
+fn health(standstill: Duration, fallen: Option<String>) -> Answer {
+    let stalled =
+        (standstill >= STALLED).then(|| format!("the daemon's loop has not turned for {} s", standstill.as_secs()));
+    match stalled.or(fallen) {
+        None => text(StatusCode::OK, "ok\n"),
+        Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
     }
-    let why = format!("the daemon's loop has not turned for {} s\n", standstill.as_secs());
-    text(StatusCode::SERVICE_UNAVAILABLE, &why)
 }
 
 fn readiness(snapshot: Option<&Snapshot>) -> Answer {
@@ -331,8 +341,9 @@ mod tests {
 
     #[test]
     fn a_loop_that_stands_still_is_not_healthy() {
-        assert_eq!(health(STALLED - Duration::from_millis(1)).status(), StatusCode::OK);
-        assert_eq!(health(STALLED).status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(health(STALLED - Duration::from_millis(1), None).status(), StatusCode::OK);
+        assert_eq!(health(STALLED, None).status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(health(Duration::ZERO, Some("fell".into())).status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[test]

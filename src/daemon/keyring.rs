@@ -41,6 +41,12 @@ pub struct Place {
     members: Vec<(usize, Option<String>)>,
 }
 
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.keys.join(", "))
+    }
+}
+
 /// What every task works with.
 #[derive(Clone)]
 pub struct Desk {
@@ -83,7 +89,7 @@ pub async fn follow(place: Place, desk: Desk) {
         };
         if told.as_ref() != Some(&said) {
             if let Err(why) = &said {
-                tracing::warn!("{}: {why}", place.keys.join(", "));
+                tracing::warn!("{place}: {why}");
             }
             if !tell(&place, &desk, &said, now).await {
                 return;

@@ -1,11 +1,13 @@
 //! How everything stands at one moment: what `status`, the metrics and the status page are made of.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use serde_json::{Value, json};
 
 use super::watchers::SentinelState;
-use crate::agent::Status;
+use super::{Daemon, keyring};
+use crate::agent::{Agent, Status};
 use crate::decide::Failures;
 use crate::model::Timestamp;
 use crate::model::people::Pause;
@@ -27,9 +29,52 @@ pub struct Snapshot {
     pub pauses: Vec<Pause>,
     /// Too many remedies in a row have failed: nothing more is tried on this host.
     pub stopped: Option<Failures>,
+    /// Tasks of ours that panicked within an hour: none, or [`super::falls::Falls::told`].
+    pub panics: Value,
     /// Where HTTP is served, and why not.
     pub listen: Option<String>,
     pub listen_trouble: Option<String>,
+}
+
+impl Daemon {
+    /// What is so now, in a sentence.
+    pub(super) fn sentence(&self) -> String {
+        let now = self.clock.now();
+        let well = || Snapshot::sentence(&self.agents.iter().map(|agent| agent.status(now)).collect::<Vec<_>>());
+        self.falls().sentence().unwrap_or_else(well)
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let (keys, now) = (keyring::read(&self.keys), self.clock.now());
+        let failures = self.host.failures();
+        let stopped = failures.in_a_row >= self.settings.policy.max_failures;
+        let mismatch = |agent: &Agent| {
+            let status = agent.status(now);
+            let stored = keys.get(&keyring::masterauth(&status.group))?;
+            let (user, print) = agent.masterauth()?;
+            let another = print != stored.print || stored.user.as_ref().is_some_and(|stored| stored != user);
+            Some((status.replica, another))
+        };
+        let falls = self.falls();
+        let unwatched = falls.unwatched();
+        let status = |(index, agent): (usize, &Agent)| match falls.sentence() {
+            Some(why) if unwatched.contains(&index) => agent.status(now).unwatched(&why),
+            _ => agent.status(now),
+        };
+        Snapshot {
+            at: now,
+            replicas: self.agents.iter().enumerate().map(status).collect(),
+            panics: falls.told(),
+            sentinels: self.senses.sentinels(),
+            boards: self.senses.boards(),
+            mismatches: self.agents.iter().filter_map(mismatch).collect(),
+            secrets: keys.into_iter().map(|(key, seen)| (key, seen.since)).collect(),
+            pauses: self.pauses.iter().filter(|pause| pause.in_force(now)).cloned().collect(),
+            stopped: stopped.then(|| failures.clone()),
+            listen: self.settings.agent.listen.map(|listen| listen.to_string()),
+            listen_trouble: self.http_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
 }
 
 impl Snapshot {
@@ -42,6 +87,7 @@ impl Snapshot {
             "sentinels": self.sentinels,
             "pauses": self.pauses.iter().map(Pause::told).collect::<Vec<_>>(),
             "stopped": self.stopped.as_ref().map(|it| json!({ "failures": it.in_a_row, "last": it.last })),
+            "panics": self.panics,
             "http": { "listen": self.listen, "trouble": self.listen_trouble },
         })
     }
@@ -50,7 +96,9 @@ impl Snapshot {
     pub fn sentence(all: &[Status]) -> String {
         let troubled: Vec<String> = all
             .iter()
-            .filter(|status| status.incident.is_some() || status.ledger_trouble.is_some())
+            .filter(|status| {
+                status.incident.is_some() || status.ledger_trouble.is_some() || status.overdue_ms.is_some()
+            })
             .map(|status| format!("{}: {}", status.replica, status.sentence))
             .collect();
         match (troubled.as_slice(), all) {
@@ -64,11 +112,12 @@ impl Snapshot {
     /// Why the daemon is not ready; none when it is.
     pub fn not_ready(&self) -> Option<String> {
         let unseen = self.replicas.iter().find(|status| status.looked_at.is_none());
+        let overdue = self.replicas.iter().find(|status| status.overdue_ms.is_some());
         let unrecorded = self.replicas.iter().find_map(|status| status.ledger_trouble.as_ref());
-        match (unseen, unrecorded) {
-            (Some(status), _) => Some(format!("{}: not looked yet", status.replica)),
-            (None, Some(trouble)) => Some(format!("nothing can be recorded, so nothing is changed: {trouble}")),
-            (None, None) => None,
+        match (unseen, overdue, unrecorded) {
+            (Some(status), ..) | (None, Some(status), _) => Some(format!("{}: {}", status.replica, status.sentence)),
+            (None, None, Some(trouble)) => Some(format!("nothing can be recorded, so nothing is changed: {trouble}")),
+            (None, None, None) => None,
         }
     }
 }

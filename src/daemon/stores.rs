@@ -150,13 +150,23 @@ impl Stores {
     }
 
     async fn fetch(self, place: SecretRef, at: Timestamp, began: Instant, patience: Duration) {
+        let _question = Question { stores: &self, place: &place };
         let answer = secrets::fetch(&place).await;
         self.heard(&place, Heard { at, answer });
-        self.with(&place, |known| {
-            known.asking = None;
-            known.late = (began.elapsed() > patience).then(Instant::now);
-        });
-        self.answered.send_modify(|count| *count += 1);
+        self.with(&place, |known| known.late = (began.elapsed() > patience).then(Instant::now));
+    }
+}
+
+/// One on its way. However it ends, the next may be asked.
+struct Question<'a> {
+    stores: &'a Stores,
+    place: &'a SecretRef,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.stores.with(self.place, |known| known.asking = None);
+        self.stores.answered.send_modify(|count| *count += 1);
     }
 }
 

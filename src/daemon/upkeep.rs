@@ -24,7 +24,7 @@ impl Daemon {
             metrics: Arc::clone(&self.metrics),
             clock: self.clock,
         };
-        self.background.spawn(courier.run());
+        self.background.spawn(self.alarm.over(format!("the courier of {name}"), courier.run()));
     }
 
     /// A restart, or new settings, give a channel another chance that its receiver had switched off. Its messages wait
@@ -54,7 +54,7 @@ impl Daemon {
 
     pub(super) fn prune(&mut self) {
         let (record, now) = (Arc::clone(&self.record), self.clock.now());
-        self.background.spawn(async move {
+        self.background.spawn(self.alarm.over("the pruning of the ledger".to_owned(), async move {
             let mut forgotten = 0;
             // The ledger is let go of between two batches: an intent that is to be recorded does not wait for the last.
             let done = loop {
@@ -73,7 +73,7 @@ impl Daemon {
                 Ok(()) => {}
                 Err(why) => tracing::warn!("the ledger could not be pruned: {why}"),
             }
-        });
+        }));
     }
 }
 

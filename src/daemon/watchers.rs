@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::Shared;
 use super::clock::Clock;
+use super::falls::Alarm;
 use super::watched::{Dials, Watched, by_group};
 use crate::agent::Input;
 use crate::model::event::Wake;
@@ -21,6 +22,7 @@ const PENDING: usize = 4;
 
 pub struct Senses {
     clock: Clock,
+    alarm: Alarm,
     inputs: mpsc::Sender<(usize, Input)>,
     instances: Vec<Instance>,
     groups: BTreeMap<String, Group>,
@@ -56,7 +58,7 @@ pub struct SentinelState {
 }
 
 impl Senses {
-    pub fn new(watched: Vec<Watched>, clock: Clock, inputs: mpsc::Sender<(usize, Input)>) -> Senses {
+    pub fn new(watched: Vec<Watched>, clock: Clock, inputs: mpsc::Sender<(usize, Input)>, alarm: Alarm) -> Senses {
         let groups = by_group(&watched)
             .into_iter()
             .map(|(name, members)| {
@@ -65,7 +67,8 @@ impl Senses {
             .collect();
         let instances = watched.into_iter().map(Instance::new).collect();
         let (ready, heard) = mpsc::channel(16);
-        Senses { clock, inputs, instances, groups, tasks: JoinSet::new(), fetching: JoinSet::new(), ready, heard }
+        let (tasks, fetching) = (JoinSet::new(), JoinSet::new());
+        Senses { clock, alarm, inputs, instances, groups, tasks, fetching, ready, heard }
     }
 
     pub fn book(&self, index: usize) -> Shared<LogBook> {
@@ -90,10 +93,11 @@ impl Senses {
         }
         for (index, instance) in self.instances.iter().enumerate() {
             let (watched, ready) = (instance.watched.clone(), self.ready.clone());
-            self.fetching.spawn(async move {
+            let what = format!("the fetching of secrets for {}", watched.name);
+            self.fetching.spawn(self.alarm.over(what, async move {
                 let dials = watched.dials().await;
                 let _ = ready.send((index, dials)).await;
-            });
+            }));
         }
     }
 
@@ -129,13 +133,15 @@ impl Senses {
             knocks.clone(),
             now,
         );
-        instance.tasks.spawn(async move {
+        let name = &instance.watched.name;
+        instance.tasks.spawn(self.alarm.over(format!("the poll of {name}"), async move {
             let _ = poll.await;
-        });
+        }));
         let source = instance.watched.replica.log.clone();
         let told = instance.server_log.subscribe();
         let book = Arc::clone(&instance.book);
-        instance.tasks.spawn(follow_log(source, told, book, knocks, clock));
+        let following = follow_log(source, told, book, knocks, clock);
+        instance.tasks.spawn(self.alarm.over(format!("the follower of {name}'s log"), following));
     }
 
     /// One subscription to each Sentinel of a group, for all its members; the first of them has the dials.
@@ -161,9 +167,10 @@ impl Senses {
                 knocks.clone(),
                 now,
             );
-            group.tasks.spawn(async move {
+            let what = format!("the subscription to {} for {name}", dial.address);
+            group.tasks.spawn(self.alarm.over(what, async move {
                 let _ = listen.await;
-            });
+            }));
         }
     }
 
@@ -171,7 +178,7 @@ impl Senses {
     fn forward(&mut self, members: Vec<usize>) -> mpsc::Sender<Wake> {
         let (knocks, mut heard) = mpsc::channel::<Wake>(PENDING);
         let inputs = self.inputs.clone();
-        self.tasks.spawn(async move {
+        self.tasks.spawn(self.alarm.over("the way from a watcher to its agents".to_owned(), async move {
             while let Some(wake) = heard.recv().await {
                 tracing::debug!("woken by {:?}", wake.why);
                 for index in &members {
@@ -180,7 +187,7 @@ impl Senses {
                     }
                 }
             }
-        });
+        }));
         knocks
     }
 

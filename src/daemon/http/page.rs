@@ -62,6 +62,9 @@ fn standing(out: &mut String, snapshot: &Snapshot) {
             Escaped(&stopped.last),
         );
     }
+    if let (Some(what), Some(at)) = (snapshot.panics["last"].as_str(), snapshot.panics["at"].as_str()) {
+        let _ = write!(out, "<p><span class=\"bad\">panicked</span> {}, at {at}; see the log</p>", Escaped(what));
+    }
 }
 
 fn replicas(out: &mut String, snapshot: &Snapshot) {
