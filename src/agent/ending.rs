@@ -29,7 +29,7 @@ impl Agent {
         // A break within the settle time is a new one: what was suspected of the last says nothing about it.
         self.memory.fault_gone();
         let Some(incident) = self.incidents.open() else {
-            return self.rest(if role_in_doubt(e) { DOUBT } else { self.policy.background }, now);
+            return self.rest(if role_in_doubt(e) { now.after(DOUBT) } else { self.background(now) }, now);
         };
         let proved = incident.sound_at.filter(|_| incident.phase == Phase::Verifying);
         if incident.sound_at.is_none() {
@@ -65,7 +65,7 @@ impl Agent {
         } else {
             self.flush(None);
         }
-        self.next_look = now.after(self.policy.background);
+        self.next_look = self.background(now);
     }
 
     /// A fault that was seen, never became an incident, and is gone.

@@ -76,10 +76,25 @@ impl Agent {
         self.look(due, now);
     }
 
-    /// After a healthy look: again after `pause`, or in depth when the last wake-up came too early for that.
-    pub(super) fn rest(&mut self, pause: Duration, now: Timestamp) {
+    /// After a healthy look: again at `next`, or in depth when the last wake-up came too early for that.
+    pub(super) fn rest(&mut self, next: Timestamp, now: Timestamp) {
         let owed = std::mem::take(&mut self.owes_deep).then_some(self.last_deep).flatten();
-        self.next_look = owed.map_or(now.after(pause), |last| now.after(pause).min(last.after(DEEP).max(now)));
+        self.next_look = owed.map_or(next, |last| next.min(last.after(DEEP).max(now)));
+    }
+
+    /// When a quiet instance is looked at next: a background period from now at the latest, at a moment of the period that
+    /// is its own. Instances that start together would look together for ever, each at its primary and at every Sentinel.
+    pub(super) fn background(&self, now: Timestamp) -> Timestamp {
+        let latest = now.after(self.policy.background);
+        let period = u64::try_from(self.policy.background.as_micros()).unwrap_or(u64::MAX).max(1);
+        let past = (latest.0.unsigned_abs() % period + period - self.phase() % period) % period;
+        latest.before(Duration::from_micros(past))
+    }
+
+    /// The same over restarts, and another for each replica of each host. FNV-1a.
+    fn phase(&self) -> u64 {
+        let name = self.identity.host.bytes().chain([0]).chain(self.identity.link.replica.bytes());
+        name.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
     }
 
     /// Each deep look opens a connection to the primary: a chatty log must not make that a habit.

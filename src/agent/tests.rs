@@ -30,10 +30,46 @@ const fn s(s: u64) -> Duration {
 #[test]
 fn a_quiet_world_falls_silent() {
     let mut world = World::healthy();
-    world.advance(s(301));
+    world.advance(s(31));
+    assert_eq!(world.looks, 2, "the first, and one at its moment of the background period");
+    let at = world.looked_at;
+    world.advance(s(300));
     assert!(world.ledger.is_empty());
-    assert_eq!(world.looks, 1 + 10, "the first, and one in each background period");
-    assert_eq!(world.agent.poll_timeout(), Some(world.looked_at.after(Policy::default().background)));
+    assert_eq!((world.looks, world.looked_at.since(at).as_secs()), (2 + 10, 300), "one in each background period");
+}
+
+/// Their first look is at once, and the next ones are spread over the period: a whole host's instances do not fall upon a
+/// primary and its Sentinels together.
+#[test]
+fn a_hundred_instances_that_start_together_do_not_look_together_after_that() {
+    let (start, period) = (T0, Policy::default().background);
+    let mut seconds = [0; 30];
+    for number in 0..100 {
+        let link = LinkId { replica: format!("cache-{number}"), group: "mymaster".into() };
+        let address = healthy().address;
+        let identity = Identity { link, address, host: "db-21".into(), has_store: false, seed: number };
+        let mut agent = Agent::new(identity, Policy::default(), start);
+        agent.handle(Input::Wake(Wake { at: start, why: Why::Start }), start);
+        let mut looks = Vec::new();
+        let mut now = start;
+        while let Some(Effect::Look { .. }) = agent.poll_effect() {
+            looks.push(now);
+            let mut seen = healthy();
+            seen.shift(now);
+            now = seen.ended;
+            agent.handle(Input::Looked(Box::new(seen)), now);
+            now = agent.poll_timeout().unwrap();
+            if looks.len() < 5 {
+                agent.handle_timeout(now);
+            }
+        }
+        assert_eq!((looks[0], looks.len()), (start, 5));
+        assert!(looks[1] > start && looks[1].since(start) <= period + ms(5), "{looks:?}");
+        assert!(looks[2..].windows(2).all(|pair| pair[1].since(pair[0]) == period), "{looks:?}");
+        seconds[(looks[2].since(start).as_secs() % 30) as usize] += 1;
+    }
+    assert!(seconds.iter().all(|looks| *looks <= 10), "{seconds:?}");
+    assert!(seconds.iter().filter(|looks| **looks > 0).count() > 24, "{seconds:?}");
 }
 
 #[test]
@@ -87,7 +123,7 @@ fn a_log_line_that_comes_too_soon_for_a_deep_look_gets_one_when_it_is_due() {
     world.advance(s(1));
     assert_eq!(world.looks, 3);
     world.advance(s(20));
-    assert_eq!(world.looks, 3, "one is enough");
+    assert!(world.looks <= 4, "one is enough, beside that of the period: {}", world.looks);
 }
 
 #[test]
