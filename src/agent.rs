@@ -275,6 +275,7 @@ impl Agent {
             return self.ask_for_look(false, self.again_deep, now);
         }
         self.memory.before_judging(&evidence);
+        self.note_failover(&evidence, now);
         evidence.trend = self.memory.trend();
         evidence.trend.store_left = self.left_the_store(&evidence);
         let diagnosis = diagnose(&evidence);
@@ -403,12 +404,13 @@ impl Agent {
         let opened = open.map_or(cause_since, |incident| incident.opened_at);
         History {
             attempts: open.map_or(0, |incident| incident.counted_attempts()),
+            idle: open.map_or(0, |incident| incident.idle),
             runs: self.incidents.runs().to_vec(),
             cause_since: Some(cause_since),
             auth_trouble: self.incidents.auth_trouble(now, quiet),
             causes: open.map(|incident| incident.causes.clone()).unwrap_or_default(),
             seats: self.memory.seats().clone(),
-            failovers: self.memory.failovers().to_vec(),
+            failovers: self.incidents.failovers().to_vec(),
             ledger: self.ledger_health(),
             stopping: self.stopping,
             paused: self.paused(now).cloned(),

@@ -21,6 +21,7 @@ use crate::model::evidence::{
     CandidateView, EVIDENCE_FORMAT, Evidence, HostView, LogView, Missing, Probe, Reading, SentinelView, ServerView,
     StoreView, Successor, Trend, repeats,
 };
+use crate::model::turn::SENTINEL_MS;
 use crate::model::{Endpoint, LinkId, Timestamp};
 use crate::secrets::{Offer, Salt, Secret};
 use crate::wire::reply::settings::{Credentials, ReplicaTls};
@@ -50,8 +51,6 @@ pub const DEADLINE: Duration = Duration::from_millis(1500);
 
 /// The local instance has to answer within this: what comes after needs the rest of the deadline.
 const LOCAL_MS: u64 = 1000;
-/// A Sentinel that has not answered by then is left out of this look: one dead host must not slow every fix.
-const SENTINEL_MS: u64 = 750;
 
 /// A link that has been silent for longer than a primary's ping period (10 s by default) and some slack is looked
 /// at from the other side too, though it reads up.

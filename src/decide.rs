@@ -144,8 +144,10 @@ impl Policy {
 /// What happened before, as far as it bears on the next step. The agent keeps it, out of the ledger.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// Attempts begun in this incident, since a person last took it.
+    /// Attempts of this incident in which something was changed or failed, since a person last took it.
     pub attempts: u32,
+    /// And those that ended before that.
+    pub idle: u32,
     /// Runs of remedies on this instance that began within the last hour or are the last of their kind.
     pub runs: Vec<Run>,
     /// Since when this cause has stood, without a break.

@@ -136,7 +136,7 @@ fn append(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> 
             entry.incident.0,
             entry.link.replica,
             entry.at.0,
-            !matches!(entry.what, What::Resolved { .. } | What::Blip { .. })
+            !matches!(entry.what, What::Resolved { .. } | What::Blip { .. } | What::FailedOver { .. })
         ])?;
     Ok(())
 }

@@ -140,6 +140,8 @@ pub fn test_notice(host: &str, now: Timestamp) -> Notice {
         resolved_at: Some(now),
         resolved_by: None,
         attempts: 0,
+        idle: 0,
+        touched: false,
         in_flight: None,
         intended_at: None,
         acted_at: None,

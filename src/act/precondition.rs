@@ -14,7 +14,7 @@ use crate::wire::{Dial, Reader, Until, WireError, Writer, all};
 const BOUND: Duration = Duration::from_millis(2_000);
 
 /// A Sentinel that does not answer within this is passed over; a majority has to answer all the same.
-const SENTINEL: Duration = Duration::from_millis(400);
+const SENTINEL: Duration = Duration::from_millis(turn::SENTINEL_MS);
 
 impl Hands {
     /// That the world is still so, and the connection on which that was read, for a change that is made at once.

@@ -5,12 +5,29 @@ use std::time::Duration;
 
 use super::Agent;
 use crate::model::evidence::Evidence;
+use crate::model::incident::What;
 use crate::model::{Timestamp, human};
 
 /// Sentinel's own default, for one that does not tell its `failover-timeout`.
 const FAILOVER_TIMEOUT_MS: u64 = 180_000;
 
 impl Agent {
+    /// A failover that succeeds raises the epoch of the configuration, and nothing else does: that is how those are seen
+    /// that others make. It is recorded, since the limit of an hour outlives this process. An epoch that rises by several is
+    /// still one failover: every try takes a new one, and only that of the last becomes the configuration's (Redis 7.0.15,
+    /// sentinelStartFailover and sentinelRefreshInstanceInfo).
+    pub(super) fn note_failover(&mut self, e: &Evidence, now: Timestamp) {
+        let told = e.answering().map(|(_, says)| (says.config_epoch, &says.primary));
+        let Some((epoch, named)) = told.max_by_key(|(epoch, _)| *epoch) else { return };
+        let known = self.memory.note_epoch(epoch).max(self.incidents.epoch());
+        if known.is_some_and(|known| epoch > known) && !self.unread {
+            let (id, what) = (self.new_id(now), What::FailedOver { epoch, named: named.clone() });
+            let entry = self.entry(id, what, now);
+            self.push(entry);
+            self.flush(None);
+        }
+    }
+
     /// Whether the Sentinels name another primary than the one that we asked them to replace.
     pub(super) fn replaced(&self, e: &Evidence) -> bool {
         let asked = self.incidents.asked().zip(e.named_primary());

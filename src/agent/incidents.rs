@@ -14,6 +14,8 @@ use crate::model::{Endpoint, Timestamp};
 /// Runs older than this bear on nothing any more: the longest cool-down is a day, and begins at the end of a run.
 const KEEP_RUNS: Duration = Duration::from_secs(25 * 3600);
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// What the messages of the open incident have said.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Said {
@@ -43,6 +45,9 @@ pub struct Incidents {
     /// The primary that a Sentinel was asked to replace in the open incident and took the request, and when.
     asked: Option<(Endpoint, Timestamp)>,
     lately: Lately,
+    /// Failovers of the group within an hour, whoever made them, and the epoch of the last.
+    failovers: Vec<Timestamp>,
+    epoch: Option<u64>,
 }
 
 impl Incidents {
@@ -55,6 +60,15 @@ impl Incidents {
     pub fn wants_candidates(&self) -> bool {
         let unmended = |open: &Incident| open.up_at.is_none() || open.finding.link_up && open.phase != Phase::Verifying;
         self.open.as_ref().is_some_and(|open| unmended(open) && wants_candidates(open.finding.cause))
+    }
+
+    pub fn failovers(&self) -> &[Timestamp] {
+        &self.failovers
+    }
+
+    /// The newest epoch that the record tells of.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        self.epoch
     }
 
     pub fn runs(&self) -> &[Run] {
@@ -106,6 +120,11 @@ impl Incidents {
             What::Diagnosed { finding, .. } => {
                 self.note_finding(finding, entry.at);
                 self.lately.note_cause(finding, entry.at);
+            }
+            What::FailedOver { epoch, .. } => {
+                self.failovers.retain(|at| entry.at.since(*at) < HOUR);
+                self.failovers.push(entry.at);
+                self.epoch = self.epoch.max(Some(*epoch));
             }
             What::Proposed { .. } => self.lately.note_proposal(entry.at),
             What::Held { refusal } => {

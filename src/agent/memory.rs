@@ -13,8 +13,6 @@ use crate::model::finding::{Cause, Diagnosis};
 use crate::model::turn::Seat;
 use crate::model::{Endpoint, Timestamp};
 
-const HOUR: Duration = Duration::from_secs(3600);
-
 /// A failover tells of itself by events from its first moment, so looks are close while it runs.
 const JUST_NOW: Duration = Duration::from_secs(5);
 
@@ -40,7 +38,6 @@ pub struct Memory {
     seats: BTreeMap<String, (Seat, Timestamp)>,
     /// The newest configuration of the group that a Sentinel told of.
     epoch: Option<u64>,
-    failovers: Vec<Timestamp>,
 }
 
 /// A primary's counters. They are read a moment after the local server told that the link is up, and in that moment it
@@ -94,11 +91,6 @@ impl Memory {
         &self.seats
     }
 
-    /// Failovers of the group within the last hour, whoever made them.
-    pub fn failovers(&self) -> &[Timestamp] {
-        &self.failovers
-    }
-
     /// A Sentinel that does not answer may change its mind unseen, so what it said before does not count any more.
     fn note_seats(&mut self, e: &Evidence) {
         let run_id = e.local.seen().map(|view| view.run_id.as_str()).unwrap_or_default();
@@ -124,14 +116,11 @@ impl Memory {
         }
     }
 
-    /// Each failover that succeeds raises the epoch of the configuration, and nothing else does.
-    fn note_failovers(&mut self, e: &Evidence) {
-        let Some(epoch) = e.answering().map(|(_, says)| says.config_epoch).max() else { return };
-        if self.epoch.is_some_and(|known| epoch > known) {
-            self.failovers.push(e.ended);
-        }
-        self.epoch = self.epoch.max(Some(epoch));
-        self.failovers.retain(|at| e.ended.since(*at) < HOUR);
+    /// Takes in the epoch of the group's configuration, and says which was the newest before.
+    pub fn note_epoch(&mut self, epoch: u64) -> Option<u64> {
+        let before = self.epoch;
+        self.epoch = before.max(Some(epoch));
+        before
     }
 
     /// The local server has just begun not to answer. A fork, an fsync at the end of a sync or one long command stalls a
@@ -166,7 +155,6 @@ impl Memory {
         self.forget_former_process(e);
         self.note_handover(e);
         self.note_seats(e);
-        self.note_failovers(e);
         if let Some(probe) = e.upstream.seen() {
             // At the first look of all, only the replica can tell for how long.
             let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());

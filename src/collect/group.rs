@@ -12,9 +12,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Look, SENTINEL_MS, Target, sentinel};
+use super::{Look, Target, sentinel};
 use crate::model::evidence::{Flavour, Missing, Reading, SentinelView};
 use crate::model::group::{GroupNode, GroupSentinel, GroupView, SentinelPeer};
+use crate::model::turn::SENTINEL_MS;
 use crate::model::{Address, Endpoint, LinkId, Timestamp};
 use crate::secrets::{Salt, Secret};
 use crate::wire::reply::{Reply, sentinel as replies};

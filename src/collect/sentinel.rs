@@ -2,8 +2,9 @@
 
 use tokio::time::Instant;
 
-use super::{Look, SENTINEL_MS};
+use super::Look;
 use crate::model::evidence::{Missing, Reading, SentinelSays, SentinelView};
+use crate::model::turn::SENTINEL_MS;
 use crate::model::{Address, Endpoint};
 use crate::wire::reply::sentinel::{Answers, group_names, says};
 use crate::wire::{Dial, Reader};

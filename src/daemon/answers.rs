@@ -81,13 +81,18 @@ impl Daemon {
             Looked::Pauses(Err(why)) => {
                 json!({ "error": format!("it could not be recorded, so it is not in force: {why}") })
             }
-            Looked::Pauses(Ok((changed, said))) => {
+            Looked::Pauses(Ok((changed, mut said))) => {
+                let begun = changed.iter().find(|pause| pause.resumed.is_none()).map(|pause| pause.scope.clone());
                 self.pauses.retain(|known| {
                     let replaced = changed.iter().any(|new| (new.began, &new.scope) == (known.began, &known.scope));
                     !replaced && now.since(known.over()) < REMEMBERED
                 });
                 self.pauses.extend(changed);
                 self.tell_pauses();
+                // Only now does nothing begin any more: what began until the ledger had it is named too.
+                if let Some(scope) = begun {
+                    said["at_work"] = self.at_work(&scope).into();
+                }
                 said
             }
             Looked::Taken { by, name, found, asked } => match found {
@@ -230,12 +235,17 @@ impl Daemon {
         }
         let now = self.clock.now();
         let pause = Pause { scope, owner: by, reason, began: now, ends: now.after(span), resumed: None };
-        let at_work =
-            self.agents.iter().zip(&self.links).filter(|(agent, link)| agent.is_acting() && pause.scope.holds(link));
-        let at_work: Vec<&str> = at_work.map(|(_, link)| link.replica.as_str()).collect();
-        let said = json!({ "pause": pause.told(), "at_work": at_work });
+        let said = json!({ "pause": pause.told() });
         tracing::warn!("{} pauses {} until {}: {}", pause.owner, pause.scope, pause.ends, pause.reason);
         self.keep(vec![pause], said, answer);
+    }
+
+    /// The instances within a scope on which a plan is in flight.
+    fn at_work(&self, scope: &Scope) -> Vec<&str> {
+        let all = self.agents.iter().zip(&self.links);
+        all.filter(|(agent, link)| agent.is_acting() && scope.holds(link))
+            .map(|(_, link)| link.replica.as_str())
+            .collect()
     }
 
     fn resume(&mut self, scope: Option<&Scope>, by: &Actor, answer: oneshot::Sender<Value>) {
@@ -303,24 +313,56 @@ fn no_incident(asked: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::daemon::metrics::Metrics;
     use crate::daemon::{Lasting, Shared};
+    use crate::diagnose::tests::world::*;
+    use crate::model::evidence::CandidateView;
+
+    async fn daemon(state_dir: &Path) -> Daemon {
+        let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n");
+        let settings = crate::config::parse(&[("config.toml".into(), text)]).unwrap();
+        let metrics = Arc::new(Metrics::new(Timestamp(1)).unwrap());
+        Daemon::assemble(&settings, &Lasting { metrics, falls: Shared::default() }).await.unwrap()
+    }
+
+    fn pause(answer: oneshot::Sender<Value>) -> Asked {
+        let by = Actor { uid: 0, name: "root".into(), sudo: None };
+        Asked { request: Request::Pause { scope: Scope::Host, for_ms: 60_000, reason: "upgrade".into() }, by, answer }
+    }
+
+    /// What begins while the ledger takes a pause in is named, whatever it was at when the pause was asked for.
+    #[tokio::test]
+    async fn a_pause_names_what_began_before_it_was_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut daemon = daemon(dir.path()).await;
+        let (answer, told) = oneshot::channel();
+        daemon.answer(pause(answer));
+        let (mut seen, now) = (healthy(), daemon.clock.now());
+        seen.reject_password();
+        seen.shift(now.before(Duration::from_millis(100)));
+        seen.candidates.push(CandidateView {
+            source: "file".into(),
+            version: "1".into(),
+            user: String::new(),
+            print: "print-new".into(),
+            in_use: false,
+            proof: green(PRIMARY),
+        });
+        daemon.feed(0, Input::Looked(Box::new(seen)));
+        assert!(daemon.agents[0].is_acting());
+        let done = daemon.asks.join_next().await.unwrap().unwrap();
+        daemon.recorded(done);
+        assert_eq!(told.await.unwrap()["at_work"], json!(["cache"]));
+    }
 
     /// Who asked while the daemon drained for a reload was told that it failed.
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_not_done() {
         let dir = tempfile::tempdir().unwrap();
-        let state_dir = dir.path();
-        let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n");
-        let settings = crate::config::parse(&[("config.toml".into(), text)]).unwrap();
-        let metrics = Arc::new(Metrics::new(Timestamp(1)).unwrap());
-        let mut daemon = Daemon::assemble(&settings, &Lasting { metrics, falls: Shared::default() }).await.unwrap();
-        let pause = |answer| Asked {
-            request: Request::Pause { scope: Scope::Host, for_ms: 60_000, reason: "upgrade".into() },
-            by: Actor { uid: 0, name: "root".into(), sudo: None },
-            answer,
-        };
+        let mut daemon = daemon(dir.path()).await;
         let (answer, gone) = oneshot::channel();
         drop(gone);
         daemon.answer(pause(answer));

@@ -12,6 +12,9 @@ use crate::model::{human, rdb};
 
 pub type Guard = fn(Remedy, &Context<'_>) -> Result<(), Held>;
 
+/// So many plans that change nothing are as good as one attempt that fails.
+const IDLE: u32 = 4;
+
 /// Obeyed by all remedies, in this order.
 const ALWAYS: &[Guard] = &[
     stopping,
@@ -99,6 +102,16 @@ fn attempts_exhausted(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
             format!(
                 "{} attempts in this incident, the last at {remedy} or before; a person is needed",
                 c.history.attempts
+            ),
+        ));
+    }
+    // The world had moved: that costs no attempt. But what has moved each time will have moved again.
+    if c.history.idle >= c.policy.max_attempts.saturating_mul(IDLE) {
+        return Err((
+            RefusalCode::AttemptsExhausted,
+            format!(
+                "{} plans in this incident were dropped by what was read again just before the change; a person is needed",
+                c.history.idle
             ),
         ));
     }

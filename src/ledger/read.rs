@@ -20,6 +20,7 @@ pub enum Lookup {
 pub(super) const fn kind(what: &What) -> &'static str {
     match what {
         What::Blip { .. } => "blip",
+        What::FailedOver { .. } => "failed_over",
         What::Opened { .. } => "opened",
         What::Diagnosed { .. } => "diagnosed",
         What::Held { .. } => "held",
@@ -43,6 +44,7 @@ pub(super) const fn kind(what: &What) -> &'static str {
 /// Every kind that this version knows. A row of another kind is from a newer one.
 const KINDS: &[&str] = &[
     "blip",
+    "failed_over",
     "opened",
     "diagnosed",
     "held",

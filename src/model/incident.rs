@@ -137,6 +137,9 @@ impl Entry {
 pub enum What {
     /// A fault came and went within the blip time. No incident: it is counted, and nobody is told.
     Blip { cause: Cause, down_ms: u64 },
+    /// A failover of the group has succeeded, whoever made it: the Sentinels' configuration has this epoch since. Of no
+    /// incident.
+    FailedOver { epoch: u64, named: Endpoint },
     /// A fault was seen. `down_at`: the last time the link was seen up; when it never was, since when the replica says
     /// that it is down, or else this look.
     Opened {
@@ -215,6 +218,12 @@ pub struct Incident {
     pub resolved_by: Option<ResolvedBy>,
     /// Attempts begun, over all remedies.
     pub attempts: u32,
+    /// Those of them, since a person last took it, that ended before anything was changed and before anything failed.
+    #[serde(default)]
+    pub idle: u32,
+    /// Something was changed, or has failed, in the attempt that was begun last.
+    #[serde(default)]
+    pub touched: bool,
     /// The attempt whose end is not recorded.
     pub in_flight: Option<u32>,
     /// When the first intent was recorded, and when the last plan ended.
@@ -293,6 +302,8 @@ impl Incident {
             resolved_at: None,
             resolved_by: None,
             attempts: 0,
+            idle: 0,
+            touched: false,
             in_flight: None,
             intended_at: None,
             acted_at: None,
@@ -308,7 +319,7 @@ impl Incident {
     /// Takes in a later entry. Folding the same entries always gives the same incident.
     pub fn take(&mut self, entry: &Entry) {
         match &entry.what {
-            What::Opened { .. } | What::Blip { .. } => {}
+            What::Opened { .. } | What::Blip { .. } | What::FailedOver { .. } => {}
             What::Diagnosed { finding, primary } => {
                 if self.finding.cause != finding.cause {
                     // What was only suspected, and was not so, is no cause that it went through.
@@ -335,19 +346,8 @@ impl Incident {
             | What::Rejected { .. }
             | What::Withdrawn { .. }
             | What::Acknowledged { .. } => self.take_answer(entry),
-            What::Intended { attempt, .. } => {
-                self.phase = Phase::Applying;
-                self.drop_proposal();
-                self.people.withdrawn = None;
-                self.attempts = self.attempts.max(*attempt);
-                self.in_flight = Some(*attempt);
-                self.intended_at.get_or_insert(entry.at);
-            }
-            What::Finished { action, .. } => self.actions.push(action.clone()),
-            What::Ended { .. } | What::Interrupted { .. } => {
-                self.in_flight = None;
-                self.acted_at = Some(entry.at);
-                self.phase = Phase::Verifying;
+            What::Intended { .. } | What::Finished { .. } | What::Ended { .. } | What::Interrupted { .. } => {
+                self.take_act(entry);
             }
             What::LinkUp { at } => {
                 self.up_at.get_or_insert(*at);
@@ -404,7 +404,10 @@ impl Incident {
                     self.phase = self.troubled();
                 }
             }
-            What::Acknowledged { by, name } => self.people.acknowledge(entry.at, by, name, self.attempts),
+            What::Acknowledged { by, name } => {
+                self.people.acknowledge(entry.at, by, name, self.attempts);
+                self.idle = 0;
+            }
             _ => {}
         }
     }
@@ -414,9 +417,42 @@ impl Incident {
         self.people.proposal_gone();
     }
 
-    /// Attempts that count: those since a person last took it.
+    /// What is done about it.
+    fn take_act(&mut self, entry: &Entry) {
+        match &entry.what {
+            What::Intended { attempt, .. } => {
+                self.phase = Phase::Applying;
+                self.drop_proposal();
+                self.people.withdrawn = None;
+                self.attempts = self.attempts.max(*attempt);
+                self.in_flight = Some(*attempt);
+                self.touched = false;
+                self.intended_at.get_or_insert(entry.at);
+            }
+            What::Finished { action, .. } => {
+                self.touched |= !action.outcome.is_idle();
+                self.actions.push(action.clone());
+            }
+            What::Ended { attempt, outcome } => {
+                let counts = self.touched || !outcome.is_idle() || *attempt <= self.people.attempts_before;
+                self.idle += u32::from(!counts);
+                self.end_attempt(entry.at);
+            }
+            What::Interrupted { .. } => self.end_attempt(entry.at),
+            _ => {}
+        }
+    }
+
+    fn end_attempt(&mut self, at: Timestamp) {
+        self.in_flight = None;
+        self.acted_at = Some(at);
+        self.phase = Phase::Verifying;
+    }
+
+    /// Attempts that count: those since a person last took it in which something was changed, or failed. Of one that was
+    /// cut off nobody knows, so it counts.
     pub fn counted_attempts(&self) -> u32 {
-        self.attempts.saturating_sub(self.people.attempts_before)
+        self.attempts.saturating_sub(self.people.attempts_before).saturating_sub(self.idle)
     }
 
     pub fn is_open(&self) -> bool {

@@ -340,6 +340,11 @@ impl Outcome {
         }
     }
 
+    /// Nothing was changed, and nothing has failed.
+    pub const fn is_idle(&self) -> bool {
+        matches!(self, Outcome::AlreadySo(_) | Outcome::PreconditionGone(_))
+    }
+
     pub const fn went_well(&self) -> bool {
         matches!(self, Outcome::Changed(_) | Outcome::UnderWay(_) | Outcome::AlreadySo(_))
     }

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::Endpoint;
 use super::evidence::{ReplicaInSentinel, SentinelSays};
 
+/// How long a Sentinel has to say what it knows: in a look, and again just before a change. One bound for both, or a plan
+/// that looks can make would be one that hands must refuse.
+pub const SENTINEL_MS: u64 = 750;
 /// From the moment in which a Sentinel told its o_down age until the request has reached one, or never will.
 pub const REQUEST_MS: u64 = 1_500;
 /// From the request until the promoted replica calls itself a primary: three ticks of the Sentinel (100 ms), and one

@@ -69,6 +69,8 @@ struct Flight {
     begun: usize,
     /// A step did not go well, so that it may all be taken back.
     failed: bool,
+    /// A step changed something, or failed.
+    touched: bool,
     /// How many were begun when the undo began.
     undo_from: Option<usize>,
 }
@@ -93,6 +95,8 @@ pub struct Record {
     approved: Option<Plan>,
     /// Attempts of the open incident before a person last took it.
     attempts_before: BTreeMap<IncidentId, u32>,
+    /// Attempts since then that ended before anything was changed or failed.
+    idle: BTreeMap<IncidentId, u32>,
     failures: u32,
     /// Too many failures in a row, and nobody has taken an incident since.
     stopped: bool,
@@ -146,6 +150,7 @@ impl Record {
             What::Blip { .. } => {
                 require(self.open.is_none(), Promise::Order, || "a blip within an incident".into())?;
             }
+            What::FailedOver { .. } => {}
             What::Told { .. } => *self.told.entry(entry.incident.clone()).or_default() += 1,
             What::Acknowledged { .. } => self.acknowledge(entry),
             _ => require(in_open, Promise::Order, || format!("{entry:?} while {:?} is open", self.open))?,
@@ -157,8 +162,10 @@ impl Record {
                 let Some(flight) = flight else { return broken(Promise::Order, format!("no such flight: {entry:?}")) };
                 flight.finished += 1;
                 flight.failed |= matches!(action.outcome, Outcome::Failed(_) | Outcome::UnderWay(_));
+                flight.touched |= !matches!(action.outcome, Outcome::AlreadySo(_) | Outcome::PreconditionGone(_));
             }
             What::Ended { attempt, .. } | What::Interrupted { attempt } => {
+                let touched = self.flight.as_ref().is_some_and(|flight| flight.touched);
                 let flight = self.flight.take().map(|flight| (flight.attempt, flight.plan.remedy));
                 let (known, remedy) = flight.unzip();
                 require(known == Some(*attempt), Promise::OneInFlight, || format!("{entry:?} ends {known:?}"))?;
@@ -166,6 +173,11 @@ impl Record {
                     run.ended = Some(scene.truth(entry));
                 }
                 if let What::Ended { outcome, .. } = &entry.what {
+                    let before = self.attempts_before.get(&entry.incident).copied().unwrap_or(0);
+                    let idle = matches!(outcome, Outcome::AlreadySo(_) | Outcome::PreconditionGone(_));
+                    if idle && !touched && *attempt > before {
+                        *self.idle.entry(entry.incident.clone()).or_default() += 1;
+                    }
                     let asks = remedy == Some(Remedy::RequestFailover);
                     // Nobody was asked, and nothing has to rest.
                     if asks && matches!(outcome, Outcome::PreconditionGone(_)) {
@@ -204,8 +216,10 @@ impl Record {
         })?;
         let known = self.attempts.insert(entry.incident.clone(), attempt).unwrap_or(0);
         let before = self.attempts_before.get(&entry.incident).copied().unwrap_or(0);
-        require(attempt == known + 1 && attempt - before <= scene.policy.max_attempts, Promise::Limits, || {
-            format!("attempt {attempt} after {known}, of {}", scene.policy.max_attempts)
+        let idle = self.idle.get(&entry.incident).copied().unwrap_or(0);
+        let most = scene.policy.max_attempts;
+        require(attempt == known + 1 && attempt - before - idle <= most && idle < 4 * most, Promise::Limits, || {
+            format!("attempt {attempt} after {known}, {idle} of them idle, of {most}")
         })?;
         // Where the host's clock was set forward, nobody can tell how long ago it was.
         let of_kind = |run: &&Run| run.remedy == plan.remedy && run.clock == scene.clock;
@@ -225,14 +239,22 @@ impl Record {
         let busy = seen.answering().find(|(_, says)| says.fails_over());
         require(busy.is_none(), Promise::NotDuringFailover, || format!("intended while seen: {busy:?}"))?;
         self.runs.push(Run { remedy: plan.remedy, began: now, ended: None, clock: scene.clock });
-        self.flight =
-            Some(Flight { attempt, plan: plan.clone(), finished: 0, begun: 0, failed: false, undo_from: None });
+        self.flight = Some(Flight {
+            attempt,
+            plan: plan.clone(),
+            finished: 0,
+            begun: 0,
+            failed: false,
+            touched: false,
+            undo_from: None,
+        });
         Ok(())
     }
 
     fn acknowledge(&mut self, entry: &Entry) {
         let attempts = self.attempts.get(&entry.incident).copied().unwrap_or(0);
         self.attempts_before.insert(entry.incident.clone(), attempts);
+        self.idle.remove(&entry.incident);
         (self.failures, self.stopped) = (0, false);
     }
 

@@ -163,7 +163,7 @@ impl Host {
         let since = now.before(Duration::from_secs(86_400));
         let mut touched: BTreeMap<&IncidentId, (Timestamp, bool)> = BTreeMap::new();
         for entry in &self.ledger {
-            let ends = matches!(entry.what, What::Resolved { .. } | What::Blip { .. });
+            let ends = matches!(entry.what, What::Resolved { .. } | What::Blip { .. } | What::FailedOver { .. });
             let (at, open) = touched.entry(&entry.incident).or_insert((entry.at, true));
             *at = (*at).max(entry.at);
             *open &= !ends;

@@ -84,6 +84,29 @@ fn a_turn_that_was_missed_needs_no_rest() {
 }
 
 #[test]
+fn failovers_of_others_are_counted_over_a_restart_each_once() {
+    let mut world = World::healthy();
+    let epoch = |world: &mut World, epoch: u64| {
+        world.set(|e| _ = e.each_sentinel(|says| says.config_epoch = epoch));
+        world.wake(Why::Timer);
+    };
+    epoch(&mut world, 3);
+    epoch(&mut world, 3);
+    assert_eq!(world.recorded("failed-over"), 1, "what began before our start is not known");
+    world.restart();
+    world.wake(Why::Start);
+    assert_eq!((world.recorded("failed-over"), world.agent.incidents().failovers().len()), (1, 1));
+    // One that came while we were away, after two tries that came to nothing.
+    world.restart();
+    epoch(&mut world, 6);
+    assert_eq!((world.recorded("failed-over"), world.agent.incidents().failovers().len()), (2, 2));
+    assert_eq!(world.agent.history(world.now, world.now).failovers.len(), 2, "and they count for the limit");
+    world.restart();
+    assert_eq!(world.agent.incidents().failovers().len(), 2);
+    assert_eq!((world.incidents_opened(), world.notices.len()), (0, 0));
+}
+
+#[test]
 fn a_request_that_a_sentinel_took_is_no_success_and_a_person_is_called_when_nothing_comes_of_it() {
     let mut world = primary_lost(1_000);
     world.advance(s(20));

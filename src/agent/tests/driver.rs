@@ -338,6 +338,7 @@ impl World {
 pub fn name(what: &What) -> String {
     match what {
         What::Blip { cause, .. } => format!("blip {cause}"),
+        What::FailedOver { epoch, .. } => format!("failed-over {epoch}"),
         What::Opened { finding, .. } => format!("opened {}", finding.cause),
         What::Diagnosed { finding, .. } => format!("diagnosed {}", finding.cause),
         What::Held { refusal } => format!("held {}", refusal.code),

@@ -72,6 +72,29 @@ fn a_change_that_is_not_proved_is_taken_back_and_a_person_is_called_once() {
 }
 
 #[test]
+fn what_the_hands_refuse_costs_no_attempt_and_a_person_is_called_when_it_never_ends() {
+    let gone = || Outcome::PreconditionGone("only 1 of 3 Sentinels answer now".into());
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.script.extend(std::iter::repeat_with(gone).take(9));
+    world.wake(Why::Timer);
+    world.advance(s(150));
+    assert_eq!((world.recorded("ended precondition-gone"), world.recorded("resolved Relinkd")), (9, 1));
+    assert_eq!(world.recorded("escalated"), 0);
+
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.script.extend(std::iter::repeat_with(gone).take(30));
+    world.wake(Why::Timer);
+    world.advance(s(600));
+    assert_eq!((world.recorded("intended"), world.recorded("held attempts-exhausted")), (20, 1));
+    assert_eq!(world.said(), ["opened", "escalated"]);
+    world.crash();
+    world.advance(s(60));
+    assert_eq!(world.recorded("intended"), 20, "over a restart too");
+}
+
+#[test]
 fn a_password_that_is_taken_stays_when_the_next_fault_keeps_the_link_down() {
     let mut world = World::healthy();
     break_password(&mut world);

@@ -135,6 +135,7 @@ fn told(what: &What) -> String {
         What::Opened { finding, .. } => format!("opened {}", finding.cause),
         What::Diagnosed { finding, .. } => format!("diagnosed {}", finding.cause),
         What::Blip { .. } => "blip".into(),
+        What::FailedOver { .. } => "failed over".into(),
         What::Approved { .. } => "approved".into(),
         What::Rejected { .. } => "rejected".into(),
         What::Withdrawn { .. } => "withdrawn".into(),
