@@ -4,7 +4,7 @@ mod live;
 
 use std::time::Instant;
 
-use lab::{Group, Kind, Node, Server, ailment, fault};
+use lab::{Group, Kind, Node, Server, ailment, fault, transfer};
 use live::checks::{QUICK, actions, rules_out, text};
 use live::{PATIENCE, Scene, Setup, on_each_server};
 
@@ -16,6 +16,9 @@ on_each_server! {
     rotated_on_the_primary_only =>
         a_password_rotated_on_the_primary_only_is_realigned_redis_70,
         a_password_rotated_on_the_primary_only_is_realigned_valkey_80;
+    rotated_during_a_full_sync =>
+        a_password_rotated_during_a_full_sync_is_set_and_the_sync_goes_on_redis_70,
+        a_password_rotated_during_a_full_sync_is_set_and_the_sync_goes_on_valkey_80;
     a_missing_password =>
         a_missing_password_is_recognised_in_its_hot_loop_and_healed_redis_70,
         a_missing_password_is_recognised_in_its_hot_loop_and_healed_valkey_80;
@@ -59,6 +62,30 @@ fn set(server: &Server, key: &str, value: &str) {
 /// The store's password was tried, and the primary does not know it yet: tried later, it would be found latent first.
 fn ahead(scene: &Scene) {
     scene.wait_status("the store is ahead", |status| status["secret"]["standing"] == "ahead");
+}
+
+/// The replica is in a long full sync that it was let into with the old password. A reconnect would start it over.
+fn rotated_during_a_full_sync(kind: Kind) {
+    let scene = Scene::start(with_password(kind), &with_store(NEW));
+    ahead(&scene);
+    let (primary, replica) = (scene.group.primary(), scene.replica());
+    transfer::slow_sync(primary, 8000, 1000).expect("a slow sync").keep();
+    let full = primary.sync_full();
+    transfer::restart_empty(replica).expect("a restart");
+    let reads = |replica: &Server| {
+        let read = replica.info("replication", "master_sync_read_bytes");
+        read.and_then(|bytes| bytes.parse::<u64>().ok()).is_some_and(|bytes| bytes > 0)
+    };
+    assert!(replica.wait_until(reads, PATIENCE).is_some(), "the data set is on its way");
+    set(primary, "requirepass", NEW);
+    primary.set_admin_password(Some(NEW));
+    replica.wait_until(|replica| masterauth(replica) == NEW, PATIENCE).expect("the password is set");
+    assert!(!replica.is_link_up() && reads(replica), "while the transfer goes on");
+    assert!(replica.wait_link_up(PATIENCE).is_some(), "{}", scene.agent.log());
+    let resolved = scene.told_event("resolved");
+    assert_eq!(actions(&resolved)[0], ("realign-auth".to_owned(), "changed".to_owned()), "{resolved:#}");
+    assert_eq!(primary.sync_full(), full.map(|count| count + 1), "one transfer: {}", scene.agent.log());
+    assert!(!replica.log_text().contains("127.0.0.1:1 "), "no reconnect was asked for");
 }
 
 fn rotated_on_the_primary_only(kind: Kind) {

@@ -86,13 +86,25 @@ impl Hands {
         })
     }
 
+    /// The link is touched only where all is as it was. While the Sentinels are at work, or out of reach, the login alone
+    /// is put back: what was not proved does not stay either way.
     pub(super) async fn restore_auth(&mut self, expect: &Precondition, to: &Endpoint) -> Done {
-        let Some(former) = self.former.take() else {
+        let Some(former) = &self.former else {
             return Err(Stop::Failed("the former password is not known any more; set masterauth by hand".to_owned()));
         };
-        let mut writer = self.unmoved(expect).await?;
-        self.set_credentials(&mut writer, &former.user, former.password, Some(to)).await?;
-        Ok(Outcome::Changed("the former masterauth is back".to_owned()))
+        let (user, password) = (former.user.clone(), former.password.clone());
+        let (mut writer, kept) = match self.unmoved(expect).await {
+            Ok(writer) => (writer, None),
+            Err(Stop::Failed(why)) => return Err(Stop::Failed(why)),
+            Err(Stop::Moved(why)) => {
+                let here = Precondition { sentinels_name: None, no_failover: false, ..expect.clone() };
+                (self.unmoved(&here).await?, Some(why))
+            }
+        };
+        self.set_credentials(&mut writer, &user, password, kept.is_none().then_some(to)).await?;
+        self.former = None;
+        let told = "the former masterauth is back".to_owned();
+        Ok(Outcome::Changed(kept.map_or(told.clone(), |why| format!("{told}; the link was left alone: {why}"))))
     }
 
     /// CONFIG SET and the bounce, all or nothing, and read back when the answer was lost.
@@ -134,6 +146,9 @@ impl Hands {
 
     pub(super) async fn repoint(&mut self, expect: &Precondition, to: &Endpoint) -> Done {
         let mut writer = self.unmoved(expect).await?;
+        if let Some(limit) = expect.leads_up_to {
+            return self.give_up_writes(&mut writer, limit, to).await;
+        }
         match writer.run(&follow(to), COMMAND).await {
             Ok(Reply::Text(text)) if text.contains("Already") => Ok(Outcome::AlreadySo(text)),
             Ok(Reply::Text(_)) => Ok(Outcome::Changed(format!("it follows {to} now"))),
@@ -144,6 +159,31 @@ impl Hands {
                 Ok(Outcome::Changed(format!("it follows {to} now (read back, the answer was lost)")))
             }
         }
+    }
+
+    /// A second primary. No command makes REPLICAOF depend on the offset, so what is written between the last look and it
+    /// is lost; read in the same transaction, the offset says how much that was.
+    async fn give_up_writes(&self, writer: &mut Writer, limit: i64, to: &Endpoint) -> Done {
+        const WHAT: &str = "REPLICAOF";
+        let commands = [words(&["INFO", "replication"]), follow(to)];
+        let reply = match writer.transaction(&commands, COMMAND).await {
+            Ok(reply) => reply,
+            Err(WireError::TooLate) => return Err(too_late(WHAT)),
+            Err(error) => {
+                self.follows(to).await.map_err(|_| failed(WHAT, error))?;
+                return Ok(Outcome::Changed(format!("it follows {to} now (read back, the answer was lost)")));
+            }
+        };
+        let offset = reply.items().first().and_then(Reply::text).and_then(info::repl_offset);
+        let more = offset.map_or(0, |offset| offset.saturating_sub(u64::try_from(limit).unwrap_or(0)));
+        all_done(WHAT, reply)?;
+        Ok(Outcome::Changed(match more {
+            0 => format!("it follows {to} now"),
+            _ => format!(
+                "it follows {to} now; {more} bytes of writes that it took in the last moment, more than was decided on, \
+                 are lost"
+            ),
+        }))
     }
 
     /// Reads back whom the replica follows.

@@ -13,6 +13,9 @@ use crate::wire::{Dial, Reader, Until, WireError, Writer, all};
 /// From the first question until the change is sent. What takes longer has been read too long ago.
 const BOUND: Duration = Duration::from_millis(2_000);
 
+/// From the last look at a server that takes writes until they are given up.
+const LAST_LOOK: Duration = Duration::from_millis(200);
+
 /// A Sentinel that does not answer within this is passed over; a majority has to answer all the same.
 const SENTINEL: Duration = Duration::from_millis(turn::SENTINEL_MS);
 
@@ -21,10 +24,18 @@ impl Hands {
     pub(super) async fn unmoved(&self, expect: &Precondition) -> Result<Writer, Stop> {
         let until = Until::within(BOUND);
         let read = async {
+            // What is far away is asked first: the local server may take writes, or begin a sync, in that time.
             self.sentinels_still_agree(expect).await?;
+            if let Some(target) = &expect.is_primary {
+                self.is_primary(target).await?;
+            }
             let mut writer = self.writer().await?;
+            let last_look = Until::within(LAST_LOOK);
             self.local_still_so(&mut writer, expect).await?;
             writer.good_until(until);
+            if expect.leads_up_to.is_some() {
+                writer.good_until(last_look);
+            }
             Ok(writer)
         };
         match tokio::time::timeout(BOUND, read).await {
@@ -96,7 +107,7 @@ impl Hands {
             return moved(format!("the server was restarted since: run id {} and not {run_id}", view.run_id));
         }
         if let Some(limit) = expect.leads_up_to {
-            return self.still_leads(view, limit, expect).await;
+            return still_leads(view, limit);
         }
         if expect.still_primary {
             return match view.role {
@@ -117,24 +128,6 @@ impl Hands {
         let transferring = view.loading || (link.state == LinkState::Sync && link.sync_read > 0);
         if expect.not_syncing && transferring {
             return moved("a data set is being transferred now".to_owned());
-        }
-        if let Some(target) = &expect.is_primary {
-            self.is_primary(target).await?;
-        }
-        Ok(view)
-    }
-
-    /// A primary that is to follow another one: it has not taken more writes than the plan speaks of.
-    async fn still_leads(&self, view: ServerView, limit: i64, expect: &Precondition) -> Result<ServerView, Stop> {
-        if view.role != Role::Primary || view.loading {
-            return Err(Stop::Moved("the instance is not a primary any more".to_owned()));
-        }
-        if view.repl_offset > limit {
-            let more = view.repl_offset - limit;
-            return Err(Stop::Moved(format!("it has taken {more} bytes of writes more than the plan allows")));
-        }
-        if let Some(target) = &expect.is_primary {
-            self.is_primary(target).await?;
         }
         Ok(view)
     }
@@ -164,6 +157,17 @@ impl Hands {
             },
             Err(error) => moved(error.to_string()),
         }
+    }
+}
+
+/// A primary that is to follow another one: it has not taken more writes than the plan speaks of.
+fn still_leads(view: ServerView, limit: i64) -> Result<ServerView, Stop> {
+    if view.role != Role::Primary || view.loading {
+        return Err(Stop::Moved("the instance is not a primary any more".to_owned()));
+    }
+    match view.repl_offset - limit {
+        ..=0 => Ok(view),
+        more => Err(Stop::Moved(format!("it has taken {more} bytes of writes more than the plan allows"))),
     }
 }
 

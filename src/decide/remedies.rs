@@ -129,7 +129,8 @@ pub(super) fn own_primary(e: &Evidence) -> Result<Endpoint, Held> {
         .ok_or_else(|| (RefusalCode::RoleChanged, "the instance is not a replica any more".to_owned()))
 }
 
-/// What every change to a link re-reads just before: same process, same primary, still down, no failover.
+/// What every change to a link re-reads just before: same process, same primary, still down, no data set on its way, no
+/// failover.
 fn unmoved(e: &Evidence, primary: &Endpoint) -> Precondition {
     Precondition {
         run_id: e.local.seen().map(|view| view.run_id.clone()),
@@ -156,11 +157,11 @@ fn realign_auth(context: &Context<'_>) -> Result<Plan, Held> {
     }
     let candidate = newest(context, accepted_candidate(e))?;
     let primary = own_primary(e)?;
-    if context.finding.link_up {
+    if context.finding.link_up || in_transfer(e) {
         return Ok(preset_auth(context, candidate, &primary));
     }
     let mut steps = vec![Step {
-        expect: Precondition { not_syncing: false, ..unmoved(e, &primary) },
+        expect: unmoved(e, &primary),
         change: Change::RealignAuth {
             source: candidate.source.clone(),
             version: candidate.version.clone(),
@@ -175,12 +176,7 @@ fn realign_auth(context: &Context<'_>) -> Result<Plan, Held> {
         remedy: Remedy::RealignAuth,
         steps,
         undo: vec![Step {
-            expect: Precondition {
-                run_id: e.local.seen().map(|view| view.run_id.clone()),
-                replica_of: Some(primary.clone()),
-                link_down: true,
-                ..Precondition::default()
-            },
+            expect: unmoved(e, &primary),
             change: Change::RestoreAuth { bounce_to: primary },
             within_ms: 2_000,
         }],
@@ -192,7 +188,13 @@ fn realign_auth(context: &Context<'_>) -> Result<Plan, Held> {
     })
 }
 
-/// The same before the link breaks. Its proof is the candidate's own: a link that is up is not cut to test it.
+/// A data set is coming in. Its connection was let in before, and needs no login until the next one: a reconnect would
+/// cost the transfer, and the primary a fork.
+fn in_transfer(e: &Evidence) -> bool {
+    e.local_link().is_some_and(|link| link.syncing && link.sync_read > 0)
+}
+
+/// The same before the link breaks, and while a transfer is under way. Its proof is the candidate's own: a link that is up is not cut to test it.
 fn preset_auth(context: &Context<'_>, candidate: &CandidateView, primary: &Endpoint) -> Plan {
     let expect = Precondition { link_down: false, not_syncing: false, ..unmoved(context.evidence, primary) };
     let will_be =

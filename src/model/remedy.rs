@@ -282,7 +282,7 @@ impl Change {
             Change::PresetAuth { source, version, user, .. } => {
                 let whose = if user.is_empty() { String::new() } else { format!(" and masteruser {user:?}") };
                 format!(
-                    "set masterauth{whose} from {source} (version {version}) for the next reconnect; the link stays up"
+                    "set masterauth{whose} from {source} (version {version}) for the next reconnect; the link is left as it is"
                 )
             }
             Change::RestoreAuth { bounce_to } => format!("put the former masterauth back and reconnect to {bounce_to}"),

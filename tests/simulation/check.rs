@@ -8,7 +8,7 @@ use relinkd::model::Timestamp;
 use relinkd::model::evidence::Evidence;
 use relinkd::model::incident::{Entry, IncidentId, Notice, What};
 use relinkd::model::people::Pause;
-use relinkd::model::remedy::{Outcome, Plan, Remedy, Step};
+use relinkd::model::remedy::{Change, Outcome, Plan, Remedy, Step};
 
 use super::world::{Process, World};
 
@@ -329,6 +329,21 @@ pub fn requested(world: &World, host: usize, outcome: &Outcome, rest: Duration) 
         since.is_some_and(|since| world.now.since(since) > Duration::from_secs(2)) && world.nodes[named].keys > 0
     });
     require(!empty, Promise::NoHarm, || format!("{to:?} has no data, and is promoted"))
+}
+
+/// A link is about to be touched, or a failover to be asked for: by the truth, no Sentinel that this host hears has been
+/// at one since before the hands looked. A login may be put back without a reconnect.
+pub fn nobody_fails_over(world: &World, host: usize, step: &Step, looked: Timestamp) -> Kept {
+    let harmless = match step.change {
+        Change::ProveLink | Change::Persist => true,
+        Change::RestoreAuth { .. } => !step.expect.no_failover,
+        _ => false,
+    };
+    let heard = world.sentinels.iter().enumerate().filter(|(other, one)| one.up && world.path(host, *other));
+    let busy = heard.filter_map(|(_, one)| one.failover.as_ref()).find(|failover| failover.began < looked);
+    require(harmless || busy.is_none(), Promise::NotDuringFailover, || {
+        format!("host {host} begins to {} during {busy:?}", step.change.describe())
+    })
 }
 
 /// A failover is about to be asked for: the primary is gone by the truth, or at least for most Sentinels.

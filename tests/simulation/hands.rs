@@ -52,6 +52,16 @@ impl World {
         self.moved_here(host, expect)
     }
 
+    /// The same for an undo, which puts the login back also where the Sentinels are at work, and then no more than that.
+    pub fn moved_for(&self, host: usize, step: &mut Step) -> Option<String> {
+        let moved = self.moved(host, &step.expect)?;
+        if !matches!(step.change, Change::RestoreAuth { .. }) {
+            return Some(moved);
+        }
+        (step.expect.sentinels_name, step.expect.no_failover) = (None, false);
+        self.moved(host, &step.expect)
+    }
+
     fn moved_here(&self, host: usize, expect: &Precondition) -> Option<String> {
         let node = &self.nodes[host];
         let leads = expect.leads_up_to.is_some();
@@ -122,7 +132,10 @@ impl World {
             Change::RestoreAuth { bounce_to } => match former.take() {
                 Some(version) => {
                     self.nodes[host].masterauth = version;
-                    self.follow(host, target_at(bounce_to));
+                    // Where the Sentinels did not agree any more, the link is left alone.
+                    if step.expect.no_failover {
+                        self.follow(host, target_at(bounce_to));
+                    }
                     done()
                 }
                 None => Outcome::Failed("the former password is not known any more".into()),

@@ -12,7 +12,7 @@ use relinkd::model::event::{Pulse, Why};
 use relinkd::model::incident::What;
 use relinkd::model::remedy::{Change, Outcome, Remedy, Step};
 
-use super::check::{Kept, Promise, broken, may_be_asked, requested};
+use super::check::{Kept, Promise, broken, may_be_asked, nobody_fails_over, requested};
 use super::dice::Dice;
 use super::host::{Busy, Host, Waiting, name, word};
 use super::look::{Asked, target_at};
@@ -345,7 +345,7 @@ impl Run {
             Busy::Proving { attempt, until, next: began.after(Duration::from_millis(5)), began }
         } else {
             let blind = self.plant == Some(Plant::BlindToFailover);
-            match self.world.moved(index, &step.expect).filter(|_| !blind) {
+            match self.world.moved_for(index, &mut step).filter(|_| !blind) {
                 Some(why) => {
                     let until = began.after(self.dice.between_ms(1, 400));
                     Busy::Answering { attempt, outcome: Outcome::PreconditionGone(why), until, began }
@@ -379,6 +379,7 @@ impl Run {
                 if self.dies(index, 12, "between check and change") {
                     return Ok(());
                 }
+                nobody_fails_over(&self.world, index, &step, began)?;
                 let outcome = self.change(index, &step)?;
                 let until = now.after(self.dice.between_ms(1, 30));
                 self.hosts[index].busy = Some(Busy::Answering { attempt, outcome, until, began });

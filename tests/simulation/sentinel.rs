@@ -14,6 +14,7 @@ const CONVERT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Failover {
     pub to: usize,
+    pub began: Timestamp,
     pub until: Timestamp,
 }
 
@@ -190,7 +191,7 @@ impl World {
         // What is asked for is not put to a vote first, and is done by then (model::turn, PROMOTION_MS).
         let most = if asked_by.is_some() { 2_300 } else { 4_000 };
         let until = self.now.after(self.dice.between_ms(700, most));
-        self.sentinels[host].failover = Some(Failover { to, until });
+        self.sentinels[host].failover = Some(Failover { to, began: self.now, until });
         if let Some(host) = asked_by {
             self.requests.push(Request { outage: self.outage, at: self.now, host });
         }

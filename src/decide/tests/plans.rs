@@ -24,11 +24,12 @@ fn a_password_is_set_proved_and_then_persisted_and_can_be_taken_back() {
         run_id: Some("run-replica".into()),
         replica_of: Some(at(PRIMARY)),
         link_down: true,
+        not_syncing: true,
         sentinels_name: Some(at(PRIMARY)),
         no_failover: true,
         ..Precondition::default()
     };
-    assert_eq!(plan.steps[0].expect, expect, "a hot loop flickers through sync, so that is not asked");
+    assert_eq!(plan.steps[0].expect, expect);
     let change = Change::RealignAuth {
         source: "file:/etc/relinkd/masterauth".into(),
         version: "2026-11-23".into(),
@@ -39,8 +40,22 @@ fn a_password_is_set_proved_and_then_persisted_and_can_be_taken_back() {
     assert_eq!(plan.steps[0].change, change);
     assert_eq!(plan.undo.len(), 1);
     assert_eq!(plan.undo[0].change, Change::RestoreAuth { bounce_to: at(PRIMARY) });
-    let undo = &plan.undo[0].expect;
-    assert_eq!((undo.run_id.as_deref(), undo.link_down), (Some("run-replica"), true), "not into another process");
+    assert_eq!(plan.undo[0].expect, expect, "an undo is a change like others");
+}
+
+#[test]
+fn a_transfer_that_was_let_in_before_is_not_cut_for_a_password() {
+    let with_link = |syncing: bool, sync_read: u64| {
+        let mut case = stale_password();
+        let link = case.e.link();
+        (link.state, link.syncing, link.sync_read, link.sync_total) = (LinkState::Sync, syncing, sync_read, 9_000_000);
+        case.plan()
+    };
+    let plan = with_link(true, 4_096);
+    assert_eq!(changes(&plan), ["preset", "persist"]);
+    let expect = &plan.steps[0].expect;
+    assert!(!expect.link_down && !expect.not_syncing && expect.no_failover, "{expect:?}");
+    assert_eq!(changes(&with_link(true, 0)), ["realign", "prove", "persist"], "a hot loop flickers through sync");
 }
 
 #[test]

@@ -1,0 +1,188 @@
+//! The hands by themselves, on real servers: what they read again before a change, in which order, and what they leave
+//! alone. A relay lets the world move in the middle of a step.
+
+mod live;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use lab::{Group, Kind, Server, fault};
+use live::{PATIENCE, on_each_server};
+use relinkd::act::Hands;
+use relinkd::model::Endpoint;
+use relinkd::model::remedy::{Change, Outcome, Precondition, Step};
+use relinkd::secrets::{Salt, Secret, SecretRef};
+use relinkd::wire::Dial;
+
+fn endpoint(server: &Server) -> Endpoint {
+    let (host, port) = server.endpoint();
+    Endpoint::new(host, port)
+}
+
+fn dial(endpoint: Endpoint, password: Option<&str>) -> Dial {
+    Dial { password: password.map(Secret::new), ..Dial::plain(endpoint) }
+}
+
+fn step(expect: Precondition, change: Change) -> Step {
+    Step { expect, change, within_ms: 2_000 }
+}
+
+fn run(hands: &mut Hands, step: &Step) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(hands.run(step, None))
+}
+
+/// In front of a server: what is to happen when somebody says the word there, before the server hears it.
+fn on_word(server: &Server, word: &'static str, act: impl Fn() + Send + Sync + 'static) -> Endpoint {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (peer, act) = (server.address(), std::sync::Arc::new(act));
+    thread::spawn(move || {
+        while let Ok((mut client, _)) = listener.accept() {
+            let (mut server, act) = (TcpStream::connect(&peer).expect("the server"), std::sync::Arc::clone(&act));
+            let (mut back, mut answers) =
+                (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut answers, &mut back);
+                let _ = back.shutdown(Shutdown::Both);
+            });
+            thread::spawn(move || {
+                let mut chunk = [0; 16 * 1024];
+                while let Ok(count @ 1..) = client.read(&mut chunk) {
+                    let said = &chunk[..count];
+                    if said.windows(word.len()).any(|window| window == word.as_bytes()) {
+                        act();
+                    }
+                    if server.write_all(said).is_err() {
+                        break;
+                    }
+                }
+                let _ = server.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    Endpoint::new("127.0.0.1", address.port())
+}
+
+/// Two primaries without a password; the first has data.
+fn two_primaries(kind: Kind) -> Group {
+    let group = Group::builder(kind).replicas(1).sentinels(0).start().expect("a group");
+    group.primary().write(10, 100).expect("data");
+    let offset = group.primary().offset();
+    assert!(group.replica(0).wait_until(|replica| replica.offset() >= offset, PATIENCE).is_some());
+    group.replica(0).run(&["REPLICAOF", "NO", "ONE"]).expect("a second primary");
+    group
+}
+
+fn give_way(former: &Server, to: Endpoint) -> Step {
+    let limit = i64::try_from(former.offset().expect("an offset")).expect("a small one");
+    let expect = Precondition { leads_up_to: Some(limit), is_primary: Some(to.clone()), ..Precondition::default() };
+    step(expect, Change::Repoint { to, discards: 0 })
+}
+
+/// A client writes to a former primary while the new one is asked for its role, far away: nothing is thrown away unasked.
+fn writes_during_the_last_questions(kind: Kind) {
+    let group = two_primaries(kind);
+    let former = group.primary().clone();
+    let writing = former.clone();
+    let far = on_word(group.replica(0), "ROLE", move || writing.write(1, 100).expect("a write"));
+    let mut hands = Hands::new(Dial::plain(endpoint(&former)), Vec::new(), None, None, Salt::fleeting());
+    let outcome = run(&mut hands, &give_way(&former, far));
+    let told = matches!(&outcome, Outcome::PreconditionGone(why) if why.contains("more than the plan allows"));
+    assert!(told && former.is_primary(), "{outcome:?}");
+}
+
+/// What is written behind the last look is lost; it is told how much that was, and a long gap makes no change at all.
+fn writes_behind_the_last_look(kind: Kind) {
+    for (gap, changes) in [(Duration::ZERO, true), (Duration::from_millis(300), false)] {
+        let group = two_primaries(kind);
+        let former = group.primary().clone();
+        let (plan, writing) = (give_way(&former, endpoint(group.replica(0))), former.clone());
+        let word = if changes { "MULTI" } else { "INFO" };
+        let local = on_word(&former, word, move || {
+            thread::sleep(gap);
+            writing.write(1, 100).expect("a write");
+        });
+        // The answer to INFO is late, and the write came before it: what the plan allows is another matter here.
+        let allowed = if changes { plan.expect.leads_up_to } else { Some(i64::MAX) };
+        let plan = Step { expect: Precondition { leads_up_to: allowed, ..plan.expect }, ..plan };
+        let mut hands = Hands::new(Dial::plain(local), Vec::new(), None, None, Salt::fleeting());
+        let outcome = run(&mut hands, &plan);
+        match &outcome {
+            Outcome::Changed(told) if changes => {
+                assert!(told.contains("bytes of writes that it took in the last moment"), "{told}");
+            }
+            Outcome::PreconditionGone(why) if !changes => assert!(why.contains("not sent"), "{why}"),
+            _ => panic!("{outcome:?}"),
+        }
+        assert_eq!(former.is_primary(), !changes);
+    }
+}
+
+fn masterauth(replica: &Server) -> String {
+    replica.query::<Vec<String>>(&["CONFIG", "GET", "masterauth"]).expect("the parameter")[1].clone()
+}
+
+/// An undo while the Sentinels cannot be asked, or are at work: the login goes back, and the link is left alone. When its
+/// precondition is gone for another reason the login is kept, and can be put back later.
+fn an_undo_that_may_not_touch_the_link(kind: Kind) {
+    let group = Group::builder(kind).replicas(1).sentinels(1).password("first").start().expect("a group");
+    let replica = group.replica(0);
+    fault::rotate_password(group.primary(), "second").expect("rotated").keep();
+    replica.wait_link_down(PATIENCE).expect("the link is down");
+    let file = group.dir().join("offered");
+    std::fs::write(&file, "third").expect("a store");
+    let salt = Salt::fleeting();
+    let (print, primary) = (Secret::new("third").print(&salt), endpoint(group.primary()));
+    let sentinels = vec![Dial::plain(endpoint(group.sentinel(0)))];
+    let store = Some(SecretRef::File(file));
+    let local = dial(endpoint(replica), Some("first"));
+    let mut hands = Hands::new(local, sentinels, Some("mymaster".to_owned()), store, salt);
+    let bounces = || replica.log_text().matches("127.0.0.1:1 ").count();
+    let expect = Precondition {
+        replica_of: Some(primary.clone()),
+        link_down: true,
+        sentinels_name: Some(primary.clone()),
+        no_failover: true,
+        ..Precondition::default()
+    };
+    let change = Change::RealignAuth {
+        source: "file".into(),
+        version: "1".into(),
+        print,
+        user: String::new(),
+        bounce_to: primary.clone(),
+    };
+    let outcome = run(&mut hands, &step(expect.clone(), change));
+    assert!(matches!(outcome, Outcome::Changed(_)), "{outcome:?}");
+    let bounced = bounces();
+    assert_eq!((masterauth(replica).as_str(), bounced > 0), ("third", true));
+
+    let undo = |expect: Precondition| step(expect, Change::RestoreAuth { bounce_to: primary.clone() });
+    let other = Precondition { run_id: Some("another process".into()), ..expect.clone() };
+    let gone = run(&mut hands, &undo(other));
+    assert!(matches!(gone, Outcome::PreconditionGone(_)), "{gone:?}");
+    assert_eq!(masterauth(replica), "third");
+
+    group.sentinel(0).kill9();
+    let outcome = run(&mut hands, &undo(expect.clone()));
+    let told =
+        matches!(&outcome, Outcome::Changed(told) if told.contains("the link was left alone: only 0 of 1 Sentinels"));
+    assert!(told, "{outcome:?}");
+    assert_eq!((masterauth(replica).as_str(), bounces()), ("first", bounced));
+    let again = run(&mut hands, &undo(expect));
+    assert!(matches!(&again, Outcome::Failed(why) if why.contains("not known any more")), "{again:?}");
+}
+
+on_each_server! {
+    writes_during_the_last_questions =>
+        writes_during_the_last_questions_are_not_thrown_away_redis_70,
+        writes_during_the_last_questions_are_not_thrown_away_valkey_80;
+    writes_behind_the_last_look =>
+        writes_behind_the_last_look_are_counted_redis_70, writes_behind_the_last_look_are_counted_valkey_80;
+    an_undo_that_may_not_touch_the_link =>
+        an_undo_leaves_the_link_alone_while_sentinels_are_at_work_redis_70,
+        an_undo_leaves_the_link_alone_while_sentinels_are_at_work_valkey_80;
+}
