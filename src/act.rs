@@ -152,7 +152,9 @@ mod tests {
             while let Ok(count @ 1..) = stream.read(&mut bytes).await {
                 let words = String::from_utf8_lossy(&bytes[..count]).into_owned();
                 let asked = words.contains("REPLICAS");
-                let said = if asked { answer.as_str() } else { "+OK\r\n" };
+                // The name of the client may come alone, or with the questions.
+                let named = if words.contains("SETNAME") || !asked { "+OK\r\n" } else { "" };
+                let said = format!("{named}{}", if asked { answer.as_str() } else { "" });
                 heard.lock().unwrap().push_str(&words);
                 let _ = stream.write_all(said.as_bytes()).await;
                 told += usize::from(asked);

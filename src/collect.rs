@@ -27,6 +27,7 @@ use crate::secrets::{Offer, Salt, Secret};
 use crate::wire::reply::settings::{Credentials, ReplicaTls};
 use crate::wire::{Dial, TlsSettings, all};
 
+mod candidates;
 mod elsewhere;
 pub mod group;
 pub mod rotation;
@@ -268,14 +269,17 @@ impl Look<'_> {
             login: login.as_ref(),
             tls: following.tls.as_ref(),
             psync: if !following.up || !self.candidates.is_empty() { AskPsync::WhenSafe } else { AskPsync::Never },
+            // A user made for replication has no right to read INFO, and each refusal is a line in ACL LOG. The default
+            // user may.
+            account: self.target.observer.is_none() && login.as_ref().is_some_and(Login::is_default),
             headless: false,
         };
         let probing = async {
             match wanted {
                 true => {
-                    let (probe, reader) = probe::walk(self, &walk).await;
-                    self.walked.send_replace(Some(probe.clone()));
-                    (Reading::Seen(probe), reader)
+                    let walked = probe::walk(self, &walk).await;
+                    self.walked.send_replace(Some(walked.probe.clone()));
+                    (Reading::Seen(walked.probe), walked.account)
                 }
                 false => (Reading::Missing(Missing::NotAsked), None),
             }
@@ -290,14 +294,8 @@ impl Look<'_> {
             let ((probe, _), account) = tokio::join!(probing, observing);
             return (probe, account);
         }
-        match probing.await {
-            // A user made for replication has no right to read INFO, and each refusal is a line in ACL LOG. The
-            // default user may: and the connection that the probe leaves open is logged in already.
-            (probe, Some(reader)) if login.as_ref().is_some_and(Login::is_default) => {
-                (probe, primary::account(self, reader, &following.primary, "").await)
-            }
-            (probe, _) => (probe, primary::Account::not_asked()),
-        }
+        let (probe, account) = probing.await;
+        (probe, account.unwrap_or_else(primary::Account::not_asked))
     }
 
     /// Takes in what a Sentinel or an observer knows of versions; also that it knows none.
@@ -306,6 +304,11 @@ impl Look<'_> {
             versions.by_address.extend(found);
             versions.spoken += 1;
         });
+    }
+
+    /// The version of a node, where somebody has told it by now.
+    fn version_so_far(&self, address: &Endpoint) -> Option<String> {
+        self.versions.borrow().by_address.get(&address.to_string()).cloned()
     }
 
     /// The version of a node, once somebody has told it; none when nobody will.
@@ -321,9 +324,11 @@ impl Look<'_> {
     }
 
     async fn sentinel(&self, dial: &Dial, votes: &watch::Sender<Vec<Vote>>) -> SentinelView {
-        let view = sentinel::look(self, dial).await;
-        let vote = view.says.seen().map(Ballot::of);
-        votes.send_modify(|votes| votes.push(vote));
+        let cast = |vote: Vote| votes.send_modify(|votes| votes.push(vote));
+        let view = sentinel::look(self, dial, |says| cast(Some(Ballot::of(says)))).await;
+        if view.says.missing().is_some() {
+            cast(None);
+        }
         let nodes = view.says.seen().and_then(|says| says.nodes.seen());
         self.tell(nodes.into_iter().flatten().map(|(name, node)| (name.clone(), node.version.clone())));
         view
@@ -340,19 +345,40 @@ impl Look<'_> {
             Some(Stance::Unseen) | None => return Far::nothing(),
         };
         let count = self.target.sentinels.len();
-        let named = match votes.wait_for(|votes| verdict(votes, count).is_some()).await {
-            Ok(votes) => verdict(&votes, count).flatten(),
-            Err(_) => None,
+        let voting = async {
+            match votes.wait_for(|votes| verdict(votes, count).is_some()).await {
+                Ok(votes) => verdict(&votes, count).flatten(),
+                Err(_) => None,
+            }
         };
-        let elsewhere = named.as_ref().filter(|named| **named != following.primary);
+        // A primary that is far away is knocked at before the Sentinels have spoken. No password is shown by that.
+        let knocking =
+            all(self.candidates.iter().map(|_| probe::knock(self, &following.primary, following.tls.as_ref())));
+        tokio::pin!(voting, knocking);
+        let mut knocked = None;
+        let named = loop {
+            tokio::select! {
+                named = &mut voting => break named,
+                doors = &mut knocking, if knocked.is_none() => knocked = Some(doors),
+            }
+        };
         let prove_at = if count == 0 { Some(&following.primary) } else { named.as_ref() };
+        if prove_at == Some(&following.primary) {
+            let doors = match knocked {
+                Some(doors) => doors,
+                None => knocking.await,
+            };
+            let candidates = self.candidates(&following.primary, &following, doors.into_iter().map(Some)).await;
+            return Far { candidates, ..Far::nothing() };
+        }
+        let Some(elsewhere) = prove_at else { return Far::nothing() };
+        let doors = self.candidates.iter().map(|_| None);
         let (named, candidates) =
-            tokio::join!(self.named(elsewhere, &following), self.candidates(prove_at, &following));
+            tokio::join!(self.named(elsewhere, &following), self.candidates(elsewhere, &following, doors));
         Far { named, candidates, account: None }
     }
 
-    async fn named(&self, at: Option<&Endpoint>, following: &Following) -> Reading<Probe> {
-        let Some(target) = at else { return Reading::Missing(Missing::NotAsked) };
+    async fn named(&self, target: &Endpoint, following: &Following) -> Reading<Probe> {
         let login = following.login();
         // Whole, whatever the present link does: whether the replica would be taken there is the question.
         let walk = Walk {
@@ -360,54 +386,10 @@ impl Look<'_> {
             login: login.as_ref(),
             tls: following.tls.as_ref(),
             psync: AskPsync::WhenSafe,
+            account: false,
             headless: false,
         };
-        Reading::Seen(probe::walk(self, &walk).await.0)
-    }
-
-    async fn candidates(&self, at: Option<&Endpoint>, following: &Following) -> Vec<CandidateView> {
-        let Some(target) = at else { return Vec::new() };
-        all(self.candidates.iter().map(|offer| self.candidate(offer, target, following))).await
-    }
-
-    async fn candidate(&self, offer: &Offer, target: &Endpoint, following: &Following) -> CandidateView {
-        let present = following.credentials.as_ref();
-        let user = match (&offer.user, present) {
-            (Some(user), _) => user.as_str(),
-            (None, Some(credentials)) => credentials.user.as_str(),
-            (None, None) => "",
-        };
-        let in_use = present.is_some_and(|now| now.user == user && now.secret == offer.secret);
-        // The replica's own login is tried there already, and each refusal is a line in the primary's ACL LOG.
-        let same_walk = if in_use && *target == following.primary { self.walked_upstream().await } else { None };
-        let proof = match same_walk {
-            Some(probe) => probe,
-            None => {
-                let login = Login { user, secret: &offer.secret };
-                let walk = Walk {
-                    target,
-                    login: Some(&login),
-                    tls: following.tls.as_ref(),
-                    psync: AskPsync::WhenSafe,
-                    headless: false,
-                };
-                probe::walk(self, &walk).await.0
-            }
-        };
-        CandidateView {
-            source: offer.source.clone(),
-            version: offer.version.clone(),
-            user: user.to_owned(),
-            print: offer.secret.print(&self.target.salt),
-            in_use,
-            proof,
-        }
-    }
-
-    async fn walked_upstream(&self) -> Option<Probe> {
-        let mut walked = self.walked.subscribe();
-        let ended = tokio::time::timeout_at(self.ends, walked.wait_for(Option::is_some)).await;
-        ended.ok()?.ok()?.clone()
+        Reading::Seen(probe::walk(self, &walk).await.probe)
     }
 }
 

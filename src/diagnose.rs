@@ -130,9 +130,11 @@ fn what_is_missing(e: &Evidence) -> Vec<Fact> {
         "the way to the primary is untested",
     );
     if let Some((saw, at)) = e.upstream.seen().and_then(reach::stops_at) {
+        let cut_short = e.upstream.seen().is_some_and(|probe| probe.cut_short);
         let means = match e.upstream.seen().map(|probe| &probe.connect) {
             Some(Connect::TlsSetup(_)) => "that is relinkd's own way there alone: see tls of the group",
             Some(Connect::NoTime) => "the local server took the time; nothing is known of the way to the primary",
+            _ if cut_short => "the primary is far away, or slow: what it was not asked in time says nothing of it",
             _ => "a replica that meets this does not link; no rule knows what is behind it",
         };
         missing.push(Fact { from: Viewpoint::Probe, saw, at, means: means.to_owned() });

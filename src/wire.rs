@@ -36,7 +36,7 @@ mod writer;
 
 pub use all::all;
 pub use connection::{lookup, speaks_tls};
-pub use reader::Reader;
+pub use reader::{Answers, Reader};
 pub use subscription::Subscription;
 pub use until::Until;
 pub use writer::{Arg, Writer};
@@ -99,6 +99,8 @@ pub enum WireError {
     TlsSetup(String),
     /// The connection opened, and nothing came back to the TLS hello.
     HelloUnanswered,
+    /// The connection took so long to open that too little time was left for the TLS hello.
+    HelloCutShort,
     /// The server does not let us in: its first word, and the whole.
     Denied {
         code: String,
@@ -129,6 +131,7 @@ impl fmt::Display for WireError {
             WireError::HelloUnanswered => {
                 f.write_str("the connection opens, and the TLS hello is not answered in time")
             }
+            WireError::HelloCutShort => f.write_str("the connection took too long to open for a TLS hello in time"),
             WireError::Denied { text, .. } => write!(f, "not let in: {text}"),
             WireError::Protocol(what) => write!(f, "not a Redis or Valkey server: it sent {what:?}"),
             WireError::TooLarge(size) => write!(f, "reply too large: {size} bytes or elements announced or read"),
@@ -155,7 +158,9 @@ impl WireError {
 impl From<&WireError> for Missing {
     fn from(error: &WireError) -> Missing {
         match error {
-            WireError::TimedOut | WireError::HelloUnanswered | WireError::TooLate => Missing::TimedOut,
+            WireError::TimedOut | WireError::HelloUnanswered | WireError::HelloCutShort | WireError::TooLate => {
+                Missing::TimedOut
+            }
             WireError::Refused | WireError::NoSocket(_) => Missing::Refused(error.to_string()),
             WireError::Denied { text, .. } if text.contains("max number of clients") => {
                 Missing::Unreachable(text.clone())

@@ -22,6 +22,7 @@
 
 mod agent;
 mod disk;
+mod distance;
 mod figures;
 mod group;
 mod impostor;

@@ -58,14 +58,16 @@ impl Switch {
         let host = Host {
             netns: format!("{}{name}", self.prefix),
             address: format!("10.77.0.{number}"),
+            number: u8::try_from(number).map_err(Error::other)?,
             switch: self.netns(),
             port: format!("port{number}"),
         };
         ip(&["netns", "add", &host.netns])?;
         let wire = format!(
-            "link add {port} type veth peer name eth0 netns {netns}\nlink set {port} master bridge0 up\n",
+            "link add {port} type veth peer name eth0 address {mac} netns {netns}\nlink set {port} master bridge0 up\n",
             port = host.port,
-            netns = host.netns
+            netns = host.netns,
+            mac = host.mac()
         );
         ip_batch(&self.netns(), &wire)?;
         let up = format!("link set lo up\naddr add {}/24 broadcast + dev eth0 nodad\nlink set eth0 up\n", host.address);
@@ -79,6 +81,7 @@ impl Switch {
 pub struct Host {
     netns: String,
     address: String,
+    number: u8,
     switch: String,
     port: String,
 }
@@ -94,7 +97,22 @@ impl Host {
     }
 
     pub fn netns_path(&self) -> PathBuf {
-        Path::new("/run/netns").join(&self.netns)
+        path_of(&self.netns)
+    }
+
+    /// The last part of its address.
+    pub(crate) fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// What others know it by on the wire.
+    pub(crate) fn mac(&self) -> String {
+        format!("02:77:00:00:00:{:02x}", self.number)
+    }
+
+    /// The namespace to which all hosts are wired.
+    pub(crate) fn switch(&self) -> &str {
+        &self.switch
     }
 
     /// Packets between the two hosts vanish, both ways. Other hosts are not affected.
@@ -161,14 +179,7 @@ impl Host {
     /// Runs `work` on a thread that has entered this host's network. Sockets made there stay there, so a listener
     /// can be handed back and served from any thread.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let netns = File::open(self.netns_path())?;
-        thread::scope(|scope| {
-            let entered = scope.spawn(|| {
-                move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
-                work()
-            });
-            entered.join().map_err(|_| Error::other(format!("panicked inside {self}")))?
-        })
+        inside(&self.netns, work)
     }
 
     fn nft(&self, ruleset: &str) -> Result<()> {
@@ -183,11 +194,27 @@ impl fmt::Display for Host {
     }
 }
 
-fn ip(args: &[&str]) -> Result<()> {
+fn path_of(netns: &str) -> PathBuf {
+    Path::new("/run/netns").join(netns)
+}
+
+/// The same in any namespace.
+pub(crate) fn inside<T: Send>(netns: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let entrance = File::open(path_of(netns))?;
+    thread::scope(|scope| {
+        let entered = scope.spawn(|| {
+            move_into_link_name_space(entrance.as_fd(), Some(LinkNameSpaceType::Network))?;
+            work()
+        });
+        entered.join().map_err(|_| Error::other(format!("panicked inside {netns}")))?
+    })
+}
+
+pub(crate) fn ip(args: &[&str]) -> Result<()> {
     succeed(Command::new("ip").args(args))
 }
 
-fn ip_batch(netns: &str, lines: &str) -> Result<()> {
+pub(crate) fn ip_batch(netns: &str, lines: &str) -> Result<()> {
     with_input(Command::new("ip").args(["-n", netns, "-batch", "-"]), lines)
 }
 

@@ -84,3 +84,20 @@ fn a_receiver_listens_beside_a_server_even_while_its_network_is_down() {
     assert_eq!((requests[0].method.as_str(), requests[0].path.as_str()), ("POST", "/hook"));
     assert_eq!(receiver.messages()[1]["n"], 1);
 }
+
+#[test]
+fn a_host_far_away_is_heard_as_late_as_that_and_keeps_its_connections() {
+    let Some(group) = group_in_namespaces() else { return };
+    let (_, replica) = hosts(&group);
+    let far = replica.move_away(Duration::from_millis(200)).unwrap();
+    let began = std::time::Instant::now();
+    let opened = replica.inside(|| TcpStream::connect_timeout(&"10.77.0.1:6379".parse().unwrap(), PATIENCE));
+    opened.unwrap();
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(900), "{took:?}");
+    assert!(group.replica(0).is_link_up());
+    far.undo().unwrap();
+    let began = std::time::Instant::now();
+    replica.inside(|| TcpStream::connect_timeout(&"10.77.0.1:6379".parse().unwrap(), PATIENCE)).unwrap();
+    assert!(began.elapsed() < Duration::from_millis(150));
+}

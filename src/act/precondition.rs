@@ -8,7 +8,7 @@ use crate::model::remedy::Precondition;
 use crate::model::{Endpoint, Timestamp, turn};
 use crate::wire::reply::sentinel::Answers;
 use crate::wire::reply::{Reply, info, peer_role, sentinel};
-use crate::wire::{Dial, Reader, Until, WireError, Writer, all};
+use crate::wire::{Dial, Reader, Until, Writer, all};
 
 /// From the first question until the change is sent. What takes longer has been read too long ago.
 const BOUND: Duration = Duration::from_millis(2_000);
@@ -189,18 +189,13 @@ fn each_once(views: &mut Vec<SentinelSays>) {
 }
 
 async fn ask(dial: &Dial, group: &str) -> Option<SentinelSays> {
-    let asked = async {
-        let mut reader = Reader::connect(dial, SENTINEL).await?;
-        let questions: [&[&str]; 4] = [
-            &["SENTINEL", "MASTER", group],
-            &["SENTINEL", "MYID"],
-            &["INFO", "sentinel"],
-            &["SENTINEL", "REPLICAS", group],
-        ];
-        reader.ask_all(&questions, SENTINEL).await
-    };
-    let replies: Result<Vec<Reply>, WireError> = tokio::time::timeout(SENTINEL, asked).await.ok()?;
-    let replies = replies.ok()?;
+    let questions: [&[&str]; 4] = [
+        &["SENTINEL", "MASTER", group],
+        &["SENTINEL", "MYID"],
+        &["INFO", "sentinel"],
+        &["SENTINEL", "REPLICAS", group],
+    ];
+    let (_, replies) = Reader::connect_and_ask(dial, &questions, SENTINEL).await.ok()?;
     let [master, myid, info, replicas] = replies.as_slice() else { return None };
     let unasked = &Reply::Nil;
     let answers = Answers { myid, master, replicas, ckquorum: unasked, info, info_cache: unasked };

@@ -200,6 +200,7 @@ fn proof(login: &str, number: u8) -> LoginProof {
         connect: Connect::Open,
         peer: None,
         other_transport: None,
+        cut_short: false,
         version: None,
         ping: error("NOAUTH Authentication required."),
         auth: ok(),

@@ -224,7 +224,7 @@ pub(super) async fn sentinels(look: &Look<'_>, configured: &[Dial]) -> Vec<Group
 }
 
 async fn sentinel_account(look: &Look<'_>, dial: &Dial, configured: bool) -> GroupSentinel {
-    let (view, (peers, ghosts)) = tokio::join!(sentinel::look(look, dial), surroundings(look, dial));
+    let (view, (peers, ghosts)) = tokio::join!(sentinel::look(look, dial, |_| ()), surroundings(look, dial));
     GroupSentinel { endpoint: view.endpoint, configured, says: view.says, peers, ghosts }
 }
 

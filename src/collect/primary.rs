@@ -25,7 +25,7 @@ impl Account {
         Account::missing(Missing::NotAsked)
     }
 
-    fn missing(why: Missing) -> Account {
+    pub fn missing(why: Missing) -> Account {
         Account { server: Reading::Missing(why.clone()), limits: Reading::Missing(why) }
     }
 }
@@ -38,41 +38,52 @@ pub async fn as_observer(look: &Look<'_>, following: &Following, observer: &(Str
         password: Some(observer.1.clone()),
         tls: following.tls.clone(),
     };
-    match Reader::connect(&dial, look.left(WITHIN_MS)).await {
-        Ok(reader) => account(look, reader, &following.primary, &observer.0).await,
+    let questions = Questions::new(&following.primary, &observer.0);
+    let began = Instant::now();
+    match Reader::connect_and_ask(&dial, &questions.commands(), look.left(WITHIN_MS)).await {
+        Ok((_, replies)) => questions.read(look, replies, super::micros(began)),
         Err(error) => Account::missing((&error).into()),
     }
 }
 
-/// Asked on a connection that is logged in, as `user`.
-pub async fn account(look: &Look<'_>, mut reader: Reader, at: &Endpoint, user: &str) -> Account {
-    let gets = LIMITS.map(|name| ["CONFIG", "GET", name]);
-    let [psync, sync, replconf] = NEEDED;
-    let known = ["COMMAND", "INFO", psync, sync, replconf];
-    let mut commands: Vec<&[&str]> = vec![&["INFO"], &["CLIENT", "LIST", "TYPE", "replica"]];
-    commands.extend(gets.iter().map(|get| get.as_slice()));
-    if refused::lately(at, user, COMMAND_INFO).is_none() {
-        commands.push(&known);
+/// What a primary is asked, of itself and in this order.
+pub struct Questions<'a> {
+    at: &'a Endpoint,
+    user: &'a str,
+    commands: Vec<Vec<&'static str>>,
+}
+
+impl<'a> Questions<'a> {
+    pub fn new(at: &'a Endpoint, user: &'a str) -> Questions<'a> {
+        let [psync, sync, replconf] = NEEDED;
+        let mut commands = vec![vec!["INFO"], vec!["CLIENT", "LIST", "TYPE", "replica"]];
+        commands.extend(LIMITS.map(|name| vec!["CONFIG", "GET", name]));
+        if refused::lately(at, user, COMMAND_INFO).is_none() {
+            commands.push(vec!["COMMAND", "INFO", psync, sync, replconf]);
+        }
+        Questions { at, user, commands }
     }
-    let began = Instant::now();
-    let mut replies = match reader.ask_all(&commands, look.left(WITHIN_MS)).await {
-        Ok(replies) => replies.into_iter(),
-        Err(error) => return Account::missing((&error).into()),
-    };
-    let (took_us, now) = (super::micros(began), look.now());
-    let (info, clients) = (replies.next().unwrap_or(Reply::Nil), replies.next());
-    let limited: Vec<Reply> = replies.by_ref().take(LIMITS.len()).collect();
-    let known = replies.next();
-    known.iter().for_each(|answer| refused::note(at, user, COMMAND_INFO, answer));
-    let unknown = known.as_ref().and_then(unknown_commands);
-    Account {
-        server: match info.text().and_then(|text| info::server_view(text, None, now, took_us)) {
-            Some(view) => Reading::Seen(view),
-            None => Reading::Missing(info.unfit("INFO")),
-        },
-        limits: match limits(limited, clients.as_ref(), now) {
-            Ok(view) => Reading::Seen(LimitsView { unknown_commands: unknown, ..view }),
-            Err(why) => Reading::Missing(why),
-        },
+
+    pub fn commands(&self) -> Vec<&[&str]> {
+        self.commands.iter().map(Vec::as_slice).collect()
+    }
+
+    pub fn read(&self, look: &Look<'_>, replies: Vec<Reply>, took_us: u64) -> Account {
+        let (now, mut replies) = (look.now(), replies.into_iter());
+        let (info, clients) = (replies.next().unwrap_or(Reply::Nil), replies.next());
+        let limited: Vec<Reply> = replies.by_ref().take(LIMITS.len()).collect();
+        let known = replies.next();
+        known.iter().for_each(|answer| refused::note(self.at, self.user, COMMAND_INFO, answer));
+        let unknown = known.as_ref().and_then(unknown_commands);
+        Account {
+            server: match info.text().and_then(|text| info::server_view(text, None, now, took_us)) {
+                Some(view) => Reading::Seen(view),
+                None => Reading::Missing(info.unfit("INFO")),
+            },
+            limits: match limits(limited, clients.as_ref(), now) {
+                Ok(view) => Reading::Seen(LimitsView { unknown_commands: unknown, ..view }),
+                Err(why) => Reading::Missing(why),
+            },
+        }
     }
 }

@@ -20,8 +20,9 @@ pub(super) async fn look(look: &Look<'_>, evidence: &mut Evidence, login: &Crede
     let walk = async |user: &str, secret: &crate::secrets::Secret| -> Vec<Probe> {
         let login = Login { user, secret };
         all(places.iter().map(|target| {
-            let walk = Walk { target, login: Some(&login), tls, psync: AskPsync::Never, headless: false };
-            async move { probe::walk(look, &walk).await.0 }
+            let walk =
+                Walk { target, login: Some(&login), tls, psync: AskPsync::Never, account: false, headless: false };
+            async move { probe::walk(look, &walk).await.probe }
         }))
         .await
     };

@@ -86,13 +86,14 @@ impl Look<'_> {
     }
 
     async fn successor(&self, door: &Door, login: Option<&Login<'_>>) -> (Reading<Probe>, Reading<ServerView>) {
-        let walk = Walk { target: &door.at, login, tls: door.tls.as_ref(), psync: AskPsync::WhenSafe, headless: true };
+        let (tls, psync) = (door.tls.as_ref(), AskPsync::WhenSafe);
+        let walk = Walk { target: &door.at, login, tls, psync, account: false, headless: true };
         let walking = async {
             if login.is_none() {
                 return (Reading::Missing(Missing::NotAsked), None);
             }
-            let (probe, reader) = probe::walk(self, &walk).await;
-            (Reading::Seen(probe), reader)
+            let walked = probe::walk(self, &walk).await;
+            (Reading::Seen(walked.probe), walked.reader)
         };
         let ((probe, reader), observed) = tokio::join!(walking, self.as_observer(door));
         let server = match (observed, reader) {

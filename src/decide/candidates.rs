@@ -116,11 +116,15 @@ pub(super) fn accepted_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
         return Err((RefusalCode::EvidenceMissing, detail));
     }
     if let Some(unproved) = e.candidates.iter().find(|candidate| may_replicate_unseen(&candidate.proof)) {
-        let detail = format!(
-            "{} logs in at {}; whether it may replicate was not tried, for want of the primary's version (before Redis \
-             7.0 the question itself begins a full resync): configure `observer`, or allow +sentinel|info-cache",
-            unproved.source, unproved.proof.target
-        );
+        let why = match unproved.proof.cut_short {
+            true => "for want of time: it is too far away for one look",
+            false => {
+                "for want of the primary's version (before Redis 7.0 the question itself begins a full resync): \
+                 configure `observer`, or allow +sentinel|info-cache"
+            }
+        };
+        let (source, at) = (&unproved.source, &unproved.proof.target);
+        let detail = format!("{source} logs in at {at}; whether it may replicate was not tried, {why}");
         return Err((RefusalCode::EvidenceMissing, detail));
     }
     let told = e.candidates.iter().map(verdict_on).collect::<Vec<_>>().join("; ");

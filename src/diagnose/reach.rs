@@ -145,6 +145,7 @@ fn alone_for(e: &Evidence) -> Duration {
 /// Nobody answered on this probe.
 pub fn unanswered(probe: &Probe) -> bool {
     match &probe.connect {
+        // Not asked in plain for want of time: it may well be there.
         Connect::Open | Connect::HelloUnanswered => hangs_at(probe).is_some(),
         // Who ends a TLS handshake has answered; our own settings and our own haste say nothing of anybody.
         Connect::Tls(_) | Connect::TlsSetup(_) | Connect::NoTime => false,
@@ -156,7 +157,7 @@ pub fn unanswered(probe: &Probe) -> bool {
 fn hangs_at(probe: &Probe) -> Option<&'static str> {
     match &probe.connect {
         // Where a plain PING is answered, the hello was none to it.
-        Connect::HelloUnanswered => (probe.other_transport != Some(true)).then_some("TLS hello"),
+        Connect::HelloUnanswered => (probe.other_transport == Some(false)).then_some("TLS hello"),
         Connect::Open => {
             let steps = [("PING", &probe.ping), ("AUTH", &probe.auth), ("PING after AUTH", &probe.ping_again)];
             steps.into_iter().find(|(_, answer)| **answer == Answer::TimedOut).map(|(step, _)| step)
@@ -374,8 +375,18 @@ pub(super) fn stops_at(probe: &Probe) -> Option<(String, Timestamp)> {
                 }
                 _ => false,
             };
-            let (name, answer) = steps.into_iter().find(|(name, answer)| !fine(name, answer))?;
-            format!("{name} → {answer}")
+            match steps.iter().find(|(name, answer)| !fine(name, answer)) {
+                Some((name, answer)) => format!("{name} → {answer}"),
+                None if probe.cut_short => {
+                    let unasked = |(name, answer): &&(&str, &Answer)| {
+                        **answer == Answer::NotAsked && (*name != "AUTH" || probe.with_password)
+                    };
+                    let name = steps.iter().find(unasked).map_or("ROLE", |(name, _)| name);
+                    let ms = probe.took_us / 1000;
+                    format!("the look was over before {name} was answered, {ms} ms after the first step")
+                }
+                None => return None,
+            }
         }
         Connect::Refused => "connection refused".to_owned(),
         Connect::Reset => "connection reset".to_owned(),

@@ -294,18 +294,19 @@ fn hang(e: &mut Evidence) -> &mut Evidence {
 
 #[test]
 fn a_hello_that_is_not_answered_is_a_primary_that_hangs_and_no_cut() {
-    let hello = |otherwise: bool| {
+    let hello = |otherwise: Option<bool>| {
         move |e: &mut Evidence| {
             hang(e).stood(LONG);
             let connect = Connect::HelloUnanswered;
-            *e.probe() = Probe { tls: true, connect, other_transport: Some(otherwise), ..blank(PRIMARY) };
+            *e.probe() = Probe { tls: true, connect, other_transport: otherwise, ..blank(PRIMARY) };
         }
     };
-    let finding = found(hello(false));
+    let finding = found(hello(Some(false)));
     assert_eq!((finding.cause, finding.suspected), (Cause::PrimaryHung, false));
     assert!(finding.because[0].saw.contains("TLS hello"), "{finding:?}");
     assert!(finding.rejected.contains_key(&Cause::NetworkCut), "the connection opened");
-    assert_eq!(verdict(hello(true)), (Cause::TlsMismatch, false), "a plain PING is answered there");
+    assert_eq!(verdict(hello(Some(true))), (Cause::TlsMismatch, false), "a plain PING is answered there");
+    assert_eq!(cause(hello(None)), Some(Cause::Unknown), "no time was left to ask in plain: it may be either");
 }
 
 #[test]

@@ -134,6 +134,7 @@ fn pulse_of(error: &WireError) -> Pulse {
         | WireError::Tls(_)
         | WireError::TlsSetup(_)
         | WireError::HelloUnanswered
+        | WireError::HelloCutShort
         | WireError::TooLate => Pulse::Absent,
     }
 }

@@ -30,6 +30,8 @@ pub struct Connection {
     /// An answer was left unread, or the stream is no longer RESP: nothing read from here on could be trusted.
     broken: bool,
     peer: Option<String>,
+    /// How long the peer took to open the connection: one way there and back.
+    round_trip: Duration,
     /// The passwords that were sent here: no error or status may repeat one.
     quoted: Quoted,
 }
@@ -38,7 +40,7 @@ impl Connection {
     /// `lost_after`: what the peer has not acknowledged within this is given up for good. Without it the kernel goes on
     /// to send a command for minutes, also after the connection was closed.
     pub async fn open(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -> Result<Connection, WireError> {
-        let (stream, peer) = connect(dial, deadline, lost_after).await?;
+        let Connected { stream, peer, round_trip } = connect(dial, deadline, lost_after).await?;
         Ok(Connection {
             stream,
             incoming: Buffer::default(),
@@ -46,6 +48,7 @@ impl Connection {
             decoder: None,
             broken: false,
             peer,
+            round_trip,
             quoted: Quoted::default(),
         })
     }
@@ -53,6 +56,11 @@ impl Connection {
     /// The address that the connection really went to, after name resolution; none on a Unix socket.
     pub fn peer(&self) -> Option<&str> {
         self.peer.as_deref()
+    }
+
+    /// How long the peer took to open the connection, without the time that its name took.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     /// To be called before a password is sent.
@@ -68,22 +76,54 @@ impl Connection {
         caps: &[usize],
         within: Duration,
     ) -> Result<Vec<Reply>, WireError> {
+        let mut replies = Vec::with_capacity(caps.len());
+        self.exchange_into(&mut replies, commands, caps, within).await?;
+        Ok(replies)
+    }
+
+    /// The same, and the replies that came before an error are kept.
+    pub async fn exchange_into(
+        &mut self,
+        replies: &mut Vec<Reply>,
+        commands: &Buffer,
+        caps: &[usize],
+        within: Duration,
+    ) -> Result<(), WireError> {
         let deadline = Instant::now() + within;
+        self.begin(commands, deadline).await?;
+        self.read_into(replies, caps, deadline).await?;
+        self.end();
+        Ok(())
+    }
+
+    /// Sends commands whose replies are read in parts, until [`Self::end`]. Where no time is left, not a byte is sent.
+    pub async fn begin(&mut self, commands: &Buffer, deadline: Instant) -> Result<(), WireError> {
         if self.broken {
             return Err(WireError::Closed);
         }
-        if within.is_zero() {
+        if deadline <= Instant::now() {
             return Err(WireError::TimedOut);
         }
         // Stays set when an error or a cancelled future leaves answers unread.
         self.broken = true;
-        self.send(commands, deadline).await?;
-        let mut replies = Vec::with_capacity(caps.len());
+        self.send(commands, deadline).await
+    }
+
+    pub async fn read_into(
+        &mut self,
+        replies: &mut Vec<Reply>,
+        caps: &[usize],
+        deadline: Instant,
+    ) -> Result<(), WireError> {
         for cap in caps {
             replies.push(self.receive(*cap, deadline).await?);
         }
+        Ok(())
+    }
+
+    /// Every answer was read.
+    pub fn end(&mut self) {
         self.broken = false;
-        Ok(replies)
     }
 
     pub async fn send(&mut self, commands: &Buffer, deadline: Instant) -> Result<(), WireError> {
@@ -133,10 +173,15 @@ fn cut(error: &io::Error) -> WireError {
     }
 }
 
-/// The stream, and the address at its other end.
-type Connected = (Box<dyn Stream>, Option<String>);
+struct Connected {
+    stream: Box<dyn Stream>,
+    /// The address at its other end.
+    peer: Option<String>,
+    round_trip: Duration,
+}
 
-/// A server that has had less than this for the answer to a TLS hello is not called silent.
+/// A server that has had less than this for the answer to a TLS hello is not called silent, nor one that had less than
+/// twice the time that it took to open the connection.
 const HEARD: Duration = Duration::from_millis(300);
 
 async fn connect(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -> Result<Connected, WireError> {
@@ -144,33 +189,39 @@ async fn connect(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -
     match (&dial.address, &dial.tls) {
         (Address::Unix(path), None) => {
             let stream = timeout_at(deadline, unix(path)).await.map_err(in_time)??;
-            Ok((stream, None))
+            Ok(Connected { stream, peer: None, round_trip: Duration::ZERO })
         }
         (Address::Unix(_), Some(_)) => Err(WireError::TlsSetup("a Unix socket carries no TLS; leave it out".into())),
         (Address::Tcp(endpoint), settings) => {
-            let stream = timeout_at(deadline, tcp(endpoint, deadline)).await.map_err(in_time)??;
+            let (stream, round_trip) = timeout_at(deadline, tcp(endpoint, deadline)).await.map_err(in_time)??;
             if let Some(ms) = lost_after.and_then(|span| u32::try_from(span.as_millis()).ok()).filter(|ms| *ms > 0) {
                 rustix::net::sockopt::set_tcp_user_timeout(&stream, ms).map_err(|e| cut(&e.into()))?;
             }
             let peer = stream.peer_addr().ok().map(|address| address.to_string());
-            let Some(settings) = settings else { return Ok((Box::new(stream), peer)) };
+            let Some(settings) = settings else { return Ok(Connected { stream: Box::new(stream), peer, round_trip }) };
             let said = Instant::now();
             match timeout_at(deadline, tls::wrap(stream, settings, &endpoint.host)).await {
-                Ok(wrapped) => Ok((Box::new(wrapped?), peer)),
-                Err(_) if said.elapsed() >= HEARD => Err(WireError::HelloUnanswered),
-                Err(_) => Err(WireError::TimedOut),
+                Ok(wrapped) => Ok(Connected { stream: Box::new(wrapped?), peer, round_trip }),
+                Err(_) if said.elapsed() >= HEARD.max(round_trip * 2) => Err(WireError::HelloUnanswered),
+                Err(_) => Err(WireError::HelloCutShort),
             }
         }
     }
 }
 
-/// Whether whoever listens there speaks TLS, as far as that shows in time.
-pub async fn speaks_tls(endpoint: &Endpoint, within: Duration) -> bool {
-    let asked = async {
-        let stream = tcp(endpoint, Instant::now() + within).await.ok()?;
-        Some(tls::is_spoken(stream, &endpoint.host).await)
+/// Whether whoever listens there speaks TLS; none where that did not show in time.
+pub async fn speaks_tls(endpoint: &Endpoint, within: Duration) -> Option<bool> {
+    let ends = Instant::now() + within;
+    let (stream, round_trip) = match timeout_at(ends, tcp(endpoint, ends)).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(_)) => return Some(false),
+        Err(_) => return None,
     };
-    timeout(within, asked).await.ok().flatten().unwrap_or(false)
+    let wait = ends.saturating_duration_since(Instant::now()).min(HEARD.max(round_trip * 3));
+    match timeout(wait, tls::is_spoken(stream, &endpoint.host)).await {
+        Ok(spoken) => Some(spoken),
+        Err(_) => (wait >= HEARD.max(round_trip * 2)).then_some(false),
+    }
 }
 
 async fn unix(path: &Path) -> Result<Box<dyn Stream>, WireError> {
@@ -193,14 +244,17 @@ pub async fn lookup(endpoint: &Endpoint, within: Duration) -> Result<Vec<SocketA
     Ok(found.map_err(|error| unresolved(error.to_string()))?.collect())
 }
 
-async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, WireError> {
+/// The connection, and how long it took to open.
+async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<(TcpStream, Duration), WireError> {
     let found = lookup(endpoint, deadline.saturating_duration_since(Instant::now())).await?;
     let mut told = WireError::NameUnresolved(format!("{}: no address", endpoint.host));
     for address in found {
+        let began = Instant::now();
         match TcpStream::connect(address).await {
             Ok(stream) => {
+                let round_trip = began.elapsed();
                 stream.set_nodelay(true).map_err(|e| cut(&e))?;
-                return Ok(stream);
+                return Ok((stream, round_trip));
             }
             Err(e) => told = more_telling(told, no_connection(&e, &address.to_string())),
         }

@@ -18,12 +18,14 @@ const CLIENT_NAME: &str = "relinkd";
 /// Asks, and changes nothing: commands that are not on the closed list are refused before a byte is sent.
 pub struct Reader {
     pub(super) connection: Connection,
+    /// How large the replies may be that are still to be fetched.
+    later: Vec<usize>,
 }
 
 impl Reader {
     /// Connects and says nothing yet: a probe wants to see each answer itself.
     pub async fn open(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
-        Ok(Reader { connection: Connection::open(dial, Instant::now() + within, None).await? })
+        Ok(Reader { connection: Connection::open(dial, Instant::now() + within, None).await?, later: Vec::new() })
     }
 
     /// The address that the connection really went to, after name resolution.
@@ -41,27 +43,89 @@ impl Reader {
     /// The same for commands that must not arrive later than their answer is waited for.
     pub(super) async fn connect_to_change(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
         let began = Instant::now();
-        let reader = Reader { connection: Connection::open(dial, began + within, Some(within)).await? };
+        let connection = Connection::open(dial, began + within, Some(within)).await?;
+        let reader = Reader { connection, later: Vec::new() };
         reader.logged_in(dial, within.saturating_sub(began.elapsed())).await
     }
 
-    async fn logged_in(self, dial: &Dial, within: Duration) -> Result<Reader, WireError> {
-        let mut reader = self;
+    /// Connects, logs in and asks, all of it in one write: a peer that is far away is heard after two round trips.
+    /// Whoever refuses the login refuses the questions with it.
+    pub async fn connect_and_ask(
+        dial: &Dial,
+        commands: &[&[&str]],
+        within: Duration,
+    ) -> Result<(Reader, Vec<Reply>), WireError> {
+        let began = Instant::now();
+        let mut reader = Reader::open(dial, within).await?;
+        let replies = reader.enter(dial, commands, &[], within.saturating_sub(began.elapsed())).await?;
+        reader.connection.end();
+        Ok((reader, replies))
+    }
+
+    async fn logged_in(mut self, dial: &Dial, within: Duration) -> Result<Reader, WireError> {
+        self.enter(dial, &[], &[], within).await?;
+        self.connection.end();
+        Ok(self)
+    }
+
+    /// Logs in and asks on a connection that has just been opened: the replies to `first`. Those to `later`, which go out
+    /// in the same write, are to be fetched by [`Self::rest`]; until then nothing else can be asked.
+    pub async fn enter(
+        &mut self,
+        dial: &Dial,
+        first: &[&[&str]],
+        later: &[&[&str]],
+        within: Duration,
+    ) -> Result<Vec<Reply>, WireError> {
+        let deadline = Instant::now() + within;
         if let Some(secret) = &dial.password {
-            reader.connection.keep_out(secret);
+            self.connection.keep_out(secret);
         }
         let name = ["CLIENT", "SETNAME", CLIENT_NAME];
         let login = dial.password.as_ref().map(|secret| login(&dial.user, secret));
-        let commands: Vec<&[&str]> = login.iter().map(Vec::as_slice).chain([name.as_slice()]).collect();
-        let replies = reader.ask_all(&commands, within).await?;
+        let before = login.iter().map(Vec::as_slice).chain([name.as_slice()]);
+        let all: Vec<&[&str]> = before.chain(first.iter().chain(later).copied()).collect();
+        let (packed, mut caps) = packed(&all)?;
+        self.later = caps.split_off(caps.len() - later.len());
+        let mut replies = Vec::with_capacity(caps.len());
+        let mut ended = self.connection.begin(&packed, deadline).await;
+        if ended.is_ok() {
+            ended = self.connection.read_into(&mut replies, &caps, deadline).await;
+        }
+        let asked = replies.split_off(replies.len().min(caps.len() - first.len()));
         match replies.into_iter().next().map(|reply| hide(reply, dial.password.as_ref())) {
             // CLIENT SETNAME may be forbidden: we can do without. A server that turns clients away (protected
             // mode, too many clients) answers before it reads, whatever the first command was.
             Some(Reply::Error { code, text }) if login.is_some() || turned_away(&code, &text) => {
                 Err(WireError::denied(&code, &text))
             }
-            _ => Ok(reader),
+            _ => ended.map(|()| asked),
         }
+    }
+
+    /// The same on a connection that is in use.
+    pub async fn ask_first(
+        &mut self,
+        first: &[&[&str]],
+        later: &[&[&str]],
+        within: Duration,
+    ) -> Result<Vec<Reply>, WireError> {
+        let deadline = Instant::now() + within;
+        let all: Vec<&[&str]> = first.iter().chain(later).copied().collect();
+        let (packed, mut caps) = packed(&all)?;
+        self.later = caps.split_off(first.len());
+        let mut replies = Vec::with_capacity(caps.len());
+        self.connection.begin(&packed, deadline).await?;
+        self.connection.read_into(&mut replies, &caps, deadline).await?;
+        Ok(replies)
+    }
+
+    /// The replies that [`Self::enter`] or [`Self::ask_first`] left for later.
+    pub async fn rest(&mut self, within: Duration) -> Result<Vec<Reply>, WireError> {
+        let (caps, mut replies) = (std::mem::take(&mut self.later), Vec::new());
+        self.connection.read_into(&mut replies, &caps, Instant::now() + within).await?;
+        self.connection.end();
+        Ok(replies)
     }
 
     /// AUTH alone, its answer as it came but for the password, which some errors repeat.
@@ -78,13 +142,45 @@ impl Reader {
 
     /// Several commands in one write, their replies in order.
     pub async fn ask_all(&mut self, commands: &[&[&str]], within: Duration) -> Result<Vec<Reply>, WireError> {
-        let mut packed = Buffer::default();
-        let mut caps = Vec::with_capacity(commands.len());
-        for command in commands {
-            pack(command, false, &mut packed)?;
-            caps.push(cap(command));
+        let mut replies = Vec::with_capacity(commands.len());
+        self.ask_into(&mut replies, commands, within).await?;
+        Ok(replies)
+    }
+
+    /// Several commands in one write, behind a login where there is one. Each answer is kept for itself, so that a peer
+    /// which closes or falls silent after some of them has still given those.
+    pub async fn ask_each(
+        &mut self,
+        login: Option<(&str, &Secret)>,
+        commands: &[&[&str]],
+        within: Duration,
+    ) -> Answers {
+        let auth = login.map(|(user, secret)| {
+            self.connection.keep_out(secret);
+            self::login(user, secret)
+        });
+        let all: Vec<&[&str]> = auth.iter().map(Vec::as_slice).chain(commands.iter().copied()).collect();
+        let mut replies = Vec::with_capacity(all.len());
+        let ended = self.ask_into(&mut replies, &all, within).await.err();
+        if let (Some((_, secret)), Some(first)) = (login, replies.first_mut()) {
+            *first = hide(std::mem::replace(first, Reply::Nil), Some(secret));
         }
-        self.connection.exchange(&packed, &caps, within).await
+        Answers { replies: replies.into_iter(), ended }
+    }
+
+    async fn ask_into(
+        &mut self,
+        replies: &mut Vec<Reply>,
+        commands: &[&[&str]],
+        within: Duration,
+    ) -> Result<(), WireError> {
+        let (packed, caps) = packed(commands)?;
+        self.connection.exchange_into(replies, &packed, &caps, within).await
+    }
+
+    /// How long the peer took to open the connection.
+    pub fn round_trip(&self) -> Duration {
+        self.connection.round_trip()
     }
 
     /// Turns this connection into a subscription to exactly these channels.
@@ -98,10 +194,32 @@ impl Reader {
     }
 }
 
+/// The answers to commands that went out in one write, in their order.
+pub struct Answers {
+    replies: std::vec::IntoIter<Reply>,
+    ended: Option<WireError>,
+}
+
+impl Answers {
+    /// The next answer. Where there is none, why, and for those behind it nothing.
+    pub fn take(&mut self) -> Option<Result<Reply, WireError>> {
+        self.replies.next().map(Ok).or_else(|| self.ended.take().map(Err))
+    }
+}
+
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Reader")
     }
+}
+
+/// Several commands, and how large the reply to each may be.
+fn packed(commands: &[&[&str]]) -> Result<(Buffer, Vec<usize>), WireError> {
+    let mut packed = Buffer::default();
+    for command in commands {
+        pack(command, false, &mut packed)?;
+    }
+    Ok((packed, commands.iter().map(|command| cap(command)).collect()))
 }
 
 /// Encodes a command that stands on the list.

@@ -22,7 +22,9 @@ pub async fn prove(
     all(tries.map(|(print, own, at, psync)| async move {
         let login = Login { user: &own.user, secret: &own.secret };
         let psync = if psync { AskPsync::KnownSafe } else { AskPsync::Never };
-        let (probe, _) = walk(look, &Walk { target: at, login: Some(&login), tls, psync, headless: false }).await;
+        let walked =
+            walk(look, &Walk { target: at, login: Some(&login), tls, psync, account: false, headless: false }).await;
+        let probe = walked.probe;
         LoginProof { login: print.clone(), at: at.clone(), probe }
     }))
     .await

@@ -124,3 +124,26 @@ fn the_first_obstacle_of_the_handshake_is_the_one_that_is_named() {
     };
     assert_eq!(cause(astray), Some(Cause::WrongPrimary), "a password for the wrong server is not the trouble");
 }
+
+/// A primary that is far away: the look was over before the walk.
+#[test]
+fn what_a_look_was_too_short_to_ask_says_nothing_and_is_told() {
+    let cut_short = |e: &mut Evidence| {
+        e.break_link(LinkState::Connect).stood(LONG);
+        let probe = e.probe();
+        (probe.psync, probe.cut_short, probe.took_us) = (Answer::NotAsked, true, 1_480_000);
+        probe.version = Some("7.0.15".into());
+        e.primary = Reading::Missing(Missing::TimedOut);
+    };
+    let Diagnosis::Inconclusive { missing, .. } = diagnose(&bent(cut_short)) else { panic!("nothing was seen") };
+    let told = &missing[0];
+    assert!(told.saw.contains("the look was over before PSYNC was answered, 1480 ms"), "{told:?}");
+    assert!(told.means.contains("far away"), "{told:?}");
+    let before_the_login = |e: &mut Evidence| {
+        cut_short(e);
+        let target = blank(PRIMARY);
+        *e.probe() = Probe { cut_short: true, with_password: true, ping: error("NOAUTH x"), ..target };
+        e.log(LogKind::AuthFailed, "Unable to AUTH to MASTER: -WRONGPASS invalid username-password pair", 5);
+    };
+    assert_eq!(verdict(before_the_login), (Cause::AuthRejected, false), "the replica's own log came further");
+}

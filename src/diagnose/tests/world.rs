@@ -187,6 +187,7 @@ pub fn green(target: &str) -> Probe {
         connect: Connect::Open,
         peer: Some(target.into()),
         other_transport: None,
+        cut_short: false,
         version: Some("7.2.4".into()),
         ping: error("NOAUTH Authentication required."),
         auth: Answer::Ok("OK".into()),

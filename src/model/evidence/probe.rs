@@ -26,6 +26,9 @@ pub struct Probe {
     /// The peer's version, where it was known before PSYNC was due. It decides whether PSYNC may be asked.
     #[serde(default)]
     pub version: Option<String>,
+    /// The look was over before the walk: what was not asked, or not answered by then, says nothing of the peer.
+    #[serde(default)]
+    pub cut_short: bool,
     /// PING before AUTH, as a replica sends it.
     pub ping: Answer,
     pub auth: Answer,
