@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::decide::{Context, History, LedgerHealth, Policy, decide, next_steps, turn_in, wants_candidates};
 use crate::diagnose::{diagnose, handshake_works};
-use crate::model::event::{StoreNews, Wake, Why};
+use crate::model::event::{Pulse, StoreNews, Wake, Why};
 use crate::model::evidence::{Evidence, Missing, Reading};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
 use crate::model::incident::{Entry, Notice, What};
@@ -27,6 +27,7 @@ mod answers;
 mod applying;
 mod asking;
 mod ending;
+mod flapping;
 mod following;
 mod host;
 mod incidents;
@@ -116,6 +117,8 @@ pub struct Agent {
     in_flight: Option<InFlight>,
     /// When a look was asked for that has not come back.
     looking: Option<Timestamp>,
+    /// … and repeats the handshake.
+    deep: bool,
     /// Something woke us meanwhile.
     look_again: bool,
     /// … and wants the handshake repeated.
@@ -124,6 +127,8 @@ pub struct Agent {
     proving: bool,
     /// The present fault was seen while the link was up.
     latent: bool,
+    /// … and is that it drops again and again.
+    flaps: bool,
     next_look: Timestamp,
     last_deep: Option<Timestamp>,
     /// Something woke us that wants a deep look, too soon after the last one.
@@ -158,10 +163,12 @@ impl Agent {
             memory: Memory::default(),
             in_flight: None,
             looking: None,
+            deep: false,
             look_again: false,
             again_deep: false,
             proving: false,
             latent: false,
+            flaps: false,
             next_look: now,
             last_deep: None,
             owes_deep: false,
@@ -186,7 +193,14 @@ impl Agent {
     /// unknown until the next look.
     pub fn replay(&mut self, entries: &[Entry], now: Timestamp) {
         for entry in entries.iter().filter(|entry| entry.link.replica == self.identity.link.replica) {
-            self.incidents.take(&entry.dated_at_most(now));
+            let entry = entry.dated_at_most(now);
+            self.memory.flapping.replay(&entry, now);
+            self.incidents.take(&entry);
+        }
+        if let Some((cause, flaps)) =
+            self.incidents.open().and_then(|open| open.finding.flaps.map(|flaps| (open.finding.cause, flaps)))
+        {
+            self.memory.flapping.resume(cause, flaps, now);
         }
         if let Some(open) = self.incidents.open().filter(|open| open.finding.cause == Cause::PrimaryEmptied) {
             self.memory.emptied_before(open.opened_at);
@@ -221,6 +235,10 @@ impl Agent {
             // A log line is news only while all seems well: in a hot reconnect loop there are thousands a second, and
             // an open incident is looked at by its own timer.
             Input::Wake(Wake { why: Why::Log, .. }) if self.troubled() => {}
+            Input::Wake(Wake { at, why: Why::Replica(Pulse::Replica { of, up, .. }) }) => {
+                self.memory.flapping.felt(&of, up, at);
+                self.look(false, now);
+            }
             // What it tells of may be over at once, and then only a look in depth shows why it comes again. Sentinels
             // that lose a primary while our link to it stands have a trouble of their own, or soon we have.
             Input::Wake(Wake { why: Why::Log | Why::Sentinel(_), .. }) => self.look_deep_when_due(now),
@@ -277,6 +295,10 @@ impl Agent {
         self.memory.before_judging(&evidence);
         self.note_failover(&evidence, now);
         evidence.trend = self.memory.trend();
+        // Why a link flaps is asked of its primary too.
+        if evidence.trend.drops.is_some() && !self.deep {
+            return self.ask_for_look(false, true, now);
+        }
         evidence.trend.store_left = self.left_the_store(&evidence);
         let diagnosis = diagnose(&evidence);
         self.last.at = Some(evidence.ended);
@@ -298,11 +320,15 @@ impl Agent {
         let cause = finding.cause;
         self.latent = finding.link_up;
         self.note_progress(cause, e, now);
-        self.memory.fault_seen(e);
+        self.memory.note_fault(&finding, e);
         let cause_since = self.memory.cause_since(cause, e.began);
         let doubt = if finding.suspected { " (suspected)" } else { "" };
+        self.flaps = finding.flaps.is_some();
         self.last.fault = Some((cause, finding.suspected));
         self.last.sentence = format!("{}{doubt}: {}", finding.cause, finding.cause.title());
+        if let Some(flaps) = &finding.flaps {
+            self.last.sentence += &format!(": the link {}", flaps.in_words());
+        }
         // How far it is, is what there is to know of a sync.
         if let Some(progress) = finding.because.first().filter(|_| cause == Cause::SyncRunning) {
             self.last.sentence += &format!(": {}", progress.saw);
@@ -346,7 +372,7 @@ impl Agent {
 
     fn unclear(&mut self, missing: Vec<Fact>, rejected: BTreeMap<Cause, String>, e: &Evidence, now: Timestamp) {
         self.memory.fault_seen(e);
-        self.latent = false;
+        (self.latent, self.flaps) = (false, false);
         let stood = now.since(self.memory.cause_since(Cause::Unknown, e.began));
         // In the moments after a fix nothing is named any more, and the link is not yet up. Only when that lasts is the
         // incident not what it was.
@@ -380,6 +406,7 @@ impl Agent {
             suspected: self.fault_age(now) < self.policy.blip,
             link_up: false,
             unrefused: false,
+            flaps: None,
             because: missing,
             rejected,
         };

@@ -218,7 +218,7 @@ pub fn decide(context: &Context<'_>) -> Decision {
         return Decision::Hold(Refusal {
             code: RefusalCode::NoSafeRemedy,
             remedy: None,
-            detail: remedies::why_none(context.finding.cause).to_owned(),
+            detail: remedies::why_none(context.finding).to_owned(),
         });
     };
     if let Err((code, detail)) = guards::check(remedy, context) {

@@ -15,6 +15,7 @@ use crate::model::finding::{Cause, Diagnosis, Fact, Finding, Viewpoint};
 
 mod auth;
 mod deposed;
+mod flapping;
 mod latent;
 mod local;
 mod quorum;
@@ -25,6 +26,7 @@ mod tls;
 mod topology;
 
 pub use deposed::{is_astray, only_here, role_in_doubt, serves, shares_history};
+pub use flapping::{advised_backlog, advised_limit, cause_of_drops};
 pub use reach::{handshake_works, unanswered, unanswered_by_pings};
 pub use sync::{is_fresh, moves as sync_moves};
 pub use topology::{LASTING_DISAGREEMENT, disagreement, failover_in_doubt, recent_failover, same_place};
@@ -68,7 +70,9 @@ const RULES: &[Rule] = &[
     sync::rdb_incompatible,
     sync::replica_disk_full,
     sync::primary_fork_failed,
+    flapping::link,
     sync::output_buffer_exceeded,
+    flapping::cut_online,
     sync::sync_timeout,
     sync::primary_disk_full,
     sync::backlog_too_small,
@@ -83,8 +87,9 @@ const RULES: &[Rule] = &[
 pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     let ruled_out = || ruled_out::by(evidence);
     if let Some(mut finding) = RULES.iter().find_map(|rule| rule(evidence)) {
-        // A primary has no link that could be down.
+        // A primary has no link that could be down, and one that flaps reads up at almost every look.
         finding.link_up = match evidence.local_link() {
+            Some(_) if finding.flaps.is_some() => true,
             Some(link) => link.up,
             None => finding.cause == Cause::AuthLatent,
         };
@@ -200,7 +205,7 @@ fn link_fact(e: &Evidence) -> Fact {
 }
 
 fn finding(cause: Cause, suspected: bool, because: Vec<Fact>) -> Finding {
-    Finding { cause, suspected, link_up: false, unrefused: false, because, rejected: Default::default() }
+    Finding { cause, suspected, link_up: false, unrefused: false, flaps: None, because, rejected: Default::default() }
 }
 
 /// How long the fault has been in sight, as we remember it or as the replica tells it, whichever is longer.

@@ -117,6 +117,7 @@ pub fn test_notice(host: &str, now: Timestamp) -> Notice {
         suspected: false,
         link_up: true,
         unrefused: false,
+        flaps: None,
         because: Vec::new(),
         rejected: Default::default(),
     };

@@ -40,6 +40,7 @@ fn opened(id: &str, ms: i64) -> Entry {
         suspected: false,
         link_up: false,
         unrefused: false,
+        flaps: None,
         because: vec![fact],
         rejected: [(Cause::PrimaryDown, "PING → NOAUTH in 1 ms".to_owned())].into(),
     };
@@ -70,6 +71,7 @@ fn one_of_each(id: &str, ms: i64) -> Vec<Entry> {
         suspected: true,
         link_up: false,
         unrefused: false,
+        flaps: None,
         because: vec![],
         rejected: Default::default(),
     };

@@ -91,6 +91,7 @@ fn judge(evidence: &Evidence) -> Judged {
             suspected: false,
             link_up: false,
             unrefused: false,
+            flaps: None,
             because: missing,
             rejected,
         },

@@ -45,6 +45,7 @@ pub mod bench;
 pub mod chaos;
 pub mod demo;
 pub mod fault;
+pub mod flapping;
 pub mod faults;
 pub mod ailment;
 pub mod transfer;

@@ -8,7 +8,7 @@ use crate::decide::{Context, finish};
 use crate::diagnose::role_in_doubt;
 use crate::model::Timestamp;
 use crate::model::evidence::Evidence;
-use crate::model::finding::Finding;
+use crate::model::finding::{Cause, Finding};
 use crate::model::incident::{Announcement, Phase, ResolvedBy, What};
 use crate::model::remedy::{Decision, RefusalCode};
 
@@ -22,7 +22,7 @@ impl Agent {
         self.last.decision = None;
         self.last.next_steps.clear();
         self.passing_since = None;
-        self.latent = false;
+        (self.latent, self.flaps) = (false, false);
         if self.incidents.open().is_none() && !self.unread {
             self.note_blip(now);
         }
@@ -48,6 +48,9 @@ impl Agent {
         };
         let Some(incident) = self.incidents.open() else { return };
         let over = sound_at.after(self.policy.settle);
+        // A limit that cost a full resync twice is about to do so again: that is one incident, and no two.
+        let by_limit = matches!(incident.finding.cause, Cause::BacklogTooSmall | Cause::OutputBufferExceeded);
+        let over = self.memory.flapping.restless().filter(|_| by_limit).map_or(over, |calm| over.max(calm));
         if now < over {
             self.tell_if_due(now);
             self.next_look = over;

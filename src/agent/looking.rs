@@ -15,6 +15,9 @@ const DEEP: Duration = Duration::from_secs(1);
 /// For so long is a fault that is not decided yet looked at each second.
 const UNDECIDED: Duration = Duration::from_secs(60);
 
+/// A link that flaps is looked at so often, to see when it does no more.
+const STEADY: Duration = Duration::from_secs(5);
+
 impl Agent {
     pub(super) fn troubled(&self) -> bool {
         self.memory.down_seen().is_some() || self.incidents.open().is_some()
@@ -53,7 +56,8 @@ impl Agent {
         self.next_look = now.after(self.policy.background);
         self.proving = candidates;
         // A fault that was seen through a link that is up shows only when the handshake is repeated.
-        self.effects.push_back(Effect::Look { candidates, deep: deep || self.latent });
+        self.deep = deep || self.latent;
+        self.effects.push_back(Effect::Look { candidates, deep: self.deep });
     }
 
     /// Whoever asks wants to know of the store too, and may have written to it a moment ago.
@@ -105,6 +109,11 @@ impl Agent {
     /// When to look again while something is wrong: often at first, then ever more seldom, and exactly when a bound
     /// of the contract or of the policy is reached.
     pub(super) fn wait(&mut self, now: Timestamp) {
+        // A link that flaps is whole most of the time, and each drop that is felt wakes by itself.
+        if self.flaps && self.memory.down_seen().is_none() {
+            self.next_look = now.after(STEADY.min(self.policy.background));
+            return;
+        }
         let age = self.fault_age(now);
         // A replica that waits for its SYN to be answered does not notice the end of a cut for up to a minute: we do.
         let awaited = matches!(self.memory.verdict(), Some((Cause::NetworkCut | Cause::PrimaryUnreachable, _)));

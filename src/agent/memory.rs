@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::flapping::Flapping;
 use crate::diagnose::{
     LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, is_astray, role_in_doubt, same_place, serves,
     unanswered,
 };
 use crate::model::evidence::{Connect, Evidence, LinkView, LogKind, Missing, Probe, Reading, ServerView, Trend};
-use crate::model::finding::{Cause, Diagnosis};
+use crate::model::finding::{Cause, Diagnosis, Finding};
 use crate::model::turn::Seat;
 use crate::model::{Endpoint, Timestamp};
 
@@ -38,6 +39,7 @@ pub struct Memory {
     seats: BTreeMap<String, (Seat, Timestamp)>,
     /// The newest configuration of the group that a Sentinel told of.
     epoch: Option<u64>,
+    pub(super) flapping: Flapping,
 }
 
 /// A primary's counters. They are read a moment after the local server told that the link is up, and in that moment it
@@ -178,6 +180,7 @@ impl Memory {
             let syncing = local.role.link().is_some_and(|link| !link.up && link.in_sync());
             self.trend.sync_seen = syncing.then_some((e.ended, loading));
         }
+        self.trend.drops = self.flapping.looked(e);
         self.looked = true;
         let whole = e.local_link().is_none_or(|link| link.up);
         if whole {
@@ -270,6 +273,16 @@ impl Memory {
         }
     }
 
+    /// A look was judged to show this.
+    pub fn note_fault(&mut self, finding: &Finding, e: &Evidence) {
+        self.flapping.named(finding);
+        if finding.flaps.is_some() && e.local_link().is_some_and(|link| link.up) {
+            self.between_drops();
+        } else {
+            self.fault_seen(e);
+        }
+    }
+
     /// After a look was judged to be a fault.
     pub fn fault_seen(&mut self, e: &Evidence) {
         self.trend.down_seen.get_or_insert(e.began);
@@ -283,10 +296,15 @@ impl Memory {
         }
     }
 
-    /// After a look was judged healthy, or an incident ended.
-    pub fn fault_gone(&mut self) {
+    /// A link that flaps is whole at this moment: what breaks next is another break.
+    pub fn between_drops(&mut self) {
         self.trend.down_seen = None;
         self.reached();
+    }
+
+    /// After a look was judged healthy, or an incident ended.
+    pub fn fault_gone(&mut self) {
+        self.between_drops();
         self.cause = None;
     }
 

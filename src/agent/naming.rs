@@ -9,6 +9,9 @@ use crate::model::evidence::Evidence;
 use crate::model::finding::{Cause, Finding};
 use crate::model::incident::{Phase, What};
 
+/// A drop of a link that flaps is a break of its own when it has lasted for so long.
+const ONE_OF_MANY: Duration = Duration::from_secs(2);
+
 impl Agent {
     /// Opens the incident, or carries it on under its next cause. False: not yet an incident.
     pub(super) fn in_incident(&mut self, finding: &Finding, e: &Evidence, now: Timestamp) -> bool {
@@ -18,7 +21,8 @@ impl Agent {
             }
             let primary = e.local_link().map(|link| link.primary.clone());
             let id = self.new_id(now);
-            let down_at = self.memory.broke_at(e).max(now.before(Duration::from_secs(86_400)));
+            let broke_at = finding.flaps.map_or_else(|| self.memory.broke_at(e), |flaps| flaps.first);
+            let down_at = broke_at.max(now.before(Duration::from_secs(86_400)));
             let what = What::Opened {
                 finding: finding.clone(),
                 address: e.address.clone(),
@@ -31,6 +35,12 @@ impl Agent {
             self.push(entry);
             return true;
         };
+        // One drop of many is no news, unless it lasts, or something is done about it.
+        let one_of_many = incident.finding.flaps.is_some() && finding.flaps.is_none() && !finding.link_up;
+        if one_of_many && self.fault_age(now) < ONE_OF_MANY {
+            self.unsteady = true;
+            return true;
+        }
         if incident.up_at.is_some() && !finding.link_up {
             self.record(What::LinkDown { at: e.ended }, now);
         }

@@ -11,6 +11,7 @@ use crate::model::remedy::RefusalCode;
 mod asking;
 mod crash;
 mod driver;
+mod flapping;
 mod following;
 mod healing;
 mod people;

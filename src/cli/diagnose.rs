@@ -171,6 +171,7 @@ fn finding(diagnosis: &Diagnosis) -> Option<Finding> {
             suspected: false,
             link_up: false,
             unrefused: false,
+            flaps: None,
             because: missing.clone(),
             rejected: rejected.clone(),
         }),

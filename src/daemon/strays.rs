@@ -70,6 +70,7 @@ mod tests {
                 suspected: false,
                 link_up: false,
                 unrefused: false,
+                flaps: None,
                 because: Vec::new(),
                 rejected: std::collections::BTreeMap::new(),
             };

@@ -1,6 +1,7 @@
 //! What a person would run now: commands that really work, for the cause at hand. No secret stands in them.
 
 use super::Context;
+use crate::diagnose::{advised_backlog, advised_limit};
 use crate::model::evidence::{Evidence, Flavour, Role};
 use crate::model::finding::Cause;
 use crate::model::remedy::{Decision, RefusalCode};
@@ -95,7 +96,7 @@ fn by_cause(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, group: &
         | Cause::TlsCertificate
         | Cause::CommandMissing
         | Cause::ReplconfRefused => about_the_group(c, local, remote, sentinel, group),
-        _ => about_the_servers(e, c.finding.cause, local, remote),
+        _ => about_the_servers(c, local, remote),
     }
 }
 
@@ -150,8 +151,10 @@ fn about_the_group(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, g
 }
 
 /// The servers themselves: what they lack, and what their limits should be.
-fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> Vec<String> {
+fn about_the_servers(c: &Context<'_>, local: &str, remote: &str) -> Vec<String> {
+    let e = c.evidence;
     let server = program(e);
+    let cause = c.finding.cause;
     match cause {
         Cause::PrimaryDiskFull => vec![
             format!("{remote} CONFIG GET dir   # then df -h there, and make room"),
@@ -163,12 +166,14 @@ fn about_the_servers(e: &Evidence, cause: Cause, local: &str, remote: &str) -> V
                 "{local} CONFIG SET repl-diskless-load swapdb   # the sync then needs memory for two copies, and no disk"
             ),
         ],
-        Cause::OutputBufferExceeded => vec![format!(
-            "{remote} CONFIG SET client-output-buffer-limit 'replica 1gb 256mb 60'   # on the primary, sized to the data set"
-        )],
-        Cause::BacklogTooSmall => vec![format!(
-            "{remote} CONFIG SET repl-backlog-size 256mb   # write rate times the longest outage; on every node"
-        )],
+        Cause::OutputBufferExceeded | Cause::BacklogTooSmall => vec![larger_limit(e, cause, remote)],
+        _ if c.finding.flaps.is_some() => vec![
+            format!(
+                "{remote} CONFIG GET logfile   # what it says at those times: a client closed, a replica timed out, nothing"
+            ),
+            "nstat -az TcpEstabResets TcpExtTCPAbortOnTimeout   # on both hosts: is it the network?".to_owned(),
+            format!("{remote} CLIENT LIST TYPE replica   # omem, and age: how long the connection has stood"),
+        ],
         Cause::SyncTimeout => vec![
             format!("{remote} CONFIG GET repl-ping-replica-period"),
             format!(
@@ -217,6 +222,28 @@ fn program(e: &Evidence) -> &'static str {
 
 fn user_flag(user: Option<&str>) -> String {
     user.map(|user| format!(" --user {}", quoted(user))).unwrap_or_default()
+}
+
+/// The limit on the primary that is too small, with a figure for it where one was measured.
+fn larger_limit(e: &Evidence, cause: Cause, remote: &str) -> String {
+    if cause == Cause::BacklogTooSmall {
+        let (mib, why) = match advised_backlog(e) {
+            Some(bytes) => (bytes >> 20, "for a minute of the writes measured here"),
+            None => (256, "write rate times the longest outage"),
+        };
+        return format!("{remote} CONFIG SET repl-backlog-size {}   # {why}; on every node", in_config(mib));
+    }
+    let (hard, why) = match advised_limit(e) {
+        Some(bytes) => (bytes >> 20, "four times what was waiting at the last drop"),
+        None => (1024, "sized to the data set"),
+    };
+    let (hard, soft) = (in_config(hard), in_config(hard / 4));
+    format!("{remote} CONFIG SET client-output-buffer-limit 'replica {hard} {soft} 60'   # on the primary, {why}")
+}
+
+/// Mebibytes as the servers' config has them.
+fn in_config(mib: u64) -> String {
+    if mib > 0 && mib.is_multiple_of(1024) { format!("{}gb", mib / 1024) } else { format!("{mib}mb") }
 }
 
 /// One word of a shell's command. Names of hosts, users and directories are what servers say they are.

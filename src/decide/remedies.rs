@@ -5,11 +5,14 @@ use super::{Context, Held, Persist};
 use crate::diagnose::{handshake_works, only_here};
 use crate::model::Endpoint;
 use crate::model::evidence::{CandidateView, Evidence, Role, ServerView};
-use crate::model::finding::{Cause, Fact, Viewpoint};
+use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 use crate::model::remedy::{Change, Plan, Precondition, RefusalCode, Remedy, Step};
 
 /// The remedy that fits a finding, if one exists.
 pub fn remedy_for(context: &Context<'_>) -> Option<Remedy> {
+    if context.finding.flaps.is_some() {
+        return None;
+    }
     let whole_again = context.evidence.upstream.seen().is_some_and(handshake_works);
     match context.finding.cause {
         Cause::AuthMissing | Cause::AuthRejected | Cause::AuthLatent => Some(Remedy::RealignAuth),
@@ -64,9 +67,15 @@ pub fn remedy_for(context: &Context<'_>) -> Option<Remedy> {
     }
 }
 
-/// Why nothing is done about a cause that has no remedy.
-pub fn why_none(cause: Cause) -> &'static str {
-    match cause {
+/// Why nothing is done about a finding that has no remedy.
+pub fn why_none(finding: &Finding) -> &'static str {
+    match finding.cause {
+        Cause::OutputBufferExceeded | Cause::BacklogTooSmall => {
+            "a limit is too small; this version proposes the command and does not change limits itself"
+        }
+        _ if finding.flaps.is_some() => {
+            "the link comes back by itself each time; what cuts it has to be found and ended"
+        }
         Cause::FailoverRunning => "Sentinel is at work; anything done now could fight it",
         Cause::SyncRunning | Cause::PrimaryLoading | Cause::ReplicaLoading => {
             "it passes by itself; touching it would start it over"
@@ -86,7 +95,7 @@ pub fn why_none(cause: Cause) -> &'static str {
             "the fault lies on the primary's host; a failover on such evidence could lose writes"
         }
         Cause::ReplicaDiskFull => "this host needs room; what may be deleted is for a person to say",
-        Cause::OutputBufferExceeded | Cause::BacklogTooSmall | Cause::SyncTimeout => {
+        Cause::SyncTimeout => {
             "a limit is too small; this version proposes the command and does not change limits itself"
         }
         Cause::QuorumLost => "Sentinels have to be started; until then nobody may fail over",

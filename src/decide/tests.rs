@@ -338,6 +338,7 @@ fn every_cause_without_a_remedy_says_why() {
             suspected: false,
             link_up: false,
             unrefused: false,
+            flaps: None,
             because: vec![],
             rejected: BTreeMap::new(),
         };

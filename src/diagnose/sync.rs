@@ -275,7 +275,9 @@ pub fn backlog_too_small(e: &Evidence) -> Option<Finding> {
         format!("{gone} bytes were gone from the backlog before it could ask for them, so everything is sent anew"),
     );
     let full = told(e, LogKind::FullResync).map(|line| log_fact(line, "the primary answered with a full resync"));
-    Some(named(e, Cause::BacklogTooSmall, false, [Some(first), full]))
+    // Where no cuts are counted, the primary itself may have cut a link for which too much was waiting.
+    let suspected = primary.output_buffer_cuts.is_none() && super::flapping::too_far(e);
+    Some(named(e, Cause::BacklogTooSmall, suspected, [Some(first), full]))
 }
 
 /// The primary has the replica's PSYNC and answers when it begins the data set: after `repl-diskless-sync-delay` (5 s

@@ -7,6 +7,7 @@ use crate::model::evidence::*;
 use crate::model::finding::{Cause, Diagnosis, Finding};
 
 mod deposed;
+mod flapping;
 mod group;
 mod login;
 mod sync;

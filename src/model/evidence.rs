@@ -17,7 +17,7 @@ mod trend;
 pub use probe::{Answer, Connect, Lookup, PeerRole, Probe};
 pub use sentinel::{CachedNode, Quorum, ReplicaInSentinel, SentinelSays, SentinelView, repeats};
 pub use successor::Successor;
-pub use trend::Trend;
+pub use trend::{Counted, Drops, Trend};
 
 /// A reading, or why there is none. Never an `Option`: absence has a reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

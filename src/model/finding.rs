@@ -1,10 +1,11 @@
 //! Causes, and what a diagnosis says of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{Timestamp, human};
 
 /// Declares the closed list once: the codes are public and never change.
 macro_rules! causes {
@@ -163,9 +164,39 @@ pub struct Finding {
     /// A login is another than it should be, and all that are held are still accepted: nobody was refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unrefused: bool,
+    /// The link drops again and again and is back each time: as much of that as was known when this was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flaps: Option<Flaps>,
     pub because: Vec<Fact>,
     /// Causes that were considered and do not fit, each with what speaks against it.
     pub rejected: BTreeMap<Cause, String>,
+}
+
+/// How often a link has dropped of late. It reads up at almost every look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flaps {
+    /// So often at least: two drops between two looks may have left one trace.
+    pub drops: u32,
+    pub first: Timestamp,
+    pub last: Timestamp,
+    /// The longest time for which the link was whole between two drops, ms.
+    pub longest_gap_ms: u64,
+}
+
+impl Flaps {
+    /// Drops further apart are none of one story, and are forgotten.
+    pub const WINDOW: Duration = Duration::from_secs(120);
+
+    /// For how long the link has to be whole before it counts as steady: three times as long as it was between two drops.
+    pub fn calm(&self) -> Duration {
+        const LEAST: Duration = Duration::from_secs(10);
+        (Duration::from_millis(self.longest_gap_ms) * 3).clamp(LEAST, Flaps::WINDOW)
+    }
+
+    /// Such as `dropped 7 times in 40 s`.
+    pub fn in_words(&self) -> String {
+        format!("dropped {} times in {}", self.drops, human(self.last.since(self.first)))
+    }
 }
 
 /// The answer to one look.

@@ -18,7 +18,15 @@ fn fact(from: Viewpoint, ms: i64, saw: &str, means: &str) -> Fact {
 }
 
 pub fn finding(cause: Cause, because: Vec<Fact>) -> Finding {
-    Finding { cause, suspected: false, link_up: false, unrefused: false, because, rejected: Default::default() }
+    Finding {
+        cause,
+        suspected: false,
+        link_up: false,
+        unrefused: false,
+        flaps: None,
+        because,
+        rejected: Default::default(),
+    }
 }
 
 /// The incident of a list of (millisecond, what happened), told of at the last of them.

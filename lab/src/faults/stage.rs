@@ -34,6 +34,8 @@ const PATIENT: &str = "mode = \"observe\"\nbackground = \"2s\"\n";
 pub enum Stage {
     /// A primary and a replica on loopback.
     Plain,
+    /// The same, and no fault has been at it: what a link that flaps costs is counted over two minutes.
+    Fresh,
     /// The same, each on a host of its own.
     Wired,
     /// The same on loopback, each with a small disk.
@@ -55,8 +57,9 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Stage; 10] = [
+    pub const ALL: [Stage; 11] = [
         Stage::Plain,
+        Stage::Fresh,
         Stage::Wired,
         Stage::Disks,
         Stage::Password,
@@ -81,7 +84,7 @@ impl Stage {
         let pair = Group::builder(kind).replicas(1);
         let three = Group::builder(kind).replicas(2).sentinels(3).sentinel_timers(DOWN_AFTER_MS, 120_000);
         match self {
-            Stage::Plain => limited(pair),
+            Stage::Plain | Stage::Fresh => limited(pair),
             Stage::Wired => pair.namespaces(true),
             Stage::Disks => pair.small_disk(Node::Primary, 4096).small_disk(Node::Replica(0), 4096),
             Stage::Password => pair.password(PASSWORD),

@@ -24,6 +24,7 @@ fn opened(broke_ms: i64, seen_ms: i64, link_up: bool) -> Entry {
         suspected: false,
         link_up,
         unrefused: false,
+        flaps: None,
         because: Vec::new(),
         rejected: BTreeMap::new(),
     };

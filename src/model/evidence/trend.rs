@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::Timestamp;
+use crate::model::finding::{Cause, Flaps};
 
 /// What the agent remembers from before this look.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,4 +69,46 @@ pub struct Trend {
     /// only the record tells of it.
     #[serde(default)]
     pub emptied: Option<(Timestamp, u64)>,
+    /// The link drops again and again: as often, and as close together, that it is one story.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drops: Option<Drops>,
+}
+
+/// Drops of the link of late, and what they cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drops {
+    pub flaps: Flaps,
+    /// Lines of the replica's log that told of them, 0 where it could not be read.
+    pub logged: u32,
+    /// How it came back, as the replica's log tells.
+    pub partial: u32,
+    pub full: u32,
+    /// What the primary has counted meanwhile, where its INFO could be read before and after.
+    pub counted: Option<Counted>,
+    /// What was named firmly while it was down, in order of time.
+    pub named: Vec<Cause>,
+    /// What it was found to be, where the link has not dropped since: a limit that was raised meanwhile is the mending, and
+    /// says nothing else of the drops before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Cause>,
+}
+
+/// What a primary has counted over some time. Its counters are of all its replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    pub over_ms: u64,
+    pub sync_full: u64,
+    pub sync_partial_ok: u64,
+    pub sync_partial_err: u64,
+    /// `client_output_buffer_limit_disconnections`, where this server counts them.
+    pub output_buffer_cuts: Option<u64>,
+    /// Bytes of the replication stream.
+    pub written: u64,
+}
+
+impl Counted {
+    /// Bytes a second.
+    pub fn write_rate(&self) -> u64 {
+        self.written.saturating_mul(1_000) / self.over_ms.max(1)
+    }
 }

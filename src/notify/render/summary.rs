@@ -35,6 +35,13 @@ fn primary(incident: &Incident) -> String {
 /// The faults that are not about the link: the server itself, or what waits for the next reconnect.
 fn apart(incident: &Incident) -> Option<String> {
     let name = name(incident);
+    if let Some(flaps) = &incident.finding.flaps {
+        let link = format!("{name}'s link to {} {}, and was back each time", primary(incident), flaps.in_words());
+        return Some(match incident.finding.cause {
+            Cause::Unknown => format!("{link}; what cuts it was not seen"),
+            cause => format!("{link}: {}", cause.title()),
+        });
+    }
     match incident.finding.cause {
         Cause::ReplicaDown => Some(format!("{name} does not run")),
         Cause::ReplicaHung => Some(format!("{name} hangs: it accepts connections and answers nothing")),
@@ -120,6 +127,17 @@ fn resolved(incident: &Incident) -> String {
         return format!(
             "{name} is not watched by relinkd any more, and how it stands is not known: {}",
             had_been(incident)
+        );
+    }
+    if incident.finding.flaps.is_some() {
+        let span = incident.resolved_at.map(|at| human(at.since(incident.down_at))).unwrap_or_default();
+        let why = match incident.finding.cause {
+            Cause::Unknown => "what cut it was not seen".to_owned(),
+            _ => had_been(incident),
+        };
+        return format!(
+            "{name} keeps its link to {} again, which dropped and came back for {span}: {why}",
+            primary(incident)
         );
     }
     if incident.up_at.is_none_or(|up| up <= incident.opened_at) {

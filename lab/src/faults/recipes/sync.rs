@@ -8,6 +8,7 @@ use crate::ailment;
 use crate::fault;
 use crate::faults::recipe::{Broken, Recipe};
 use crate::faults::stage::{Stage, Stand};
+use crate::flapping;
 use crate::group::Group;
 use crate::kind::Kind;
 use crate::server::Server;
@@ -16,7 +17,11 @@ use crate::transfer::{self, Writes};
 /// A command is renamed by a restart, which may take its time.
 pub const RESTART: &[&str] = &["primary-down", "primary-hung"];
 
-pub const ALL: [Recipe; 17] = [
+/// How often a link is cut that flaps, and when that is seen to be more than a blip.
+const TURN: Duration = Duration::from_secs(1);
+const FIVE_DROPS: &str = "five drops, one a second";
+
+pub const ALL: [Recipe; 20] = [
     Recipe::of("primary-emptied", "came back empty, and takes no replica", Stage::Plain, emptied)
         .suspects(&["primary-down"]),
     Recipe::of("primary-disk-full", "during a sync", Stage::Disks, primary_disk)
@@ -71,6 +76,24 @@ pub const ALL: [Recipe; 17] = [
     .lacks(|kind| (kind == Kind::Valkey91).then(|| "it is the newest at hand".to_owned()))
     .also(&["sync-running"])
     .after(RETRY_MS, RETRY),
+    Recipe::of("backlog-too-small", "at each of many drops", Stage::Fresh, |stand| {
+        let at = Instant::now();
+        Broken::since(at, flapping::outrun_again_and_again(stand.primary(), TURN)?)
+    })
+    .spends(),
+    Recipe::of("output-buffer-exceeded", "at each large value", Stage::Fresh, |stand| {
+        let at = Instant::now();
+        Broken::since(at, flapping::values_beyond_the_output_buffer(stand.primary(), TURN)?)
+    })
+    .suspects(&["backlog-too-small"])
+    .after(4_000, FIVE_DROPS)
+    .spends(),
+    Recipe::of("unknown", "many drops, each resumed", Stage::Fresh, |stand| {
+        let at = Instant::now();
+        Broken::since(at, flapping::cut_again_and_again(stand.primary(), TURN))
+    })
+    .after(4_000, FIVE_DROPS)
+    .spends(),
     Recipe::of("command-missing", "PSYNC renamed", Stage::Plain, |stand| renamed(stand, &["PSYNC"])).also(RESTART),
     Recipe::of("command-missing", "PSYNC and SYNC renamed", Stage::Plain, |stand| renamed(stand, &["PSYNC", "SYNC"]))
         .also(RESTART),

@@ -1,0 +1,151 @@
+//! A link that drops again and again, and is back before anybody looks: one incident, told once, that ends when the link
+//! is steady.
+
+use super::*;
+use crate::model::event::Pulse;
+use crate::model::finding::Flaps;
+
+fn pulse(up: bool) -> Why {
+    Why::Replica(Pulse::Replica { of: at(PRIMARY), up, quiet_s: 0 })
+}
+
+/// Felt by the poll alone: each look finds the link whole.
+fn drops(world: &mut World, times: usize, every: Duration) {
+    for _ in 0..times {
+        world.advance(every - ms(20));
+        world.feed(Input::Wake(Wake { at: world.now, why: pulse(false) }));
+        world.advance(ms(20));
+        world.wake(pulse(true));
+    }
+}
+
+fn world() -> World {
+    let mut world = World::healthy();
+    world.wake(pulse(true));
+    world
+}
+
+fn told(world: &World) -> Vec<(&'static str, Cause)> {
+    world.notices.iter().map(|notice| (notice.event.name(), notice.incident.finding.cause)).collect()
+}
+
+#[test]
+fn twenty_drops_in_a_minute_are_one_incident_whatever_the_cause() {
+    let mut world = world();
+    drops(&mut world, 20, s(3));
+    assert_eq!((world.incidents_opened(), told(&world)), (1, vec![("opened", Cause::Unknown)]));
+    let incident = &world.notices[0].incident;
+    assert_eq!(incident.finding.flaps.map(|flaps| flaps.in_words()).as_deref(), Some("dropped 5 times in 12 s"));
+    assert!(world.applied.is_empty());
+    assert!(world.ledger.len() < 10, "each drop is no entry: {:?}", world.trace);
+    world.advance(s(60));
+    assert_eq!(told(&world).last(), Some(&("resolved", Cause::Unknown)));
+    assert_eq!(world.incidents_opened(), 1);
+    world.advance(s(600));
+    assert_eq!(told(&world).len(), 2, "and it is silent");
+}
+
+#[test]
+fn a_few_drops_and_drops_far_apart_are_blips() {
+    let mut few = world();
+    drops(&mut few, 4, s(1));
+    few.advance(s(600));
+    assert!(few.ledger.is_empty() && few.notices.is_empty(), "{:?}", few.trace);
+    let mut seldom = world();
+    drops(&mut seldom, 60, s(31));
+    assert!(seldom.notices.is_empty(), "{:?}", seldom.trace);
+}
+
+#[test]
+fn it_is_over_when_the_link_was_whole_for_longer_than_between_two_drops() {
+    let mut world = world();
+    drops(&mut world, 6, s(20));
+    let steady = world.now;
+    let over = |world: &World| world.recorded("resolved") == 1;
+    world.advance(s(50));
+    assert!(!over(&world), "three times 20 s, and settle");
+    world.advance(s(30));
+    assert!(over(&world), "{:?} after {steady:?}", world.trace);
+}
+
+#[test]
+fn it_goes_on_over_a_restart() {
+    let mut world = world();
+    drops(&mut world, 6, s(3));
+    world.crash();
+    world.advance(s(6));
+    assert_eq!(world.recorded("resolved"), 0, "nobody has seen it steady");
+    drops(&mut world, 6, s(3));
+    assert_eq!((world.incidents_opened(), told(&world).len()), (1, 1));
+    world.advance(s(60));
+    assert_eq!(world.recorded("resolved"), 1);
+}
+
+#[test]
+fn blips_of_before_a_restart_count() {
+    let mut world = world();
+    let blip = |world: &mut World| {
+        world.set(|e| _ = e.break_link(LinkState::Connect));
+        world.wake(pulse(false));
+        world.advance(ms(150));
+        world.set(|_| {});
+        world.wake(pulse(true));
+        world.advance(s(4));
+    };
+    (0..3).for_each(|_| blip(&mut world));
+    assert_eq!((world.recorded("blip"), world.incidents_opened()), (3, 0), "{:?}", world.trace);
+    world.crash();
+    world.wake(pulse(true));
+    (0..2).for_each(|_| blip(&mut world));
+    assert_eq!(told(&world), [("opened", Cause::Unknown)], "{:?}", world.trace);
+}
+
+#[test]
+fn drops_with_another_primary_between_them_are_no_flapping() {
+    let mut world = world();
+    for round in 0..4 {
+        drops(&mut world, 2, s(2));
+        world.set(|e| {
+            e.link().primary = at(if round % 2 == 0 { OTHER } else { PRIMARY });
+            e.each_sentinel(|says| says.primary = at(if round % 2 == 0 { OTHER } else { PRIMARY }));
+        });
+        world.wake(Why::Timer);
+    }
+    assert!(world.notices.is_empty(), "{:?}", world.trace);
+}
+
+#[test]
+fn a_break_that_lasts_is_judged_and_healed_for_itself() {
+    let mut world = world();
+    drops(&mut world, 6, s(3));
+    world.set(|e| _ = e.reject_password());
+    world.wake(pulse(false));
+    assert!(world.trace.contains(&"apply realign".to_owned()), "{:?}", world.trace);
+    assert_eq!(world.incidents_opened(), 1);
+}
+
+#[test]
+fn cuts_that_have_a_name_give_it_to_the_incident() {
+    let mut world = world();
+    for _ in 0..7 {
+        world.set(|e| {
+            e.break_link(LinkState::Connect);
+            let full = error("ERR max number of clients reached");
+            e.upstream = Reading::Seen(Probe { ping: full, ..blank(PRIMARY) });
+            e.primary = Reading::Missing(Missing::Unreachable("max number of clients reached".into()));
+            e.primary_limits = Reading::Missing(Missing::NotAsked);
+        });
+        world.wake(pulse(false));
+        world.advance(ms(200));
+        world.set(|_| {});
+        world.wake(pulse(true));
+        world.advance(s(2));
+    }
+    assert_eq!(world.incidents_opened(), 1, "{:?}", world.trace);
+    let open = world.agent.incidents().open().unwrap();
+    assert_eq!(open.finding.cause, Cause::ConnectionsExhausted, "{:?}", world.trace);
+    assert!(open.finding.flaps.is_some() && world.applied.is_empty());
+    let flaps = open.finding.flaps.unwrap();
+    assert!(flaps.calm() < Flaps::WINDOW);
+    assert!(world.ledger.len() < 30, "{:?}", world.trace);
+}

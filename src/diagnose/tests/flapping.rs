@@ -1,0 +1,137 @@
+//! A link that drops again and again: what the drops cost tells why.
+
+use super::*;
+use crate::model::finding::Flaps;
+
+const ASKED: &str = "Trying a partial resynchronization (request 4ae1:1000).";
+
+fn drops(count: u32) -> Drops {
+    let last = T0;
+    let first = last.before(Duration::from_secs(40));
+    let flaps = Flaps { drops: count, first, last, longest_gap_ms: 8_000 };
+    Drops { flaps, logged: count, partial: count, full: 0, counted: None, named: Vec::new(), found: None }
+}
+
+fn counted(full: u64, err: u64, cuts: Option<u64>) -> Option<Counted> {
+    Some(Counted {
+        over_ms: 40_000,
+        sync_full: full,
+        sync_partial_ok: 0,
+        sync_partial_err: err,
+        output_buffer_cuts: cuts,
+        written: 40 << 20,
+    })
+}
+
+/// Each drop cost a full resync, and this much was missing.
+fn outrun(e: &mut Evidence, behind: u64) {
+    e.log(LogKind::PsyncAsked, ASKED, 7);
+    e.log(LogKind::FullResync, &format!("Full resync from master: 4ae1:{}", 1_000 + behind), 7);
+    e.trend.drops = Some(Drops { full: 7, partial: 0, ..drops(7) });
+}
+
+#[test]
+fn drops_that_cost_nothing_have_no_name_and_say_what_would_decide() {
+    let finding = found(|e| e.trend.drops = Some(drops(7)));
+    assert_eq!((finding.cause, finding.suspected, finding.link_up), (Cause::Unknown, false, true));
+    assert!(finding.because[0].saw.ends_with("dropped 7 times in 40 s"), "{finding:?}");
+    assert!(finding.because.iter().any(|fact| fact.means.contains("would decide")), "{finding:?}");
+}
+
+#[test]
+fn full_resyncs_of_the_same_history_are_the_backlogs_fault() {
+    assert_eq!(verdict(|e| outrun(e, 70_000)), (Cause::BacklogTooSmall, false));
+    let another_history = |e: &mut Evidence| {
+        outrun(e, 70_000);
+        seen(&mut e.log).lines[1].sample = "Full resync from master: 77aa:71000".into();
+    };
+    assert_eq!(cause(another_history), Some(Cause::Unknown), "a changed history is no matter of size");
+    let by_primary = |full, err| {
+        cause(move |e| e.trend.drops = Some(Drops { logged: 0, counted: counted(full, err, None), ..drops(7) }))
+    };
+    assert_eq!(by_primary(7, 7), Some(Cause::BacklogTooSmall), "the log cannot be read, the primary tells");
+    assert_eq!(by_primary(1, 1), Some(Cause::Unknown), "one of seven");
+    assert_eq!(by_primary(7, 0), Some(Cause::Unknown), "nobody asked for the rest");
+}
+
+#[test]
+fn cuts_that_grow_with_the_drops_are_the_output_buffers() {
+    let cuts = |count, behind| {
+        cause(move |e| {
+            outrun(e, behind);
+            e.limits().output_hard = 2 << 20;
+            e.source().output_buffer_cuts = Some(90);
+            e.trend.drops.as_mut().unwrap().counted = counted(7, 7, count);
+        })
+    };
+    assert_eq!(cuts(Some(7), 8 << 20), Some(Cause::OutputBufferExceeded));
+    assert_eq!(cuts(Some(1), 8 << 20), Some(Cause::BacklogTooSmall), "another client's");
+    assert_eq!(cuts(Some(7), 70_000), Some(Cause::BacklogTooSmall), "it was within the limit: they are others' cuts");
+    let uncounted = |behind| {
+        cause(move |e| {
+            outrun(e, behind);
+            e.limits().output_hard = 2 << 20;
+            e.source().output_buffer_cuts = None;
+        })
+    };
+    assert_eq!(uncounted(8 << 20), Some(Cause::OutputBufferExceeded), "the distance alone speaks");
+    assert_eq!(uncounted(1 << 20), Some(Cause::BacklogTooSmall));
+}
+
+#[test]
+fn what_was_named_at_the_drops_names_them_all() {
+    let named = |causes: &[Cause]| {
+        let named = causes.to_vec();
+        cause(move |e| e.trend.drops = Some(Drops { named, ..drops(7) }))
+    };
+    use Cause::{NetworkCut, NetworkRejected};
+    assert_eq!(named(&[NetworkRejected; 3]), Some(NetworkRejected));
+    assert_eq!(named(&[NetworkRejected]), Some(Cause::Unknown), "once is no pattern");
+    assert_eq!(named(&[NetworkRejected, NetworkRejected, NetworkCut, NetworkCut]), Some(Cause::Unknown));
+    assert_eq!(named(&[Cause::AuthRejected; 3]), Some(Cause::Unknown), "that has a story of its own");
+}
+
+#[test]
+fn a_limit_that_was_raised_after_the_last_drop_is_its_mending() {
+    let mended =
+        |e: &mut Evidence| e.trend.drops = Some(Drops { found: Some(Cause::OutputBufferExceeded), ..drops(7) });
+    assert_eq!(cause(mended), Some(Cause::OutputBufferExceeded));
+}
+
+#[test]
+fn a_break_that_lasts_or_has_a_name_is_no_drop_of_many() {
+    let refused = |e: &mut Evidence| {
+        e.trend.drops = Some(drops(7));
+        e.reject_password();
+    };
+    assert_eq!(cause(refused), Some(Cause::AuthRejected));
+    let down = |ms: u64| {
+        found(move |e| {
+            e.trend.drops = Some(drops(7));
+            e.break_link(LinkState::Sync).stood(Duration::from_millis(ms));
+        })
+    };
+    assert_eq!((down(500).cause, down(500).link_up), (Cause::Unknown, true), "it reads up at almost every look");
+    assert_eq!((down(4_000).cause, down(4_000).link_up), (Cause::SyncRunning, false));
+}
+
+#[test]
+fn the_first_cut_of_an_output_buffer_is_not_blamed_on_the_backlog() {
+    let broken = |cuts: Option<u64>, behind: i64| {
+        verdict(move |e| {
+            e.break_link(LinkState::Sync);
+            (e.trend.offset, e.trend.replid) = (Some(1_000), Some(e.server().replid.clone()));
+            (e.trend.sync_partial_err, e.trend.output_buffer_cuts) = (Some(0), cuts.map(|_| 4));
+            let replid = e.server().replid.clone();
+            e.limits().output_hard = 2 << 20;
+            let primary = e.source();
+            (primary.replid, primary.sync_partial_err, primary.output_buffer_cuts) = (replid, 1, cuts);
+            (primary.repl_offset, primary.backlog_first) = (1_000 + behind, 900 + behind);
+        })
+    };
+    assert_eq!(broken(Some(5), 8 << 20), (Cause::OutputBufferExceeded, false));
+    assert_eq!(broken(Some(5), 70_000), (Cause::OutputBufferExceeded, true), "it may have been another client's cut");
+    assert_eq!(broken(Some(4), 8 << 20), (Cause::BacklogTooSmall, false));
+    assert_eq!(broken(None, 70_000), (Cause::BacklogTooSmall, false));
+    assert_eq!(broken(None, 8 << 20), (Cause::BacklogTooSmall, true), "nothing counts the cuts there");
+}
