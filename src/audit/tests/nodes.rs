@@ -1,0 +1,148 @@
+//! Nodes that could not take over, would lose data, or would not let the others in.
+
+use super::*;
+
+#[test]
+fn nodes_that_could_not_take_over_are_told() {
+    each(&[
+        ("nobody may be promoted", |v| (2..=3).for_each(|n| server_of(v, n).priority = 0), &["fail candidates"]),
+        ("only one may be promoted", |v| server_of(v, 2).priority = 0, &["warn candidates"]),
+        (
+            "both are too long without their primary for Sentinel",
+            |v| says_all(v, |says| says.replicas.iter_mut().for_each(|r| r.link_down_ms = 60_000)),
+            &["fail candidates"],
+        ),
+        (
+            "there is no replica",
+            |v| {
+                v.nodes.truncate(1);
+                says_all(v, |says| says.replicas.clear());
+                v.logins.truncate(1);
+            },
+            &["fail candidates", "unseen masterauth 1"],
+        ),
+        ("a link is down", |v| down(v, 3, 5), &["fail replica-link 3"]),
+        (
+            "a replica loads",
+            |v| {
+                down(v, 3, 5);
+                link_of(v, 3).syncing = true;
+            },
+            &["warn replica-link 3"],
+        ),
+        ("a replica follows another replica", |v| link_of(v, 3).primary = at(2), &["warn replica-link 3"]),
+        ("a replica never synced", |v| down(v, 3, -1), &["fail replica-link 3", "fail replica-data 3"]),
+        ("a replica is empty", |v| server_of(v, 3).keys = 0, &["fail replica-data 3"]),
+        ("all are empty", |v| (1..=3).for_each(|n| server_of(v, n).keys = 0), &[]),
+        ("two primaries", |v| server_of(v, 3).role = Role::Primary, &["fail role 3"]),
+        (
+            "a newer replica, whose data the others cannot load",
+            |v| server_of(v, 3).version = "7.2.4".into(),
+            &["fail versions"],
+        ),
+        (
+            "a newer one that is not to be promoted",
+            |v| {
+                server_of(v, 3).version = "7.2.4".into();
+                server_of(v, 3).priority = 0;
+            },
+            &["warn candidates", "warn versions"],
+        ),
+        (
+            "a replica that is gone for everybody",
+            |v| {
+                v.nodes[2].account = Reading::Missing(Missing::TimedOut);
+                v.nodes[2].settings = Reading::Missing(Missing::TimedOut);
+                v.logins.remove(2);
+                says_all(v, |says| says.replicas[1].flags = flags(&["slave", "s_down"]));
+            },
+            &["warn node-reachable 3", "warn candidates"],
+        ),
+        ("a nameless replica", |v| v.sentinels[0].ghosts = vec!["10.0.0.3:0".into()], &["warn announced-addresses"]),
+        (
+            "this host's replica is not listed",
+            |v| says_all(v, |says| says.replicas.retain(|replica| replica.endpoint != at(2))),
+            &["fail listed 2", "warn candidates"],
+        ),
+        ("stale data here, none there", |v| settings_of(v, 3).serve_stale_data = false, &["warn stale-data"]),
+        ("a new primary would refuse writes", |v| settings_of(v, 3).min_replicas_to_write = 2, &["warn min-replicas"]),
+    ]);
+}
+
+#[test]
+fn data_at_risk_is_told() {
+    each(&[
+        ("a save fails", |v| server_of(v, 3).rdb_last_save_ok = false, &["fail save-status 3"]),
+        (
+            "a save fails, and nothing stops for it",
+            |v| {
+                server_of(v, 3).rdb_last_save_ok = false;
+                settings_of(v, 3).stop_writes = false;
+            },
+            &["warn save-status 3"],
+        ),
+        ("the append-only file fails", |v| server_of(v, 1).aof_last_write_ok = false, &["fail append-status 1"]),
+        ("a supervised primary keeps nothing", |v| settings_of(v, 1).save.clear(), &["fail persistence 1"]),
+        (
+            "a primary on its own keeps nothing",
+            |v| {
+                settings_of(v, 1).save.clear();
+                if let Reading::Seen(account) = &mut v.nodes[0].account {
+                    account.supervised = false;
+                }
+            },
+            &["warn persistence 1"],
+        ),
+        ("a replica keeps nothing", |v| settings_of(v, 3).save.clear(), &["warn persistence 3"]),
+    ]);
+}
+
+#[test]
+fn logins_that_would_fail_are_told() {
+    /// Node `holder` has a login of its own, refused or not at `at_node`.
+    fn other(view: &mut GroupView, holder: usize, at_node: usize, auth: Answer) {
+        settings_of(view, holder).login = "b".into();
+        let mut proofs = [1, 2, 3].map(|number| proof("b", number)).to_vec();
+        proofs[at_node - 1].probe.auth = auth;
+        view.logins.extend(proofs);
+    }
+    each(&[
+        (
+            "one replica's would be refused by the other, once that is primary",
+            |v| other(v, 3, 2, error("WRONGPASS no")),
+            &["fail masterauth 3", "warn masterauth-equal"],
+        ),
+        (
+            "the primary has none",
+            |v| {
+                other(v, 1, 2, Answer::NotAsked);
+                settings_of(v, 1).masterauth_set = false;
+            },
+            &["fail masterauth 1", "warn masterauth-equal"],
+        ),
+        (
+            "refused only by itself, where it never logs in",
+            |v| other(v, 3, 3, error("WRONGPASS no")),
+            &["warn masterauth-equal"],
+        ),
+        (
+            "a peer loads",
+            |v| {
+                v.logins[2].probe.auth = Answer::NotAsked;
+                v.logins[2].probe.ping = error("LOADING Redis is loading");
+            },
+            &["unseen masterauth 1", "unseen masterauth 2"],
+        ),
+        (
+            "psync is not allowed on a node",
+            |v| v.logins[2].probe.psync = error("NOPERM no"),
+            &["fail replication-acl 3"],
+        ),
+        (
+            "replconf is renamed on a node",
+            |v| v.logins[0].probe.replconf = error("ERR unknown command 'REPLCONF'"),
+            &["fail replication-acl 1"],
+        ),
+        ("psync was not tried", |v| v.logins[1].probe.psync = Answer::NotAsked, &["unseen replication-acl 2"]),
+    ]);
+}

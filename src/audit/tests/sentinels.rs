@@ -1,0 +1,89 @@
+//! What Sentinels could not do, or do not see.
+
+use super::*;
+
+#[test]
+fn sentinels_that_could_not_act_are_told() {
+    each(&[
+        ("one is silent", |v| v.sentinels[2].says = Reading::Missing(Missing::TimedOut), &["warn sentinels-reachable"]),
+        (
+            "two are silent",
+            |v| v.sentinels[1..].iter_mut().for_each(|s| s.says = Reading::Missing(Missing::TimedOut)),
+            &["unseen sentinels-reachable"],
+        ),
+        (
+            "only one exists",
+            |v| {
+                v.sentinels.truncate(1);
+                v.sentinels[0].peers.clear();
+                says_all(v, |says| (says.others, says.quorum) = (0, 1));
+            },
+            &["warn sentinel-count"],
+        ),
+        ("one is not configured", |v| v.sentinels[2].configured = false, &["warn sentinels-configured"]),
+        (
+            "no majority lives",
+            |v| says_of(v, 1).ckquorum = Reading::Seen(Quorum { ok: false, text: "NOQUORUM".into() }),
+            &["fail quorum-reached 1"],
+        ),
+        ("one names another primary", |v| says_of(v, 3).primary = at(3), &["fail sentinels-agree"]),
+        ("a quorum that is never reached", |v| says_all(v, |says| says.quorum = 4), &["fail quorum-setting"]),
+        ("a quorum of one", |v| says_all(v, |says| says.quorum = 1), &["warn quorum-setting"]),
+        ("quorums differ", |v| says_of(v, 1).quorum = 3, &["warn quorum-setting"]),
+        ("timers differ", |v| says_of(v, 1).down_after_ms = 6_000, &["warn sentinel-timers"]),
+        ("a nervous timer", |v| says_all(v, |says| says.down_after_ms = 100), &["warn sentinel-timers"]),
+        ("a short failover", |v| says_all(v, |says| says.failover_timeout_ms = 5_000), &["warn sentinel-timers"]),
+        ("one does not reach another", |v| v.sentinels[0].peers[0].down = true, &["warn sentinel-peers"]),
+        ("a failover runs", |v| says_of(v, 1).failover_state = Some("x".into()), &["warn failover-running"]),
+        ("one is in TILT", |v| says_of(v, 2).tilt = Reading::Seen(true), &["warn sentinel-tilt 2"]),
+        (
+            "all are refused by a healthy primary",
+            |v| says_all(v, |says| says.flags = flags(&["master", "s_down", "disconnected"])),
+            &["fail sentinel-logins 1"],
+        ),
+        (
+            "all are refused, and down-after has not passed yet",
+            |v| says_all(v, |says| (says.last_reply_ms, says.last_ok_ping_ms) = (Some(400), Some(4_400))),
+            &["fail sentinel-logins 1"],
+        ),
+        (
+            "one gets nothing but errors from a replica",
+            |v| {
+                let replica = &mut says_of(v, 1).replicas[0];
+                (replica.last_reply_ms, replica.last_ok_ping_ms) = (Some(400), 4_400);
+            },
+            &["warn sentinel-logins 2"],
+        ),
+        (
+            "one is refused by a replica",
+            |v| says_of(v, 1).replicas[0].flags = flags(&["slave", "disconnected"]),
+            &["warn sentinel-logins 2"],
+        ),
+    ]);
+}
+
+/// A stale password and a cut network have different cures.
+#[test]
+fn sentinels_that_get_errors_are_told_from_those_that_get_nothing() {
+    let said = |reply: Option<u64>, good: Option<u64>| {
+        let mut view = sound();
+        says_all(&mut view, |says| {
+            says.flags = flags(&["master", "s_down"]);
+            (says.last_reply_ms, says.last_ok_ping_ms) = (reply, good);
+        });
+        let found = judge(&view, OUTAGE)
+            .into_iter()
+            .find(|check| check.name == "sentinel-logins" && check.verdict == Verdict::Fail);
+        let found = found.expect("they hold it down");
+        (found.means.clone(), found.mend.join("\n"))
+    };
+    let (means, mend) = said(Some(300), Some(60_000));
+    assert!(
+        means.starts_with("their login is refused (auth-user, auth-pass):") && mend.contains("auth-pass"),
+        "{means}"
+    );
+    assert!(mend.contains("\"$(cat PWFILE)\" |") && !mend.contains(" -a "), "no password on a command line: {mend}");
+    let (means, mend) = said(Some(60_000), Some(60_000));
+    assert!(means.starts_with("no login is refused there") && !mend.contains("auth-pass"), "{means}: {mend}");
+    assert!(said(None, None).0.contains("or the network"), "not told");
+}
