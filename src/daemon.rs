@@ -18,9 +18,9 @@ use crate::control::{self, Asked};
 use crate::model::LinkId;
 use crate::model::event::{Wake, Why};
 use crate::model::people::Pause;
-use crate::secrets::Salt;
 
 mod answers;
+mod beginning;
 pub mod clock;
 mod courier;
 mod doors;
@@ -39,7 +39,7 @@ mod upkeep;
 mod watched;
 mod watchers;
 
-pub use answers::standing;
+pub use beginning::revive;
 use effects::Receipt;
 pub use effects::{Hand, Runner, Work};
 pub use error::DaemonError;
@@ -47,6 +47,7 @@ pub use record::Record;
 pub use stores::Stores;
 pub use watched::{Dials, Watched, group_dials};
 
+use beginning::Past;
 use clock::Clock;
 use falls::{Alarm, Fallen, Falls};
 use http::{Peek, Site};
@@ -77,9 +78,10 @@ pub async fn run(config_path: &Path, settings: Settings) -> Result<(), DaemonErr
     let (peeks_in, peeks) = mpsc::channel(16);
     let mut doors = Doors { asked, peeks };
     let metrics = Metrics::new(Clock::start().now()).map_err(|error| DaemonError::Metrics(error.to_string()))?;
-    let lasting = Lasting { metrics: Arc::new(metrics), falls: Shared::default() };
+    let mut lasting = Lasting { metrics: Arc::new(metrics), falls: Shared::default(), patience: beginning::PATIENCE };
     loop {
         let daemon = Daemon::assemble(&settings, &lasting).await?;
+        lasting.patience = beginning::next_patience(lasting.patience, daemon.unread);
         let web = daemon.open_http(peeks_in.clone());
         systemd::ready(&daemon.sentence());
         let ended = daemon.live(config_path, &mut signals, &mut doors).await;
@@ -107,6 +109,8 @@ struct Doors {
 struct Lasting {
     metrics: Arc<Metrics>,
     falls: Shared<Falls>,
+    /// How long the state directory is waited for.
+    patience: Duration,
 }
 
 struct Signals {
@@ -164,12 +168,16 @@ struct Daemon {
 impl Daemon {
     async fn assemble(settings: &Settings, lasting: &Lasting) -> Result<Daemon, DaemonError> {
         let clock = Clock::start();
-        let state_dir = &settings.agent.state_dir;
-        let salt = salt(state_dir)?;
-        let metrics = &lasting.metrics;
+        let (metrics, patience) = (&lasting.metrics, lasting.patience);
         metrics.begin_anew();
         metrics.expect(settings.replicas.keys(), settings.channels.keys());
         let record = Record::counted(settings, Arc::clone(metrics));
+        let names = settings.replicas.keys().cloned().collect();
+        let (salt, past) = tokio::join!(
+            beginning::salt(&settings.agent.state_dir, patience),
+            Past::read(&record, names, clock.now(), patience),
+        );
+        let (salt, kept) = salt?;
         let (inputs_in, inputs) = mpsc::channel(1024);
         let (alarm, fallen) = Alarm::new();
         let watched = Watched::all(settings, &salt, clock);
@@ -193,7 +201,7 @@ impl Daemon {
             keys: Shared::default(),
             http_trouble: Shared::default(),
             settings: settings.clone(),
-            unread: false,
+            unread: !kept || past.is_err(),
             ledger_back: JoinSet::new(),
             alarm,
             fallen,
@@ -202,9 +210,8 @@ impl Daemon {
         };
         for (index, one) in watched.into_iter().enumerate() {
             daemon.links.push(one.link());
-            let (agent, read) = revive(&record, &one, settings, clock).await;
-            daemon.agents.push(agent);
-            daemon.unread |= !read;
+            let of_it = past.as_ref().map(|past| past.of(index)).map_err(String::as_str);
+            daemon.agents.push(beginning::agent(&one, settings, clock.now(), of_it));
             let (effects_in, effects) = mpsc::unbounded_channel();
             daemon.runners.push(effects_in);
             let hand = daemon.hand(index, inputs_in.clone());
@@ -219,10 +226,10 @@ impl Daemon {
             daemon.background.spawn(daemon.alarm.over(what, keyring::follow(place, desk.clone())));
         }
         for (name, channel) in &settings.channels {
-            daemon.open_channel(name, channel).await;
+            daemon.open_channel(name, channel);
         }
-        strays::let_go(&record, settings, clock.now()).await;
-        daemon.learn_standing().await;
+        daemon.let_strays_go();
+        daemon.learn_standing(past.ok());
         for index in 0..daemon.agents.len() {
             daemon.feed(index, Input::Wake(Wake { at: clock.now(), why: Why::Start }));
         }
@@ -398,38 +405,6 @@ impl Daemon {
             while self.runner_tasks.join_next().await.is_some() {}
         })
         .await;
-    }
-}
-
-/// The salt of the state directory. A full disk at the first start is no reason not to watch.
-fn salt(state_dir: &Path) -> Result<Salt, DaemonError> {
-    Salt::load_or_create(state_dir).or_else(|error| {
-        if !state_dir.is_dir() {
-            return Err(DaemonError::StateDir(state_dir.to_owned(), error));
-        }
-        tracing::error!("{error}; fingerprints will not compare over restarts");
-        Ok(Salt::fleeting())
-    })
-}
-
-/// An agent that takes up where the ledger ends, and whether the ledger could be read. Without it the agent begins
-/// anew, and may not act.
-pub async fn revive(record: &Arc<Record>, watched: &Watched, settings: &Settings, clock: Clock) -> (Agent, bool) {
-    let now = clock.now();
-    let seed = now.0.unsigned_abs() ^ (u64::from(std::process::id()) << 40);
-    let mut agent = Agent::new(watched.identity(&settings.agent.host, seed), settings.policy.clone(), now);
-    let (name, since) = (watched.name.clone(), now.before(Duration::from_secs(86_400)));
-    match record.on_thread(move |record| record.with(|ledger| ledger.history(&name, since))).await {
-        Ok(entries) => {
-            record.know(&entries);
-            agent.replay(&entries, now);
-            (agent, true)
-        }
-        Err(why) => {
-            tracing::error!(replica = watched.name, "the ledger cannot be read: {why}");
-            agent.without_ledger(why);
-            (agent, false)
-        }
     }
 }
 

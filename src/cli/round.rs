@@ -119,8 +119,7 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
         Failure::new(Exit::Permission, format!("run_dir {}: {error}", settings.agent.run_dir.display()))
     })?;
     let record = Record::of(settings);
-    let (mut agent, _) = crate::daemon::revive(&record, &watched, settings, clock).await;
-    let (pauses, host) = crate::daemon::standing(&record, clock.now())
+    let (mut agent, pauses, host) = crate::daemon::revive(&record, &watched, settings, clock)
         .await
         .map_err(|why| Failure::new(Exit::Fault, format!("the record cannot be read, so nothing is changed: {why}")))?;
     agent.handle(Input::Beside(host.beside(&watched.link())), clock.now());

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::Daemon;
+use super::beginning::Past;
 use super::effects::Receipt;
-use super::{Daemon, Record};
 use crate::agent::{Agent, Host, Input};
 use crate::control::{Asked, Request};
 use crate::ledger::{Ledger, LedgerError, Lookup};
@@ -38,9 +39,8 @@ enum Looked {
 }
 
 /// What the ledger knows of the whole host: its pauses, and what its remedies have done.
-pub async fn standing(record: &Arc<Record>, now: Timestamp) -> Result<(Vec<Pause>, Host), String> {
-    let read = move |ledger: &mut Ledger| Ok((ledger.pauses(now.before(REMEMBERED))?, ledger.acts()?));
-    let (pauses, acts) = record.on_thread(move |record| record.with(read)).await?;
+pub(super) fn standing(ledger: &mut Ledger, now: Timestamp) -> Result<(Vec<Pause>, Host), LedgerError> {
+    let (pauses, acts) = (ledger.pauses(now.before(REMEMBERED))?, ledger.acts()?);
     let mut host = Host::default();
     acts.iter().for_each(|entry| host.take(&entry.dated_at_most(now)));
     Ok((pauses.into_iter().map(|pause| pause.dated_at_most(now)).collect(), host))
@@ -108,15 +108,10 @@ impl Daemon {
     }
 
     /// Before anything is looked at, every agent hears of the pauses and of what the host has done. While these cannot
-    /// be read nobody acts: a pause might be in force.
-    pub(super) async fn learn_standing(&mut self) {
-        match standing(&self.record, self.clock.now()).await {
-            Ok((pauses, host)) => (self.pauses, self.host) = (pauses, host),
-            Err(why) => {
-                tracing::error!("the pauses cannot be read, and nothing is changed until they can: {why}");
-                self.unread = true;
-                self.agents.iter_mut().for_each(|agent| agent.without_standing(why.clone()));
-            }
+    /// be read no agent acts: a pause might be in force.
+    pub(super) fn learn_standing(&mut self, past: Option<Past>) {
+        if let Some(past) = past {
+            (self.pauses, self.host) = (past.pauses, past.host);
         }
         self.tell_pauses();
         self.tell_host();
@@ -325,7 +320,9 @@ mod tests {
         let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n");
         let settings = crate::config::parse(&[("config.toml".into(), text)]).unwrap();
         let metrics = Arc::new(Metrics::new(Timestamp(1)).unwrap());
-        Daemon::assemble(&settings, &Lasting { metrics, falls: Shared::default() }).await.unwrap()
+        Daemon::assemble(&settings, &Lasting { metrics, falls: Shared::default(), patience: Duration::from_secs(9) })
+            .await
+            .unwrap()
     }
 
     fn pause(answer: oneshot::Sender<Value>) -> Asked {

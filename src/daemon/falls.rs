@@ -239,7 +239,7 @@ mod tests {
         let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n");
         let settings = crate::config::parse(&[("config.toml".into(), text)]).unwrap();
         let metrics = Arc::new(Metrics::new(Timestamp(1)).unwrap());
-        let lasting = Lasting { metrics, falls: Shared::default() };
+        let lasting = Lasting { metrics, falls: Shared::default(), patience: Duration::from_secs(9) };
         let (mut signals, nowhere) = (Signals::new().unwrap(), Path::new("/nonexistent"));
         let mut doors = Doors { asked: mpsc::channel(1).1, peeks: mpsc::channel(1).1 };
         let sentence = || lasting.falls.lock().unwrap().sentence();

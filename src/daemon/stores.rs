@@ -17,7 +17,7 @@ use crate::secrets::{self, Offer, SecretError, SecretRef};
 pub const PATIENCE: Duration = Duration::from_millis(700);
 
 /// An answer that no look waited for is the next look's for so long. After that it is asked anew: people write to stores.
-const TAKEN_UP: Duration = Duration::from_secs(3);
+const TAKEN_UP: Duration = Duration::from_secs(1);
 
 /// What a place said to one question.
 pub type Answer = Result<Vec<Offer>, SecretError>;

@@ -4,15 +4,23 @@
 
 use std::sync::Arc;
 
-use super::Record;
+use super::{Daemon, Record};
 use crate::config::Settings;
 use crate::ledger::LedgerError;
 use crate::model::Timestamp;
 use crate::model::incident::{Announcement, Entry, Incident, Notice, ResolvedBy, What};
 
+impl Daemon {
+    pub(super) fn let_strays_go(&mut self) {
+        let (record, settings, now) = (Arc::clone(&self.record), self.settings.clone(), self.clock.now());
+        let work = async move { let_go(&record, &settings, now).await };
+        self.background.spawn(self.alarm.over("the end of what is not configured any more".to_owned(), work));
+    }
+}
+
 /// Ends the incidents of replicas that are not watched any more, and gives up what waits for channels that are gone. A
 /// ledger that fails is tried again at the next start.
-pub(super) async fn let_go(record: &Arc<Record>, settings: &Settings, now: Timestamp) {
+async fn let_go(record: &Arc<Record>, settings: &Settings, now: Timestamp) {
     let host = settings.agent.host.clone();
     let replicas: Vec<String> = settings.replicas.keys().cloned().collect();
     let channels: Vec<String> = settings.channels.keys().cloned().collect();

@@ -4,19 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Daemon, courier, systemd};
+use super::{Daemon, Record, courier, systemd};
 use crate::config::{self, Settings};
 use crate::ledger::Ledger;
 use crate::notify::{Channel, ChannelSettings, LONGEST_WAIT};
+use crate::secrets::Salt;
 
 /// How often the ledger is pruned, and when for the first time: not while what broke in our absence is healed.
 pub(super) const PRUNE: Duration = Duration::from_secs(3600);
 pub(super) const SETTLED: Duration = Duration::from_secs(120);
 
 impl Daemon {
-    /// A channel with the courier that delivers to it.
-    pub(super) async fn open_channel(&mut self, name: &str, channel: &ChannelSettings) {
-        self.enable(name).await;
+    /// A channel with the courier that delivers to it. A restart, or new settings, give one another chance that its
+    /// receiver had switched off, and its messages wait for no date that a former clock has set.
+    pub(super) fn open_channel(&mut self, name: &str, channel: &ChannelSettings) {
         let courier = courier::Courier {
             name: name.to_owned(),
             channel: Channel::new(channel.clone()),
@@ -24,30 +25,31 @@ impl Daemon {
             metrics: Arc::clone(&self.metrics),
             clock: self.clock,
         };
-        self.background.spawn(self.alarm.over(format!("the courier of {name}"), courier.run()));
-    }
-
-    /// A restart, or new settings, give a channel another chance that its receiver had switched off. Its messages wait
-    /// for no date that a former clock has set.
-    async fn enable(&self, channel: &str) {
-        let (name, now) = (channel.to_owned(), self.clock.now());
-        let work = move |ledger: &mut Ledger| {
-            ledger.enable_channel(&name)?;
-            ledger.bring_forward(&name, now, now.after(LONGEST_WAIT))
+        let (record, channel, now) = (Arc::clone(&self.record), name.to_owned(), self.clock.now());
+        let work = async move {
+            let name = channel.clone();
+            let enable = move |ledger: &mut Ledger| {
+                ledger.enable_channel(&name)?;
+                ledger.bring_forward(&name, now, now.after(LONGEST_WAIT))
+            };
+            if let Err(why) = record.on_thread(move |record| record.with(enable)).await {
+                tracing::warn!(channel, "{why}");
+            }
+            courier.run().await;
         };
-        let done = self.record.on_thread(move |record| record.with(work)).await;
-        if let Err(why) = done {
-            tracing::warn!(channel, "{why}");
-        }
+        self.background.spawn(self.alarm.over(format!("the courier of {name}"), work));
     }
 
     /// Whether the ledger can be used that could not be read at the start: asked beside the loop, since a disk that hangs
     /// does not answer.
     pub(super) fn ask_for_the_ledger(&mut self) {
         if self.unread && self.ledger_back.is_empty() {
-            let record = Arc::clone(&self.record);
-            let asked =
-                async move { record.on_thread(|record| record.with(|ledger| ledger.check_writable())).await.is_ok() };
+            let (record, state_dir) = (Arc::clone(&self.record), self.settings.agent.state_dir.clone());
+            let work = move |record: &Record| {
+                let _hangs_with_its_disk = Salt::load(&state_dir);
+                record.with(|ledger| ledger.check_writable())
+            };
+            let asked = async move { record.on_thread(work).await.is_ok() };
             self.ledger_back.spawn(asked);
         }
     }

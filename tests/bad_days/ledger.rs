@@ -166,3 +166,46 @@ fn a_clock_that_was_set_back_delays_no_heal_and_no_message_redis_70() {
     desk.group.replica(0).wait_link_up(PATIENCE).unwrap_or_else(|| panic!("no heal\n{}", desk.agent.log()));
     is_sound(&mut desk);
 }
+
+/// Its salt cannot be read at all, its ledger is held by another process: with many instances each attempt counts.
+#[test]
+fn a_state_directory_that_hangs_at_the_start_delays_no_watching_redis_70() {
+    let Some(kind) = redis() else { return };
+    let mut desk = at_work(group(kind), &setup());
+    assert!(desk.agent.stop().unwrap().success());
+    let book = rusqlite::Connection::open(ledger(&desk)).unwrap();
+    book.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; UPDATE write_check SET count = 1; COMMIT")
+        .unwrap();
+    let salt = desk.agent.dir().join("state/salt");
+    let bytes = fs::read(&salt).unwrap();
+    fs::remove_file(&salt).unwrap();
+    assert!(Command::new("mkfifo").arg(&salt).status().unwrap().success());
+    let mut text = fs::read_to_string(desk.agent.config_path()).unwrap();
+    for number in 0..40 {
+        text += &format!("\n[replica.other{number}]\naddress = \"127.0.1.{number}:1\"\n");
+    }
+    let began = Instant::now();
+    desk.agent.start(&text).unwrap();
+    wait(&desk, "it watches", |status| !status["looked_at"].is_null());
+    let watched = began.elapsed();
+    println!("watching after {watched:?}");
+    assert!(watched < Duration::from_secs(8), "{watched:?}\n{}", desk.agent.log());
+    rotate(&desk);
+    let status = wait(&desk, "it sees the break", |status| status["cause"] == "auth-rejected");
+    assert!(status["ledger_trouble"].is_string(), "{status:#}");
+    std::thread::sleep(Duration::from_millis(1500));
+    let set: Vec<String> = desk.group.replica(0).query(&["CONFIG", "GET", "masterauth"]).unwrap();
+    assert_eq!(set[1], PASSWORD, "it acted without a record\n{}", desk.agent.log());
+
+    drop(book);
+    let fresh = salt.with_extension("fresh");
+    fs::write(&fresh, &bytes).unwrap();
+    // Who waits for the pipe's other end is let go.
+    let mut pipe = fs::File::options().write(true).open(&salt).unwrap();
+    fs::rename(&fresh, &salt).unwrap();
+    std::io::Write::write_all(&mut pipe, &bytes).unwrap();
+    drop(pipe);
+    desk.group.replica(0).wait_link_up(PATIENCE).unwrap_or_else(|| panic!("no heal\n{}", desk.agent.log()));
+    assert_eq!(told(&desk, "resolved")["actions"][0]["remedy"], "realign-auth");
+    is_sound(&mut desk);
+}
