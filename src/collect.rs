@@ -83,6 +83,8 @@ pub struct Ask<'a> {
     pub store: Reading<StoreView>,
     /// The primary that the replica was last seen to follow.
     pub followed: Option<Endpoint>,
+    /// Look at every replica that a Sentinel has in sight, though nobody holds the primary down.
+    pub meet_replicas: bool,
     /// Replicas that refused a login not long ago: with the same one they are not tried again.
     pub refused: &'a [Successor],
     pub clock: &'a (dyn Fn() -> Timestamp + Send + Sync),
@@ -99,7 +101,7 @@ pub async fn look(target: &Target, ask: Ask<'_>) -> Evidence {
         look.near(ask.probe_upstream, &known),
         all(target.sentinels.iter().map(|dial| look.sentinel(dial, &votes))),
         look.far(following.clone(), counted.clone()),
-        look.successors(ask.refused, following, counted),
+        look.successors(&ask, following, counted),
     );
     count_each_once(&mut sentinels);
     tell_of_itself(&mut successors, &near.local.server);

@@ -30,6 +30,7 @@ pub use align::{Alignment, alignment};
 pub use failover::turn_in;
 pub use next_steps::next_steps;
 pub use proof::{Login, judge_login};
+pub use successors::in_the_way;
 pub use unwritten::finish;
 
 /// How far relinkd may go.

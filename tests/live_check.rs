@@ -157,6 +157,13 @@ fn a_sentinels_permissions_are_tried_and_failover_only_where_the_policy_asks_for
     let group = format!("sentinel_user = \"watcher\"\nsentinel_password = {{ file = \"{}\" }}", secret.display());
     desk.configure(&Setup { group: group.clone(), ..Setup::default() });
 
+    let (known, untold) = (["+acl|dryrun", "+sentinel|failover"], ["-info", "-sentinel|info-cache"]);
+    grant(&[known, untold].concat());
+    let (exit, said) = check(&desk, &[]);
+    assert_eq!(exit, 0, "the rest works without: {said}");
+    assert!(said.contains("user watcher lacks +sentinel|info-cache +info, needed for request-failover"), "{said}");
+    assert!(said.contains("ACL SETUSER watcher '+sentinel|info-cache' +info"), "{said}");
+
     grant(&["+acl|dryrun", "+psubscribe", "+subscribe"]);
     let (exit, said) = check(&desk, &[]);
     assert_eq!(exit, 77, "{said}");
@@ -175,6 +182,79 @@ fn a_sentinels_permissions_are_tried_and_failover_only_where_the_policy_asks_for
     desk.group.sentinel(0).query::<String>(&[&rules[..], &["+@all", "-sentinel"]].concat()).unwrap();
     let (exit, said) = check(&desk, &[]);
     assert!(exit == 77 && said.contains("+sentinel|master"), "{said}");
+}
+
+/// Replicas that log in as an ACL user: what a failover needs of the others shows before one is needed.
+#[test]
+fn what_a_failover_would_lack_at_the_other_replicas_is_told_with_its_node_and_rule_redis_70() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    let group = Group::builder(kind).replicas(2).sentinels(1).acl_user("repl", PASSWORD).start().unwrap();
+    let desk = Desk::new(group);
+    let whole = Setup { store: Some(PASSWORD.to_owned()), ..Setup::default() };
+    desk.configure(&whole);
+    let (own, other) = (desk.group.replica(0), desk.group.replica(1));
+    let set = |server: &lab::Server, user: &str, rules: &[&str]| {
+        server.query::<String>(&[&["ACL", "SETUSER", user], rules].concat()).unwrap();
+    };
+    let line = |server: &lab::Server, user: &str, rules: &str| {
+        let (host, port) = server.endpoint();
+        format!("redis-cli -h {host} -p {port} ACL SETUSER {user} {rules} ")
+    };
+    let told = || {
+        let (exit, said) = check(&desk, &[]);
+        assert_eq!(exit, 0, "relinkd does the rest of its work: {said}");
+        said
+    };
+    // Each is a line in ACL LOG.
+    let refused = |server: &lab::Server| {
+        let stats: String = server.query(&["INFO", "errorstats"]).unwrap();
+        let of_ours = |line: &&str| line.starts_with("errorstat_NOPERM") || line.starts_with("errorstat_WRONGPASS");
+        stats.lines().filter(of_ours).map(str::to_owned).collect::<Vec<_>>()
+    };
+
+    // The same users everywhere, as a rule: what lacks here is not tried there.
+    let said = told();
+    assert!(said.contains("user repl lacks +info here") && said.contains("request-failover never passes"), "{said}");
+    assert!(said.contains(&line(own, "repl", "+info")) && said.contains(&line(other, "repl", "+info")), "{said}");
+    assert!(said.contains("observer = {"), "{said}");
+    assert_eq!(refused(other), Vec::<String>::new());
+
+    set(own, "repl", &["+info"]);
+    set(other, "repl", &["-psync"]);
+    let said = told();
+    assert!(said.contains("would be held, latent-auth-mismatch") && said.contains("PSYNC → NOPERM"), "{said}");
+    assert!(said.contains(&line(other, "repl", "+psync +info")), "{said}");
+    assert!(!said.contains(&line(own, "repl", "+info")), "{said}");
+
+    set(other, "repl", &["+psync"]);
+    let said = told();
+    assert!(said.contains("would be held, evidence-missing: INFO of"), "{said}");
+    assert!(said.contains(&line(other, "repl", "+info")), "{said}");
+
+    // An observer has rights of its own.
+    let watch = format!(">{PASSWORD}");
+    for node in desk.group.nodes() {
+        set(node, "watch", &["reset", "on", &watch, "+ping"]);
+    }
+    let secret = desk.agent.write_file("observer", PASSWORD).unwrap();
+    let observer = format!("observer = {{ user = \"watch\", password = {{ file = \"{}\" }} }}", secret.display());
+    desk.configure(&Setup { group: observer, ..whole });
+    let said = told();
+    assert!(said.contains("asked as watch") && said.contains(&line(other, "watch", "+info")), "{said}");
+    desk.group.nodes().iter().for_each(|node| set(node, "watch", &["+info", "+client|setname"]));
+    let said = told();
+    assert!(said.contains("other replicas that tell of themselves, and take this one in: 1"), "{said}");
+
+    set(other, "repl", &["resetpass", ">another-CANARY-2"]);
+    let said = told();
+    assert!(said.contains("latent-auth-mismatch") && said.contains("AUTH with its masterauth → WRONGPASS"), "{said}");
+
+    // Where no failover is asked for, nobody is asked.
+    let before = refused(other);
+    let watching = "[policy.request-failover]\nmode = \"observe\"".to_owned();
+    desk.configure(&Setup { store: Some(PASSWORD.to_owned()), policy: watching, ..Setup::default() });
+    assert!(!told().contains("latent-auth-mismatch"));
+    assert_eq!(refused(other), before);
 }
 
 #[test]

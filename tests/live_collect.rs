@@ -38,6 +38,7 @@ fn target(local: &Server, sentinels: &[&Server]) -> Target {
 /// One look, which has to end soon after its deadline and to hold no password.
 async fn seen(target: &Target, candidates: &[Offer], probe_upstream: bool) -> Evidence {
     let ask = Ask {
+        meet_replicas: false,
         refused: &[],
         followed: None,
         candidates,

@@ -88,6 +88,7 @@ impl Pair {
             salt: Salt([7; 16]),
         };
         let ask = Ask {
+            meet_replicas: false,
             refused: &[],
             followed: None,
             candidates: &[],

@@ -27,6 +27,7 @@ mod primary;
 mod report;
 mod secret;
 mod sentinel;
+mod successor;
 
 use report::{Section, Verdict};
 

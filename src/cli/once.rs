@@ -112,6 +112,7 @@ async fn look_with(watched: &Watched, clock: Clock, log: Reading<LogView>, candi
     let (offers, store) =
         if candidates { watched.candidates(None).await } else { (Vec::new(), Reading::Missing(Missing::NotAsked)) };
     let ask = Ask {
+        meet_replicas: false,
         refused: &[],
         candidates: &offers,
         store,

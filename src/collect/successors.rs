@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::probe::{self, AskPsync, Login, Walk};
 use super::votes::{Vote, held_down};
-use super::{Following, Look, Stance};
+use super::{Ask, Following, Look, Stance};
 use crate::model::evidence::{Answer, Connect, Missing, Probe, Reading, ServerView, Successor};
 use crate::model::{Address, Endpoint};
 use crate::secrets::Secret;
@@ -34,10 +34,10 @@ struct Door {
 }
 
 impl Look<'_> {
-    /// Asks nobody unless a majority of the Sentinels holds the primary down.
+    /// Asks nobody unless a majority of the Sentinels holds the primary down, or the caller wants it.
     pub(super) async fn successors(
         &self,
-        refused: &[Successor],
+        ask: &Ask<'_>,
         mut stance: watch::Receiver<Option<Stance>>,
         mut votes: watch::Receiver<Vec<Vote>>,
     ) -> Vec<Successor> {
@@ -48,7 +48,7 @@ impl Look<'_> {
             Ok(votes) => held_down(&votes, count) == Some(true),
             Err(_) => false,
         };
-        if !down {
+        if !down && !ask.meet_replicas {
             return Vec::new();
         }
         let _ = tokio::time::timeout(STRAGGLERS, votes.wait_for(|votes| votes.len() >= count)).await;
@@ -57,7 +57,7 @@ impl Look<'_> {
         let login = following.login();
         let print = self.print(&following);
         all(listed.iter().map(|(endpoint, run_id)| {
-            let known = refused.iter().find(|known| known.endpoint == *endpoint && known.print == print);
+            let known = ask.refused.iter().find(|known| known.endpoint == *endpoint && known.print == print);
             let (door, login) = (self.door(endpoint, run_id, &following), login.as_ref());
             let (endpoint, run_id, print) = (endpoint.clone(), run_id.clone(), print.clone());
             async move {

@@ -217,6 +217,7 @@ impl Runner {
         let log = self.hand.book.lock().unwrap_or_else(PoisonError::into_inner).reading(now());
         let followed = self.hand.pulse.lock().unwrap_or_else(PoisonError::into_inner).followed.clone();
         let ask = Ask {
+            meet_replicas: false,
             refused: &last.refused,
             candidates: &offers,
             store,

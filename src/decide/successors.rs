@@ -21,14 +21,22 @@ fn missing(what: String) -> Held {
 
 /// Who is promoted has to take the others in: proved by a login with what the watched replica itself holds.
 pub fn take_our_login(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
-    let doors = c.evidence.successors.iter().filter_map(|one| Some((&one.endpoint, met(one.probe.seen()?))));
-    for (name, door) in doors {
-        if let Door::Shut(what) = door {
-            let what = format!("{name} could be promoted, and would not take this replica in: {what}");
-            return Err((RefusalCode::LatentAuthMismatch, what));
+    c.evidence.successors.iter().try_for_each(takes_us_in)
+}
+
+fn takes_us_in(one: &Successor) -> Result<(), Held> {
+    match one.probe.seen().map(met) {
+        Some(Door::Shut(what)) => {
+            let what = format!("{} could be promoted, and would not take this replica in: {what}", one.endpoint);
+            Err((RefusalCode::LatentAuthMismatch, what))
         }
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Why `request-failover` would be held for the sake of this replica, whatever its data.
+pub fn in_the_way(one: &Successor) -> Option<(RefusalCode, String)> {
+    takes_us_in(one).and_then(|()| is_seen(one)).err()
 }
 
 /// What a replica meets at another one.
@@ -116,23 +124,24 @@ pub fn looked_at(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
         let Some(one) = c.evidence.successors.iter().find(|one| one.endpoint == *name) else {
             return Err(missing(format!("{name}, a replica of the group, was not looked at from here")));
         };
-        if let Reading::Missing(why) = &one.server {
-            return Err(missing(unread(one, why)));
-        }
-        match one.probe.seen().map(met) {
-            Some(Door::Open | Door::Shut(_)) => {}
-            Some(Door::Unseen(what)) => {
-                return Err(missing(format!("whether {name} would take this replica in: {what}")));
-            }
-            None => {
-                return Err(missing(format!(
-                    "whether {name} would take this replica in: its own masterauth could not be read; relinkd's user \
-                     needs +config|get"
-                )));
-            }
-        }
+        is_seen(one)?;
     }
     Ok(())
+}
+
+fn is_seen(one: &Successor) -> Result<(), Held> {
+    if let Reading::Missing(why) = &one.server {
+        return Err(missing(unread(one, why)));
+    }
+    let name = &one.endpoint;
+    match one.probe.seen().map(met) {
+        Some(Door::Open | Door::Shut(_)) => Ok(()),
+        Some(Door::Unseen(what)) => Err(missing(format!("whether {name} would take this replica in: {what}"))),
+        None => Err(missing(format!(
+            "whether {name} would take this replica in: its own masterauth could not be read; relinkd's user needs \
+             +config|get"
+        ))),
+    }
 }
 
 fn unread(one: &Successor, why: &Missing) -> String {

@@ -9,6 +9,7 @@ use super::super::{Exit, once};
 use super::permission::{self, Account, Need, cli_at};
 use super::primary;
 use super::report::{Section, exit_of};
+use super::successor;
 use crate::act::config_file;
 use crate::collect::{self, Ask};
 use crate::daemon::Watched;
@@ -28,6 +29,7 @@ pub async fn check(watched: &Watched, policy: &Policy) -> Section {
     let now = move || clock.now();
     let (offers, store) = watched.candidates(None).await;
     let ask = Ask {
+        meet_replicas: false,
         refused: &[],
         followed: None,
         candidates: &offers,
@@ -70,6 +72,7 @@ pub async fn check(watched: &Watched, policy: &Policy) -> Section {
     section.lines.sort_by_key(|line| line.what != "reached");
     server_log(&mut section, watched, &evidence).await;
     primary::tell(&mut section, &evidence);
+    successor::check(&mut section, watched, policy, &dials, &mut reader, &evidence).await;
     section
 }
 

@@ -17,11 +17,17 @@ pub struct Need {
     pub rule: &'static str,
     /// Without it relinkd cannot do what the policy says. Otherwise it can do without.
     pub required: bool,
+    /// Remedies that never pass without it.
+    serves: Vec<Remedy>,
 }
 
 impl Need {
     pub fn new(command: &[&str], rule: &'static str, required: bool) -> Need {
-        Need { command: command.iter().map(|&word| word.to_owned()).collect(), rule, required }
+        Need { command: command.iter().map(|&word| word.to_owned()).collect(), rule, required, serves: Vec::new() }
+    }
+
+    pub fn serving(self, remedies: impl IntoIterator<Item = Remedy>) -> Need {
+        Need { serves: remedies.into_iter().collect(), ..self }
     }
 }
 
@@ -39,7 +45,7 @@ impl Account<'_> {
     }
 
     /// The exact command that grants these.
-    fn grant(&self, rules: &[&str]) -> String {
+    pub fn grant(&self, rules: &[&str]) -> String {
         // `|` and `&` would mean something to a shell.
         let rules: Vec<String> = rules
             .iter()
@@ -64,23 +70,26 @@ pub fn cli_at(cli: &str, address: &Address) -> String {
 
 /// What the hands need on a watched instance, as far as the policy lets them act.
 pub fn for_acting(policy: &Policy, has_store: bool, has_group: bool) -> Vec<Need> {
-    let mode = |remedy, possible: bool| if possible { policy.of(remedy).mode } else { Mode::Observe };
-    let realign = mode(Remedy::RealignAuth, has_store);
-    let bounce = mode(Remedy::BounceLink, true);
-    let repoint = mode(Remedy::Repoint, has_group);
-    let rewrite = if policy.persist == Persist::Rewrite { realign.max(repoint) } else { Mode::Observe };
-    let wanted = [
-        (realign.max(bounce), vec!["MULTI"], "+multi"),
-        (realign.max(bounce), vec!["EXEC"], "+exec"),
-        (realign.max(bounce).max(repoint), vec!["REPLICAOF", "127.0.0.1", "1"], "+replicaof"),
-        (realign, vec!["CONFIG", "SET", "masterauth", "x"], "+config|set"),
-        (rewrite, vec!["CONFIG", "REWRITE"], "+config|rewrite"),
+    let mode = |remedy| match remedy {
+        Remedy::RealignAuth if !has_store => Mode::Observe,
+        Remedy::Repoint if !has_group => Mode::Observe,
+        _ => policy.of(remedy).mode,
+    };
+    let (realign, bounce, repoint) = (Remedy::RealignAuth, Remedy::BounceLink, Remedy::Repoint);
+    let rewriting: &[Remedy] = if policy.persist == Persist::Rewrite { &[realign, repoint] } else { &[] };
+    let wanted: [(&[Remedy], &[&str], _); 5] = [
+        (&[realign, bounce], &["MULTI"], "+multi"),
+        (&[realign, bounce], &["EXEC"], "+exec"),
+        (&[realign, bounce, repoint], &["REPLICAOF", "127.0.0.1", "1"], "+replicaof"),
+        (&[realign], &["CONFIG", "SET", "masterauth", "x"], "+config|set"),
+        (rewriting, &["CONFIG", "REWRITE"], "+config|rewrite"),
     ];
-    wanted
-        .into_iter()
-        .filter(|(mode, ..)| *mode != Mode::Observe)
-        .map(|(mode, command, rule)| Need::new(&command, rule, mode == Mode::Auto))
-        .collect()
+    let need = |(remedies, command, rule): (&[Remedy], &[&str], _)| {
+        let serves: Vec<Remedy> = remedies.iter().copied().filter(|one| mode(*one) != Mode::Observe).collect();
+        let required = serves.iter().any(|one| mode(*one) == Mode::Auto);
+        (!serves.is_empty()).then(|| Need::new(command, rule, required).serving(serves))
+    };
+    wanted.into_iter().filter_map(need).collect()
 }
 
 /// Tries commands that only read. False when the server asks for a login first: nothing else is worth telling then.
@@ -163,7 +172,12 @@ fn tell(section: &mut Section, what: &str, account: &Account<'_>, refused: &[&Ne
         return;
     }
     let rules = rules(refused.iter().copied());
-    let text = format!("user {user} lacks {}", rules.join(" "));
+    let mut served: Vec<Remedy> = refused.iter().flat_map(|need| need.serves.iter().copied()).collect();
+    served.sort_unstable();
+    served.dedup();
+    let served: Vec<String> = served.iter().map(ToString::to_string).collect();
+    let aim = if served.is_empty() { String::new() } else { format!(", needed for {}", served.join(", ")) };
+    let text = format!("user {user} lacks {}{aim}", rules.join(" "));
     match refused.iter().any(|need| need.required) {
         true => section.problem(Exit::Permission, what, text, [account.grant(&rules)]),
         false => section.warn(what, text, [account.grant(&rules)]),

@@ -42,7 +42,7 @@ impl Section {
         self.add(Verdict::Ok, Exit::Fine, what, text, []);
     }
 
-    pub fn warn<const N: usize>(&mut self, what: &str, text: impl Into<String>, next: [String; N]) {
+    pub fn warn(&mut self, what: &str, text: impl Into<String>, next: impl IntoIterator<Item = String>) {
         self.add(Verdict::Warning, Exit::Fine, what, text, next);
     }
 

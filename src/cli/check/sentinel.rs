@@ -90,13 +90,14 @@ async fn walk(dial: &Dial, group: &str, mode: Mode, told: &mut Told) -> Result<(
         }
         _ => {}
     }
+    let failover = (mode != Mode::Observe).then_some(Remedy::RequestFailover);
     let reads = [
-        Need::new(&["SENTINEL", "MASTER", group], "+sentinel|master", true),
-        Need::new(&["SENTINEL", "REPLICAS", group], "+sentinel|replicas", true),
-        Need::new(&["SENTINEL", "CKQUORUM", group], "+sentinel|ckquorum", true),
-        Need::new(&["SENTINEL", "MYID"], "+sentinel|myid", false),
-        Need::new(&["SENTINEL", "INFO-CACHE", group], "+sentinel|info-cache", false),
-        Need::new(&["INFO", "sentinel"], "+info", false),
+        Need::new(&["SENTINEL", "MASTER", group], "+sentinel|master", true).serving(failover),
+        Need::new(&["SENTINEL", "REPLICAS", group], "+sentinel|replicas", true).serving(failover),
+        Need::new(&["SENTINEL", "CKQUORUM", group], "+sentinel|ckquorum", true).serving(failover),
+        Need::new(&["SENTINEL", "MYID"], "+sentinel|myid", false).serving(failover),
+        Need::new(&["SENTINEL", "INFO-CACHE", group], "+sentinel|info-cache", false).serving(failover),
+        Need::new(&["INFO", "sentinel"], "+info", false).serving(failover),
         Need::new(&["CLIENT", "SETNAME", "relinkd"], "+client|setname", false),
     ];
     let answers = Answers { myid, master, replicas, ckquorum, info, info_cache: &Reply::Nil };
@@ -111,7 +112,8 @@ async fn walk(dial: &Dial, group: &str, mode: Mode, told: &mut Told) -> Result<(
     told.others = sentinels.items().iter().filter_map(address).collect();
     permission::try_reads(&mut told.lines, &mut reader, &account, &reads, WITHIN).await;
     if mode != Mode::Observe {
-        let needs = [Need::new(&["SENTINEL", "FAILOVER", group], "+sentinel|failover", mode == Mode::Auto)];
+        let need = Need::new(&["SENTINEL", "FAILOVER", group], "+sentinel|failover", mode == Mode::Auto);
+        let needs = [need.serving(failover)];
         permission::dry_run(&mut told.lines, &mut reader, &account, &needs, WITHIN).await;
     }
     listen(dial, &mut told.lines, &account).await
