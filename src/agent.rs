@@ -247,10 +247,7 @@ impl Agent {
                 self.trust_the_store();
                 self.look_for_someone(now);
             }
-            Input::Wake(Wake { why: Why::Store, .. }) => {
-                self.untried();
-                self.look_for_someone(now);
-            }
+            Input::Wake(Wake { why: Why::Store, .. }) => self.store_answered(now),
             Input::Wake(_) => self.look(false, now),
             Input::Looked(evidence) => self.looked(evidence, now),
             Input::Stepped { attempt, outcome, took_us } => self.stepped(attempt, outcome, took_us, now),

@@ -105,6 +105,32 @@ fn aligns_through_the_daemon_before_the_link_breaks() {
     assert!(text.contains("ahead of the primary"), "{text}");
 }
 
+/// The daemon's look goes on without the store; whoever asked for it does not.
+#[test]
+fn a_store_that_takes_its_time_is_waited_for() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    let mut scene = scene(kind, OLD, "");
+    let (store, password) = (scene.agent.dir().join("store"), scene.agent.dir().join("masterauth"));
+    std::fs::write(&store, format!("#!/bin/sh\nsleep 2\ncat {}\n", password.display())).expect("a store");
+    std::fs::set_permissions(&store, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a program");
+    let group = format!("masterauth = {{ exec = [\"{}\"] }}", store.display());
+    scene.reconfigure(&Setup { group, policy: QUICK.to_owned(), ..Setup::default() });
+    scene.wait_status("the store is followed", |status| status["secret"]["standing"] == "in-use");
+    scene.group.primary().run(&["ACL", "SETUSER", "default", &format!(">{NEW}")]).expect("a second password");
+    scene.store(NEW);
+    let began = std::time::Instant::now();
+    let first = scene.verb_json(&["align"]);
+    assert_eq!((&first["changed"], &first["failed"]), (&true.into(), &false.into()), "{first:#}");
+    assert!(
+        began.elapsed().as_secs() < 40,
+        "and no longer than it takes: {:?}\n{}",
+        began.elapsed(),
+        scene.agent.log()
+    );
+    assert_eq!(masterauth(&scene), NEW);
+    assert!(scene.replica().is_link_up());
+}
+
 #[test]
 fn holds_where_the_policy_only_observes() {
     let Some(kind) = lab::require(Kind::Redis70) else { return };

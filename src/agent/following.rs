@@ -10,7 +10,7 @@ use super::Agent;
 use crate::diagnose::handshake_works;
 use crate::model::Timestamp;
 use crate::model::event::{Offered, StoreNews};
-use crate::model::evidence::{Answer, Evidence, Probe, Reading};
+use crate::model::evidence::{Answer, Evidence, Missing, Probe, Reading};
 use crate::model::finding::Cause;
 
 /// What is known of the store.
@@ -30,6 +30,10 @@ pub(super) struct Following {
     said: Option<(String, Standing)>,
     /// The store's password that the instance was last seen to hold.
     held: Option<String>,
+    /// The last look that asked it went on before it had answered.
+    awaited: bool,
+    /// It has answered since, and no look has used that.
+    answered: bool,
 }
 
 /// How the store's newest password stands to what is in use.
@@ -63,6 +67,9 @@ pub struct SecretStatus {
     pub since: Option<Timestamp>,
     /// Why the store gives none.
     pub trouble: Option<String>,
+    /// It was asked, and has not answered yet: what stands here is what it said before.
+    #[serde(default)]
+    pub awaited: bool,
 }
 
 impl Agent {
@@ -136,9 +143,14 @@ impl Agent {
         quiet && rested && !self.is_behind() && self.link_up() != Some(false)
     }
 
-    /// The look that was to try the store's password had to do without the store's answer.
-    pub(super) fn untried(&mut self) {
-        self.following.tried = None;
+    /// The look that was to try the store's password had to do without this answer.
+    pub(super) fn store_answered(&mut self, now: Timestamp) {
+        (self.following.tried, self.following.answered) = (None, true);
+        self.look_for_someone(now);
+    }
+
+    pub(super) fn owes_a_trial(&mut self) -> bool {
+        std::mem::take(&mut self.following.answered)
     }
 
     pub(super) fn note_trial(&mut self, now: Timestamp) {
@@ -147,6 +159,12 @@ impl Agent {
 
     /// What a look with candidates showed of the store's newest password.
     pub(super) fn note_proof(&mut self, e: &Evidence) {
+        match &e.store {
+            Reading::Missing(Missing::NotAsked) => {}
+            Reading::Missing(why) => self.following.awaited = *why == Missing::TimedOut,
+            Reading::Seen(store) => self.following.awaited = store.silent_ms.is_some(),
+        }
+        self.note_newest(e);
         if let Reading::Seen(_) = &e.store
             && let Some(newest) = e.candidates.first()
         {
@@ -159,6 +177,26 @@ impl Agent {
                 (false, _) => Standing::Untried,
             };
             self.following.said = Some((newest.print.clone(), standing));
+        }
+    }
+
+    /// A look may hear of a new password before the news do, which come at the store's own pace.
+    fn note_newest(&mut self, e: &Evidence) {
+        let Reading::Seen(store) = &e.store else { return };
+        let following = &mut self.following;
+        if store.silent_ms.is_some() || following.asked_at.is_some_and(|asked| asked >= store.at) {
+            return;
+        }
+        let known = following.newest.as_ref().map(|newest| &newest.print);
+        if let Some(first) = e.candidates.first().filter(|first| Some(&first.print) != known) {
+            following.newest = Some(Offered {
+                version: first.version.clone(),
+                print: first.print.clone(),
+                user: Some(first.user.clone()),
+                changed: None,
+            });
+            (following.since, following.asked_at) = (Some(store.at), Some(store.at));
+            following.tried = Some((first.print.clone(), store.at));
         }
     }
 
@@ -184,6 +222,7 @@ impl Agent {
             print: self.following.newest.as_ref().map(|newest| newest.print.clone()),
             since: self.following.since,
             trouble: self.following.trouble.clone(),
+            awaited: self.following.awaited,
         })
     }
 

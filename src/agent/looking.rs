@@ -40,7 +40,8 @@ impl Agent {
         let latent = self.incidents.open().is_some_and(|open| open.finding.cause == Cause::AuthLatent)
             || self.last.fault == Some((Cause::AuthLatent, true));
         let differs = self.identity.has_store && self.store_differs();
-        let candidates = candidates || (differs && (latent || self.proof_is_due(now)));
+        let owed = self.owes_a_trial() && self.identity.has_store;
+        let candidates = candidates || owed || (differs && (latent || self.proof_is_due(now)));
         if candidates {
             self.note_trial(now);
         }

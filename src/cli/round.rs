@@ -86,6 +86,9 @@ fn status_of(answer: &Value, name: &str) -> Result<Status, Failure> {
 
 /// Nothing is in flight and nothing will come without a further event.
 fn done(status: &Status) -> bool {
+    if status.secret.as_ref().is_some_and(|secret| secret.awaited) {
+        return false;
+    }
     match (&status.incident, status.phase) {
         // A suspicion becomes an incident within a blip, and is then acted on. A passing state has its patience first.
         (None, _) => {

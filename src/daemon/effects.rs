@@ -96,7 +96,7 @@ struct LastLook {
     began: Option<Instant>,
     /// Replicas that refused a login within `retry_login`.
     refused: Vec<Successor>,
-    /// Secret stores that had not answered when it went on without them.
+    /// Secret stores that had not answered when a look went on without them, and whose answer is still to be told.
     awaited: Vec<SecretRef>,
 }
 
@@ -211,9 +211,10 @@ impl Runner {
         for problem in &dials.problems {
             tracing::warn!(replica = self.watched.name, "{problem}");
         }
-        last.awaited.clone_from(&dials.awaited);
-        last.awaited.extend(self.watched.store().filter(|_| candidates).cloned());
-        last.awaited.retain(|place| self.watched.stores.is_asking(place));
+        let mut asked = dials.awaited.clone();
+        asked.extend(self.watched.store().filter(|_| candidates).cloned());
+        last.awaited.retain(|place| !asked.contains(place));
+        last.awaited.extend(asked.into_iter().filter(|place| self.watched.stores.is_asking(place)));
         let log = self.hand.book.lock().unwrap_or_else(PoisonError::into_inner).reading(now());
         let followed = self.hand.pulse.lock().unwrap_or_else(PoisonError::into_inner).followed.clone();
         let ask = Ask {

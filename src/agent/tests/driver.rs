@@ -17,6 +17,8 @@ pub struct World {
     pub script: VecDeque<Outcome>,
     /// The store has moved on; else a link that works holds what the store offers.
     pub rotating: bool,
+    /// The store does not answer while a look waits for it.
+    pub store_is_silent: bool,
     /// Changes are made, and none of them brings the link up.
     pub futile: bool,
     /// The print of the password that was set last, once one was.
@@ -77,6 +79,7 @@ impl World {
             candidates: vec![offer],
             script: VecDeque::new(),
             rotating: false,
+            store_is_silent: false,
             futile: false,
             holds: None,
             last_up: None,
@@ -244,6 +247,10 @@ impl World {
             }
             let offered = u32::try_from(self.candidates.len()).unwrap();
             seen.store = Reading::Seen(StoreView { at: self.now, source: "file".into(), offered, silent_ms: None });
+            if self.store_is_silent {
+                seen.candidates.clear();
+                seen.store = Reading::Missing(Missing::TimedOut);
+            }
         }
         self.feed(Input::Looked(Box::new(seen)));
     }

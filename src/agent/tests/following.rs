@@ -61,6 +61,30 @@ fn a_new_password_that_the_primary_takes_is_set_while_the_link_is_up() {
 }
 
 #[test]
+fn a_store_that_answers_late_is_used_as_soon_as_it_has_answered() {
+    let mut world = quiet();
+    let awaited = |world: &World| world.agent.status(world.now).secret.unwrap().awaited;
+    world.store_is_silent = true;
+    news(&mut world, Ok("print-new"));
+    world.advance(s(5));
+    assert_eq!((trials(&world), awaited(&world), world.incidents_opened()), (1, true, 0));
+    world.store_is_silent = false;
+    world.wake(Why::Store);
+    assert_eq!((trials(&world), awaited(&world)), (2, false), "{:?}", world.trace);
+    world.advance(s(2));
+    assert!(world.trace.contains(&"apply preset".to_owned()), "{:?}", world.trace);
+}
+
+#[test]
+fn a_look_that_hears_of_a_new_password_before_the_news_do_is_enough() {
+    let mut world = quiet();
+    world.wake(Why::Asked);
+    assert_eq!(world.trace, ["look with candidates"]);
+    world.advance(s(2));
+    assert!(world.trace.contains(&"apply preset".to_owned()), "{:?}", world.trace);
+}
+
+#[test]
 fn a_rotation_that_sets_it_here_within_a_second_is_no_incident() {
     let mut world = quiet();
     news(&mut world, Ok("print-new"));

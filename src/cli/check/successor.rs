@@ -60,10 +60,9 @@ pub async fn check(
         probe_upstream: false,
     };
     let met = collect::look(&watched.target(dials), ask).await.successors;
-    let met: Vec<&Successor> = met.iter().filter(|one| others.contains(&one.endpoint)).collect();
     met.iter().for_each(|one| tell(section, one, &user));
-    let fine = met.iter().filter(|one| in_the_way(one).is_none()).count();
-    if fine > 0 && fine == met.len() {
+    let fine = met.iter().filter(|one| others.contains(&one.endpoint) && in_the_way(one).is_none()).count();
+    if fine == others.len() {
         section.ok(WHAT, format!("other replicas that tell of themselves, and take this one in: {fine}"));
     }
 }
