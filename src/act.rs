@@ -91,10 +91,10 @@ impl Hands {
             Change::RestoreAuth { bounce_to } => self.restore_auth(&step.expect, bounce_to).await,
             Change::BounceLink { to } => self.bounce(&step.expect, to).await,
             Change::Repoint { to, .. } => self.repoint(&step.expect, to).await,
-            Change::RequestFailover { group, sentinels } => {
+            Change::RequestFailover { group, sentinels, how } => {
                 let until = Until::within(within);
                 self.sentinels_still_agree(&step.expect).await?;
-                self.request_failover(group, sentinels, until).await
+                self.request_failover(group, how, sentinels, until).await
             }
             Change::ProveLink => self.prove_link(within).await,
             Change::Persist => self.persist(&step.expect, within).await,
@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
     use crate::model::Address;
-    use crate::model::remedy::Precondition;
+    use crate::model::remedy::{Handover, Precondition};
 
     fn hands(local: Endpoint, store: Option<SecretRef>) -> Hands {
         let dial = Dial { address: Address::Tcp(local), user: String::new(), password: None, tls: None };
@@ -179,7 +179,11 @@ mod tests {
                 looked_within_ms: Some(5_000),
                 ..Precondition::default()
             };
-            let change = Change::RequestFailover { group: "mymaster".into(), sentinels: vec![sentinel.clone()] };
+            let change = Change::RequestFailover {
+                group: "mymaster".into(),
+                sentinels: vec![sentinel.clone()],
+                how: Handover::Lost,
+            };
             let step = Step { expect, change, within_ms: crate::model::turn::REQUEST_MS };
             let mut hands =
                 Hands { sentinels: vec![Dial::plain(sentinel)], ..hands(Endpoint::new("127.0.0.1", 1), None) };

@@ -434,6 +434,7 @@ impl Agent {
             auth_trouble: self.incidents.auth_trouble(now, quiet),
             causes: open.map(|incident| incident.causes.clone()).unwrap_or_default(),
             seats: self.memory.seats().clone(),
+            unlinked: self.memory.unlinked().clone(),
             failovers: self.incidents.failovers().to_vec(),
             ledger: self.ledger_health(),
             stopping: self.stopping,

@@ -11,13 +11,14 @@ use crate::model::Timestamp;
 use crate::model::evidence::Evidence;
 use crate::model::finding::{Cause, Finding};
 use crate::model::people::Pause;
-use crate::model::remedy::{Decision, Plan, Refusal, RefusalCode, Remedy};
+use crate::model::remedy::{Decision, Handover, Plan, Refusal, RefusalCode, Remedy};
 use crate::model::turn::{self, Seat};
 
 mod align;
 mod candidates;
 mod failover;
 mod guards;
+mod living;
 mod next_steps;
 mod people;
 mod proof;
@@ -28,6 +29,7 @@ mod unwritten;
 
 pub use align::{Alignment, alignment};
 pub use failover::turn_in;
+pub use living::{RunOn, run_on};
 pub use next_steps::next_steps;
 pub use proof::{Login, judge_login};
 pub use successors::in_the_way;
@@ -82,6 +84,9 @@ pub struct Policy {
     pub max_lag_bytes: u64,
     /// `request-failover`: the length of an agent's turn, [`turn::SMALLEST_STAGGER_MS`] at least.
     pub stagger: Duration,
+    /// `request-failover`: without a person also of a primary that lives, where that loses no acknowledged write.
+    #[serde(default)]
+    pub allow_live_primary: bool,
 }
 
 /// `[policy.REMEDY]`, with `mode` already brought together with `[policy] mode`.
@@ -132,6 +137,7 @@ impl Default for Policy {
             remedies: Remedy::ALL.iter().map(|r| (*r, RemedyPolicy::default_for(*r))).collect(),
             max_lag_bytes: 1024 * 1024,
             stagger: Duration::from_millis(turn::SMALLEST_STAGGER_MS),
+            allow_live_primary: false,
         }
     }
 }
@@ -160,6 +166,8 @@ pub struct History {
     pub causes: Vec<Cause>,
     /// The seat that each Sentinel, by its id, gives this replica for a promotion, and since when it is the same.
     pub seats: BTreeMap<String, (Seat, Timestamp)>,
+    /// What each Sentinel, by its id, has said of unlinked replicas from look to look.
+    pub unlinked: BTreeMap<String, RunOn>,
     /// Failovers of the group that were seen to succeed within the last hour, whoever made them.
     pub failovers: Vec<Timestamp>,
     pub ledger: LedgerHealth,
@@ -228,7 +236,7 @@ pub fn decide(context: &Context<'_>) -> Decision {
     match remedies::plan(remedy, context) {
         Err((code, detail)) => Decision::Hold(Refusal { code, remedy: Some(remedy), detail }),
         Ok(plan) => match context.policy.of(remedy).mode {
-            Mode::Auto if plan.discards() == 0 => Decision::Apply(plan),
+            Mode::Auto if !living::asks_a_person(&plan, context.policy) => Decision::Apply(plan),
             Mode::Auto | Mode::Propose => Decision::Propose(plan),
             Mode::Observe => Decision::Hold(Refusal {
                 code: RefusalCode::ObserveOnly,
@@ -247,9 +255,19 @@ pub fn wants_candidates(cause: Cause) -> bool {
 /// Why a plan waits for a person.
 pub fn why_ask(plan: &Plan) -> Refusal {
     let (remedy, would) = (plan.remedy, in_words(plan));
-    let (code, detail) = match plan.discards() {
-        0 => (RefusalCode::ApprovalNeeded, format!("[policy.{remedy}] mode is propose: it would {would}")),
-        _ => (RefusalCode::DataAtRisk, format!("a person has to allow what is lost by it: it would {would}")),
+    let lost = || (RefusalCode::DataAtRisk, format!("a person has to allow what is lost by it: it would {would}"));
+    let (code, detail) = match (plan.discards(), plan.handover()) {
+        (0, None | Some(Handover::Lost)) => {
+            (RefusalCode::ApprovalNeeded, format!("[policy.{remedy}] mode is propose: it would {would}"))
+        }
+        (0, Some(Handover::Coordinated | Handover::Refusing)) => (
+            RefusalCode::ApprovalNeeded,
+            format!(
+                "a primary that lives is failed over without a person only where [policy.{remedy}] mode is auto and \
+                 allow_live_primary is true: it would {would}"
+            ),
+        ),
+        (0, Some(Handover::Costly { .. })) | (1.., _) => lost(),
     };
     Refusal { code, remedy: Some(remedy), detail }
 }

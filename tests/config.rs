@@ -202,7 +202,7 @@ fn every_key_arrives_in_the_settings() {
 
     let policy = &settings.policy;
     assert_eq!((policy.persist, policy.max_attempts, policy.max_lag_bytes), (Persist::Runtime, 9, 4096));
-    assert_eq!(policy.stagger.as_secs(), 12);
+    assert_eq!((policy.stagger.as_secs(), policy.allow_live_primary), (12, true));
     let spans =
         [policy.blip, policy.patience, policy.settle, policy.remind, policy.background].map(|span| span.as_secs());
     assert_eq!(spans, [2, 90, 5, 7200, 45]);

@@ -5,6 +5,9 @@
 //! promotes within `promotion`; the others read of it within `sight`. Between ticks anything may happen in any order, as
 //! far as the budget of faults goes.
 //!
+//! Of a primary that lives the turns are counted by another age (`model::turn::Clock`), which may jump; that is a fault here.
+//! That it is right to a second only makes turns longer (`UNLINKED_JITTER_MS`), and is not in the model.
+//!
 //! Not in the model: a replica that nobody saw from the beginning stays out of sight, and a Sentinel that took a request
 //! and crashed has forgotten it (Sentinels do not store a failover that runs: Redis 7.0.15, sentinelFlushConfig).
 
@@ -60,6 +63,8 @@ enum Fault {
     Sentinel,
     /// A Sentinel changes its mind on who is first.
     Order,
+    /// The age by which a Sentinel counts jumps by a turn, either way, as that of unlinked replicas may.
+    Jump,
     /// A request is lost.
     Loss,
 }
@@ -144,6 +149,7 @@ enum Act {
     CrashSentinel(usize),
     StartSentinel(usize),
     Swap(usize),
+    Jump(usize, bool),
 }
 
 impl Day {
@@ -254,6 +260,9 @@ impl Day {
         if self.may_fail(state, Fault::Order) {
             acts.extend(up().map(Act::Swap));
         }
+        if self.may_fail(state, Fault::Jump) {
+            acts.extend(up().flat_map(|s| [Act::Jump(s, true), Act::Jump(s, false)]));
+        }
     }
 }
 
@@ -322,7 +331,13 @@ impl Model for Day {
         let mut state = last.clone();
         let fault = matches!(
             act,
-            Act::Lose(_) | Act::Cut(..) | Act::Blind(..) | Act::CrashAgent(_) | Act::CrashSentinel(_) | Act::Swap(_)
+            Act::Lose(_)
+                | Act::Cut(..)
+                | Act::Blind(..)
+                | Act::CrashAgent(_)
+                | Act::CrashSentinel(_)
+                | Act::Swap(_)
+                | Act::Jump(..)
         );
         state.budget -= u8::from(fault);
         match act {
@@ -365,6 +380,12 @@ impl Model for Day {
             Act::Swap(s) => {
                 let sentinel = &mut state.sentinels[s];
                 (sentinel.swapped, sentinel.order_for) = (!sentinel.swapped, 0);
+            }
+            Act::Jump(s, forward) => {
+                let sentinel = &mut state.sentinels[s];
+                let age = sentinel.agreed_for;
+                let to = if forward { age + self.stagger } else { age.saturating_sub(self.stagger) };
+                (sentinel.agreed_for, sentinel.order_for) = (to, 0);
             }
         }
         Some(state)
@@ -494,6 +515,14 @@ fn without_an_order_that_has_stood_two_agents_have_the_same_turn() {
     let faults: &'static [Fault] = &[Fault::Cut, Fault::Order];
     fails(Day { rules: Rules { standing: false, ..ALL }, faults, budget: 3, ticks: 4, ..day() }, ONCE);
     holds(Day { faults, budget: 3, ticks: 4, ..day() });
+}
+
+#[test]
+fn without_a_clock_that_has_run_on_two_agents_have_one_turn_after_the_other_at_once() {
+    let faults: &'static [Fault] = &[Fault::Cut, Fault::Jump];
+    fails(Day { rules: Rules { standing: false, ..ALL }, faults, budget: 3, ticks: 4, ..day() }, ONCE);
+    holds(Day { faults, budget: 3, ticks: 6, ..day() });
+    holds(Day { faults: &[Fault::Jump], budget: 2, ticks: 3 * (LATE.sum() + 1), ..day() });
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{COMMAND, Hands, Stop};
 use crate::model::evidence::{LinkState, PeerRole, Reading, Role, SentinelSays, ServerView, repeats};
-use crate::model::remedy::Precondition;
+use crate::model::remedy::{Living, Precondition};
+use crate::model::turn::Clock;
 use crate::model::{Endpoint, Timestamp, turn};
 use crate::wire::reply::sentinel::Answers;
 use crate::wire::reply::{Reply, info, peer_role, sentinel};
@@ -49,11 +50,18 @@ impl Hands {
 
     /// The part of a precondition that the Sentinels answer for, asked of each at once.
     pub(super) async fn sentinels_still_agree(&self, expect: &Precondition) -> Result<(), Stop> {
-        let wanted =
-            expect.sentinels_name.is_some() || expect.no_failover || expect.primary_down || expect.turn.is_some();
+        let wanted = expect.sentinels_name.is_some()
+            || expect.no_failover
+            || expect.primary_down
+            || expect.turn.is_some()
+            || expect.living.is_some();
         let Some(group) = self.group.as_deref().filter(|_| wanted) else { return Ok(()) };
         let mut views: Vec<SentinelSays> =
-            all(self.sentinels.iter().map(|dial| ask(dial, group))).await.into_iter().flatten().collect();
+            all(self.sentinels.iter().map(|dial| ask(dial, group, expect.living.is_some())))
+                .await
+                .into_iter()
+                .flatten()
+                .collect();
         each_once(&mut views);
         let known = views.iter().map(|says| says.others as usize + 1).max().unwrap_or(0).max(self.sentinels.len());
         let need = known / 2 + 1;
@@ -83,8 +91,12 @@ impl Hands {
                 return moved(format!("{down} of {known} Sentinels hold the primary down now, {need} are needed"));
             }
         }
+        if let Some(living) = &expect.living {
+            still_worth_it(living, &views, known)?;
+        }
+        let clock = if expect.living.is_some() { Clock::Unlinked } else { Clock::Agreed };
         if let Some(first_ms) = expect.in_sight
-            && let Err(unsure) = turn::all_in_sight(&views.iter().collect::<Vec<_>>(), first_ms)
+            && let Err(unsure) = turn::all_in_sight(&views.iter().collect::<Vec<_>>(), first_ms, clock)
         {
             return moved(unsure.to_string());
         }
@@ -188,24 +200,111 @@ fn each_once(views: &mut Vec<SentinelSays>) {
     views.retain(|_| repeats.next().flatten().is_none());
 }
 
-async fn ask(dial: &Dial, group: &str) -> Option<SentinelSays> {
-    let questions: [&[&str]; 4] = [
+/// A primary that lives is still without most of its replicas, and still is what the kind of the request asks for.
+fn still_worth_it(living: &Living, views: &[SentinelSays], known: usize) -> Result<(), Stop> {
+    let (moved, need) = (|what: String| Err(Stop::Moved(what)), known / 2 + 1);
+    if let Some(down) = views.iter().find(|says| says.flags.contains("s_down")) {
+        return moved(format!("Sentinel {} holds the primary down now", down.id));
+    }
+    let for_long = |says: &&SentinelSays| says.most_unlinked_ms().is_some_and(|age| age >= living.unlinked_for_ms);
+    let unlinked = views.iter().filter(for_long).count();
+    if unlinked < need {
+        return moved(format!(
+            "{unlinked} of {known} Sentinels say that most replicas have no link, {need} are needed"
+        ));
+    }
+    if living.coordinated {
+        let ready =
+            |says: &&SentinelSays| says.knows_coordinated() && says.first_choice().is_some_and(|first| first.link_ok);
+        let ready = views.iter().filter(ready).count();
+        if ready < known {
+            return moved(format!(
+                "{ready} of {known} Sentinels know COORDINATED and would promote a linked replica now"
+            ));
+        }
+    }
+    let refusing = views.iter().filter(|says| says.primary_refuses_writes()).count();
+    if living.refuses_writes && refusing < need {
+        return moved(format!("for {refusing} of {known} Sentinels the primary refuses writes now, {need} are needed"));
+    }
+    Ok(())
+}
+
+async fn ask(dial: &Dial, group: &str, with_nodes: bool) -> Option<SentinelSays> {
+    let questions: [&[&str]; 5] = [
         &["SENTINEL", "MASTER", group],
         &["SENTINEL", "MYID"],
-        &["INFO", "sentinel"],
+        &["INFO"],
         &["SENTINEL", "REPLICAS", group],
+        &["SENTINEL", "INFO-CACHE", group],
     ];
-    let (_, replies) = Reader::connect_and_ask(dial, &questions, SENTINEL).await.ok()?;
-    let [master, myid, info, replicas] = replies.as_slice() else { return None };
+    let questions = if with_nodes { &questions[..] } else { &questions[..4] };
+    let (_, replies) = Reader::connect_and_ask(dial, questions, SENTINEL).await.ok()?;
     let unasked = &Reply::Nil;
-    let answers = Answers { myid, master, replicas, ckquorum: unasked, info, info_cache: unasked };
+    let (master, myid, info, replicas, info_cache) = match replies.as_slice() {
+        [master, myid, info, replicas] => (master, myid, info, replicas, unasked),
+        [master, myid, info, replicas, info_cache] => (master, myid, info, replicas, info_cache),
+        _ => return None,
+    };
+    let answers = Answers { myid, master, replicas, ckquorum: unasked, info, info_cache };
     sentinel::says(&answers, Timestamp::default(), 0).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::tests::world::healthy;
+    use crate::diagnose::tests::world::{Bend, PRIMARY, healthy};
+    use crate::model::evidence::{Flavour, ReplicaInSentinel};
+
+    #[test]
+    fn a_living_primary_is_left_alone_once_anything_of_it_has_changed() {
+        let unlinked = |says: &mut SentinelSays| {
+            says.build = Some((Flavour::Valkey, "9.1.2".into()));
+            let first = says.replicas[0].clone();
+            says.replicas.push(ReplicaInSentinel { offset: 6_000, endpoint: Endpoint::new("10.0.0.9", 6379), ..first });
+            for replica in &mut says.replicas[..2] {
+                (replica.link_ok, replica.link_down_ms) = (false, 20_000);
+            }
+        };
+        let views: Vec<SentinelSays> =
+            healthy().each_sentinel(unlinked).answering().map(|(_, says)| says.clone()).collect();
+        let living = |coordinated, refuses_writes| Living { unlinked_for_ms: 10_000, coordinated, refuses_writes };
+        let moved = |living: &Living, bend: &dyn Fn(&mut Vec<SentinelSays>)| {
+            let mut views = views.clone();
+            bend(&mut views);
+            match still_worth_it(living, &views, 3) {
+                Ok(()) => String::new(),
+                Err(Stop::Moved(what) | Stop::Failed(what)) => what,
+            }
+        };
+        let ready = living(true, false);
+        assert_eq!(moved(&ready, &|_| ()), "");
+        let down = moved(&ready, &|views| _ = views[0].flags.insert("s_down".into()));
+        assert!(down.contains("holds the primary down now"), "{down}");
+        let linked = |says: &mut SentinelSays| says.replicas[0].link_ok = true;
+        let back = moved(&ready, &|views| views[..2].iter_mut().for_each(linked));
+        assert!(back.starts_with("1 of 3 Sentinels say"), "{back}");
+        let young = moved(&living(true, false), &|views| {
+            views.iter_mut().flat_map(|says| &mut says.replicas).for_each(|replica| replica.link_down_ms = 9_000);
+        });
+        assert!(young.starts_with("0 of 3 Sentinels say"), "{young}");
+        for bend in [
+            (|views: &mut Vec<SentinelSays>| _ = views.pop()) as fn(&mut Vec<SentinelSays>),
+            |views| views[1].build = Some((Flavour::Valkey, "8.0.1".into())),
+            |views| views[1].replicas[1].priority = 1,
+        ] {
+            let less = moved(&ready, &bend);
+            assert!(less.starts_with("2 of 3 Sentinels know COORDINATED"), "{less}");
+        }
+        let writes = moved(&living(false, true), &|_| ());
+        assert!(writes.starts_with("for 0 of 3 Sentinels the primary refuses writes now"), "{writes}");
+        let refuses = |says: &mut SentinelSays| {
+            says.replicas.truncate(2);
+            let Reading::Seen(nodes) = &mut says.nodes else { panic!() };
+            nodes.get_mut(PRIMARY).unwrap().good_replicas = Some(0);
+        };
+        assert_eq!(moved(&living(false, true), &|views| views[..2].iter_mut().for_each(refuses)), "");
+    }
 
     #[test]
     fn a_sentinel_that_is_listed_twice_has_one_vote_here_too() {

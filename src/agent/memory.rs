@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::flapping::Flapping;
+use crate::decide::{RunOn, run_on};
 use crate::diagnose::{
     LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, is_astray, role_in_doubt, same_place, serves,
     unanswered,
@@ -37,6 +38,7 @@ pub struct Memory {
     /// When the local server was last seen to serve as the primary that the Sentinels name.
     served: Option<Timestamp>,
     seats: BTreeMap<String, (Seat, Timestamp)>,
+    unlinked: BTreeMap<String, RunOn>,
     /// The newest configuration of the group that a Sentinel told of.
     epoch: Option<u64>,
     pub(super) flapping: Flapping,
@@ -91,6 +93,11 @@ impl Memory {
     /// The seat that each Sentinel gives this replica for a promotion, and since when.
     pub fn seats(&self) -> &BTreeMap<String, (Seat, Timestamp)> {
         &self.seats
+    }
+
+    /// What each Sentinel has said of unlinked replicas from look to look.
+    pub fn unlinked(&self) -> &BTreeMap<String, RunOn> {
+        &self.unlinked
     }
 
     /// A Sentinel that does not answer may change its mind unseen, so what it said before does not count any more.
@@ -157,6 +164,7 @@ impl Memory {
         self.forget_former_process(e);
         self.note_handover(e);
         self.note_seats(e);
+        self.unlinked = run_on(&self.unlinked, e);
         if let Some(probe) = e.upstream.seen() {
             // At the first look of all, only the replica can tell for how long.
             let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());

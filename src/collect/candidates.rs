@@ -63,7 +63,7 @@ impl Look<'_> {
         }
     }
 
-    async fn walked_upstream(&self) -> Option<Probe> {
+    pub(super) async fn walked_upstream(&self) -> Option<Probe> {
         let mut walked = self.walked.subscribe();
         let ended = tokio::time::timeout_at(self.ends, walked.wait_for(Option::is_some)).await;
         ended.ok()?.ok()?.clone()

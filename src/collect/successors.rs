@@ -1,4 +1,4 @@
-//! The replicas of a group whose primary is held down, each looked at for itself: one of them is promoted next, and the
+//! The replicas of a group whose primary is held down, or turns most of them away, each looked at for itself: one of them is promoted next, and the
 //! others have to log in to it. Nobody's word is taken for that: the login of the watched replica is tried at each, and
 //! each is asked for its INFO, by the observer where one is configured.
 //!
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::probe::{self, AskPsync, Login, Walk};
-use super::votes::{Vote, held_down};
+use super::votes::{Ballot, Vote, settled};
 use super::{Ask, Following, Look, Stance};
 use crate::model::evidence::{Answer, Connect, Missing, Probe, Reading, ServerView, Successor};
 use crate::model::{Address, Endpoint};
@@ -34,7 +34,9 @@ struct Door {
 }
 
 impl Look<'_> {
-    /// Asks nobody unless a majority of the Sentinels holds the primary down, or the caller wants it.
+    /// Asks nobody unless the caller wants it, or a majority of the Sentinels holds the primary down, or says that most
+    /// replicas have no link. In the last case nobody either where this replica's own login was refused: it would be
+    /// refused by all of them.
     pub(super) async fn successors(
         &self,
         ask: &Ask<'_>,
@@ -44,11 +46,20 @@ impl Look<'_> {
         let stance = stance.wait_for(Option::is_some).await.ok().and_then(|known| known.clone());
         let Some(Stance::Follows(following)) = stance else { return Vec::new() };
         let count = self.target.sentinels.len();
-        let down = match votes.wait_for(|votes| held_down(votes, count).is_some()).await {
-            Ok(votes) => held_down(&votes, count) == Some(true),
-            Err(_) => false,
+        let answers = |votes: &[Vote]| {
+            let of = |says_so: fn(&Ballot) -> bool| settled(votes, count, says_so);
+            Some((of(|ballot| ballot.down)?, of(|ballot| ballot.most_unlinked)?))
         };
-        if !down && !ask.meet_replicas {
+        let told = match votes.wait_for(|votes| answers(votes).is_some()).await {
+            Ok(votes) => answers(&votes).unwrap_or_default(),
+            Err(_) => (false, false),
+        };
+        let wanted = match told {
+            _ if ask.meet_replicas => true,
+            (true, _) => true,
+            (false, most_unlinked) => most_unlinked && !following.up && self.is_turned_away_only().await,
+        };
+        if !wanted {
             return Vec::new();
         }
         let _ = tokio::time::timeout(STRAGGLERS, votes.wait_for(|votes| votes.len() >= count)).await;
@@ -73,6 +84,16 @@ impl Look<'_> {
             }
         }))
         .await
+    }
+
+    /// The primary was met, and nothing that it said to this replica was about its login.
+    async fn is_turned_away_only(&self) -> bool {
+        const LOGIN: [&str; 3] = ["NOAUTH", "WRONGPASS", "NOPERM"];
+        let Some(probe) = self.walked_upstream().await else { return false };
+        let said = [&probe.ping_again, &probe.replconf, &probe.psync];
+        probe.connect == Connect::Open
+            && !matches!(probe.auth, Answer::Error { .. })
+            && !said.iter().any(|answer| LOGIN.contains(&answer.code()))
     }
 
     /// Where to knock. The watched replica is dialled as always: the address that the Sentinels have for it may not lead

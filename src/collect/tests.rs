@@ -1,11 +1,19 @@
 //! The parts of a look that need no server. `tests/live_collect.rs` has the rest.
 
-use super::votes::held_down;
+use super::votes::settled;
 use super::*;
 
 fn ballot(id: &str, port: u16, others: usize) -> Ballot {
     let primary = Endpoint::new("10.0.0.1", port);
-    Ballot { id: id.into(), primary, run_id: String::new(), others, down: false, in_sight: Vec::new() }
+    Ballot {
+        id: id.into(),
+        primary,
+        run_id: String::new(),
+        others,
+        down: false,
+        most_unlinked: false,
+        in_sight: Vec::new(),
+    }
 }
 
 fn vote(port: u16, others: usize) -> Vote {
@@ -47,6 +55,7 @@ fn a_look_can_be_given_to_a_task() {
 fn replicas_are_looked_at_once_a_majority_of_all_sentinels_holds_the_primary_down() {
     let down = |id: &str, others: usize| Some(Ballot { down: true, ..ballot(id, 1, others) });
     let up = |id: &str| Some(ballot(id, 1, 2));
+    let held_down = |votes: &[Vote], configured| settled(votes, configured, |ballot| ballot.down);
     assert_eq!(held_down(&[down("a", 2)], 3), None, "the others have not spoken yet");
     assert_eq!(held_down(&[down("a", 2), down("a", 2), None], 3), Some(false), "one that is listed twice");
     assert_eq!(held_down(&[down("a", 2), up("b"), down("c", 2)], 3), Some(true));

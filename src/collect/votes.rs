@@ -17,19 +17,22 @@ pub struct Ballot {
     pub others: usize,
     /// It holds the primary down.
     pub down: bool,
+    /// Most replicas that it has in sight have no link.
+    pub most_unlinked: bool,
     /// The replicas that it has in sight, with their run ids.
     pub in_sight: Vec<(Endpoint, String)>,
 }
 
 impl Ballot {
     pub fn of(says: &SentinelSays) -> Ballot {
-        let in_sight = says.replicas.iter().filter(|replica| !replica.flags.contains("s_down"));
+        let in_sight = says.in_sight();
         Ballot {
             id: says.id.clone(),
             primary: says.primary.clone(),
             run_id: says.primary_run_id.clone(),
             others: says.others as usize,
             down: says.flags.contains("s_down"),
+            most_unlinked: says.most_unlinked_ms().is_some(),
             in_sight: in_sight.map(|replica| (replica.endpoint.clone(), replica.run_id.clone())).collect(),
         }
     }
@@ -64,12 +67,12 @@ fn needed(ballots: &[&Ballot], configured: usize) -> usize {
     told.max(configured) / 2 + 1
 }
 
-/// Whether a majority of all Sentinels that anybody knows holds the primary down, once that is settled.
-pub fn held_down(votes: &[Vote], configured: usize) -> Option<bool> {
+/// Whether a majority of all Sentinels that anybody knows says so, once that is settled.
+pub fn settled(votes: &[Vote], configured: usize, says_so: impl Fn(&Ballot) -> bool) -> Option<bool> {
     let ballots = counted_once(votes);
     let need = needed(&ballots, configured);
-    let down = ballots.iter().filter(|ballot| ballot.down).count();
-    match down >= need {
+    let speak_for_it = ballots.iter().filter(|ballot| says_so(ballot)).count();
+    match speak_for_it >= need {
         true => Some(true),
         false => (votes.len() >= configured).then_some(false),
     }

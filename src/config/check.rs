@@ -321,6 +321,7 @@ fn remedy(remedy: Remedy, path: String, node: &Node, policy: &mut Policy, report
     if remedy == Remedy::RequestFailover {
         set(&mut policy.max_lag_bytes, section.size("max_lag_bytes", LAG, report));
         set(&mut policy.stagger, stagger(&section, report));
+        set(&mut policy.allow_live_primary, section.flag("allow_live_primary", report));
     }
     Some(OwnPolicy {
         mode: section.choice("mode", MODES, report),

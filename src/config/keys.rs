@@ -42,7 +42,8 @@ pub(super) const POLICY: &[&str] = &[
 
 pub(super) const REMEDY: &[&str] = &["mode", "after", "cooldown", "max_per_hour"];
 
-pub(super) const REQUEST_FAILOVER: &[&str] = &["mode", "after", "cooldown", "max_per_hour", "max_lag_bytes", "stagger"];
+pub(super) const REQUEST_FAILOVER: &[&str] =
+    &["mode", "after", "cooldown", "max_per_hour", "max_lag_bytes", "stagger", "allow_live_primary"];
 
 pub(super) const WEBHOOK: &[&str] = &["kind", "url", "secret", "timeout"];
 

@@ -184,6 +184,17 @@ impl<'a> Section<'a> {
         None
     }
 
+    pub fn flag(&self, key: &str, report: &mut Report) -> Option<bool> {
+        let node = self.node(key)?;
+        let wrong = match &node.value {
+            Value::Bool(flag) => return Some(*flag),
+            Value::Text(_) => ", without quotes".to_owned(),
+            other => format!(", not {}", other.kind()),
+        };
+        report.add(node.place, Some(&self.path_of(key)), format!("must be true or false{wrong}"));
+        None
+    }
+
     pub fn count(&self, key: &str, bounds: RangeInclusive<u32>, report: &mut Report) -> Option<u32> {
         let node = self.node(key)?;
         let wrong = match &node.value {

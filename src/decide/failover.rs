@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Context, Held, Mode};
+use super::{Context, Held, living};
 use crate::diagnose::unanswered_by_pings;
 use crate::model::evidence::{Answer, CachedNode, Connect, Evidence, Reading, ReplicaInSentinel, SentinelSays};
 use crate::model::finding::{Fact, Viewpoint};
-use crate::model::remedy::{Change, Plan, Precondition, RefusalCode, Remedy, Step};
-use crate::model::turn::{self, Seat, Turn, Turns, Unsure};
+use crate::model::remedy::{Change, Handover, Plan, Precondition, RefusalCode, Remedy, Step};
+use crate::model::turn::{self, Clock, Seat, Turn, Turns, Unsure};
 use crate::model::{human, rdb};
 
 pub const GUARDS: &[super::guards::Guard] = &[
@@ -24,6 +24,8 @@ pub const GUARDS: &[super::guards::Guard] = &[
     latent_auth_mismatch,
     super::troubles::trouble_stands,
     promotable_replica,
+    living::linked_one_comes_first,
+    living::count_is_of_now,
     candidates_keep_the_data,
     nobody_promoted_yet,
     super::successors::take_our_login,
@@ -37,7 +39,8 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
     let (named, _) = e
         .named_primary()
         .ok_or_else(|| (RefusalCode::SentinelsDisagree, "no majority of the Sentinels names one address".to_owned()))?;
-    let turn = (context.policy.of(Remedy::RequestFailover).mode == Mode::Auto).then(|| standing_turn(context));
+    let how = living::handover(context);
+    let turn = living::takes_turns(context).then(|| standing_turn(context));
     // One fixed order over all agents: the first request makes the second fail with INPROG. A Sentinel that has no
     // quorum, or another clock than the majority, is cut off or has just come back.
     let mut sentinels: Vec<_> = e
@@ -54,13 +57,14 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
             expect: Precondition {
                 sentinels_name: Some(named.clone()),
                 no_failover: true,
-                primary_down: true,
+                primary_down: how == Handover::Lost,
                 in_sight: Some(first_ms(context)),
                 looked_within_ms: Some(FRESH_MS),
                 turn,
+                living: living::precondition(context, &how),
                 ..Precondition::default()
             },
-            change: Change::RequestFailover { group: e.link.group.clone(), sentinels },
+            change: Change::RequestFailover { group: e.link.group.clone(), sentinels, how },
             within_ms: turn::REQUEST_MS,
         }],
         undo: Vec::new(),
@@ -76,7 +80,7 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
 /// From the beginning of the look to the request: a look (1.5 s), the record of the intent, and what the hands read again.
 const FRESH_MS: u64 = 5_000;
 
-fn majority(e: &Evidence) -> usize {
+pub(super) fn majority(e: &Evidence) -> usize {
     e.sentinels_known() / 2 + 1
 }
 
@@ -98,7 +102,10 @@ fn tilt(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
 }
 
 /// Neither may we reach it, by the address that the replica follows or by the one that the Sentinels name, nor may fewer than a majority of all known Sentinels hold it down.
-fn primary_seen_alive(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+fn primary_seen_alive(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    if living::qualifies(c.finding.cause) {
+        return living::most_cannot_replicate(remedy, c);
+    }
     let e = c.evidence;
     let Some(probe) = e.upstream.seen() else {
         return Err((RefusalCode::EvidenceMissing, "the primary was not tried from here".to_owned()));
@@ -162,6 +169,9 @@ fn quorum_unclear(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
 
 /// Sentinel's own failover is the normal case: it gets its due time first. The age of o_down is the time that it had.
 fn sentinel_acting(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    if living::qualifies(c.finding.cause) {
+        return living::sentinels_hold_it_up(remedy, c);
+    }
     let due = c.policy.of(remedy).after;
     let agreed: Vec<u64> = c.evidence.answering().filter_map(|(_, says)| says.o_down_ms).collect();
     let Some(longest) = agreed.iter().max() else {
@@ -275,7 +285,9 @@ fn candidates_keep_the_data(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
                 }
             }
         }
-        if let Some(first) = choices.iter().min_by(|a, b| turn::preference(a, b))
+        // A primary that steps down by itself has its replica take in all that it has first (Valkey 9.1.2, FAILOVER).
+        if living::handover(c) != Handover::Coordinated
+            && let Some(first) = choices.iter().min_by(|a, b| turn::preference(a, b))
             && first.offset.saturating_add_unsigned(c.policy.max_lag_bytes) < most_advanced
         {
             return Err(risk(format!(
@@ -314,7 +326,7 @@ fn loaders<'a>(says: &'a SentinelSays, nodes: &'a BTreeMap<String, CachedNode>) 
 /// A promotion that is under way, or that cannot be ruled out, is not asked for a second time.
 fn nobody_promoted_yet(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let views: Vec<&SentinelSays> = c.evidence.answering().map(|(_, says)| says).collect();
-    turn::all_in_sight(&views, first_ms(c)).map_err(|unsure| {
+    turn::all_in_sight(&views, first_ms(c), living::clock(c)).map_err(|unsure| {
         let code = match &unsure {
             Unsure::Promoted(_) => RefusalCode::FailoverRunning,
             Unsure::Old(..) => RefusalCode::EvidenceStale,
@@ -324,7 +336,7 @@ fn nobody_promoted_yet(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     })
 }
 
-/// The age of o_down at which the first turn begins: Sentinel's own time comes first, and one that has just lost and
+/// The age of a Sentinel's at which the first turn begins: Sentinel's own time comes first, and one that has just lost and
 /// found its quorum begins to count anew.
 fn first_ms(c: &Context<'_>) -> u64 {
     millis(c.policy.of(Remedy::RequestFailover).after.max(c.policy.stagger))
@@ -336,25 +348,34 @@ fn late(c: &Context<'_>, says: &SentinelSays) -> u64 {
 }
 
 fn turns(c: &Context<'_>) -> Turns {
-    Turns { first: first_ms(c), stagger: millis(c.policy.stagger), spare: turn::SPARE_MS }
+    // The age may be off in the look, and off the other way when it is read again.
+    let jitter = living::jitter_ms(living::clock(c));
+    Turns { first: first_ms(c), stagger: millis(c.policy.stagger) + 2 * jitter, spare: turn::SPARE_MS + jitter }
 }
 
-fn millis(span: Duration) -> u64 {
+/// For so long an order has to stand, and a clock to run on.
+fn a_turn(c: &Context<'_>) -> Duration {
+    Duration::from_millis(turns(c).stagger)
+}
+
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The seats that have been ours for a whole turn. An order that has just changed gave the present turn to another, and
 /// an agent that has just started knows of no order.
 fn standing_turn(c: &Context<'_>) -> Turn {
-    let seats = c.history.seats.iter().filter(|(_, (_, since))| c.now.since(*since) >= c.policy.stagger);
+    let stood = |id: &str, since| c.now.since(since) >= a_turn(c) && living::has_run_on(c, id, a_turn(c));
+    let seats = c.history.seats.iter().filter(|(id, (_, since))| stood(id, *since));
     let run_id = c.evidence.local.seen().map(|view| view.run_id.clone()).unwrap_or_default();
-    Turn { run_id, turns: turns(c), seats: seats.map(|(id, (seat, _))| (id.clone(), *seat)).collect() }
+    let seats = seats.map(|(id, (seat, _))| (id.clone(), *seat)).collect();
+    Turn { run_id, turns: turns(c), seats, clock: living::clock(c) }
 }
 
 /// In `propose` and `observe` a person decides, and chooses the agent.
-fn not_our_turn(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
+fn not_our_turn(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let e = c.evidence;
-    if c.policy.of(remedy).mode != Mode::Auto {
+    if !living::takes_turns(c) {
         return Ok(());
     }
     let turn = standing_turn(c);
@@ -384,9 +405,15 @@ pub fn turn_in(c: &Context<'_>) -> Option<Duration> {
             let seat = Seat::of(says, run_id)?;
             let stood = c.history.seats.get(&says.id).filter(|(known, _)| *known == seat);
             let stood = stood.map_or(Duration::ZERO, |(_, since)| c.now.since(*since));
-            let young = millis(c.policy.stagger.saturating_sub(stood));
+            let ran = match living::clock(c) {
+                Clock::Agreed => stood,
+                Clock::Unlinked => {
+                    c.history.unlinked.get(&says.id).map_or(Duration::ZERO, |known| c.now.since(known.since))
+                }
+            };
+            let young = millis(a_turn(c).saturating_sub(stood.min(ran)));
             // Once the seat has stood for long enough, the turn may be another's.
-            let age = says.o_down_ms?.saturating_add(late(c, says));
+            let age = living::clock(c).age(says)?.saturating_add(late(c, says));
             Some(young.saturating_add(turns(c).wait(age.saturating_add(young), seat)))
         })
         .collect();

@@ -1,6 +1,6 @@
 //! What a person would run now: commands that really work, for the cause at hand. No secret stands in them.
 
-use super::Context;
+use super::{Context, living};
 use crate::diagnose::{advised_backlog, advised_limit};
 use crate::model::evidence::{Evidence, Flavour, Role};
 use crate::model::finding::Cause;
@@ -24,6 +24,9 @@ pub fn next_steps(context: &Context<'_>, decision: &Decision) -> Vec<String> {
     let sentinel = e.sentinels.first().map_or_else(|| format!("{cli} -p 26379"), |s| at(&s.endpoint));
     let group = if e.link.group.is_empty() { "MASTER".to_owned() } else { quoted(&e.link.group) };
     let mut steps = by_cause(context, &local, &remote, &sentinel, &group);
+    if living::qualifies(context.finding.cause) && !e.sentinels.is_empty() {
+        steps.push(format!("{sentinel} SENTINEL REPLICAS {group}   # master-link-status: have the others a link?"));
+    }
     if let Decision::Hold(refusal) = decision
         && refusal.code == RefusalCode::AttemptsExhausted
     {

@@ -25,6 +25,12 @@ pub fn remedy_for(context: &Context<'_>) -> Option<Remedy> {
         Cause::PrimaryDown | Cause::PrimaryUnreachable | Cause::PrimaryHung => Some(Remedy::RequestFailover),
         // What stands in the way of a failover is then the name of the hold.
         Cause::QuorumLost | Cause::NoPromotableReplica if !context.finding.link_up => Some(Remedy::RequestFailover),
+        // While the primary lives; most replicas have to be turned away like this one.
+        Cause::ConnectionsExhausted | Cause::PrimaryForkFailed
+            if !context.finding.link_up && !context.evidence.sentinels.is_empty() =>
+        {
+            Some(Remedy::RequestFailover)
+        }
         Cause::WrongPrimary => Some(Remedy::Repoint),
         Cause::SelfReplication if context.evidence.named_primary().is_some() => Some(Remedy::Repoint),
         Cause::SelfReplication
@@ -91,7 +97,9 @@ pub fn why_none(finding: &Finding) -> &'static str {
         Cause::NameUnresolved => "the fault lies in this host's name resolution",
         Cause::AuthUnexpected => "whether the primary should have a password is for a person to say",
         Cause::AuthForbidden => "the user's permissions are set on the primary",
-        Cause::PrimaryDiskFull | Cause::PrimaryForkFailed | Cause::PrimarySaveFailing => {
+        Cause::ConnectionsExhausted => "who may be cut off on the primary is for a person to say",
+        Cause::PrimaryForkFailed => "the memory and the limits of the primary's host are for a person to change",
+        Cause::PrimaryDiskFull | Cause::PrimarySaveFailing => {
             "the fault lies on the primary's host; a failover on such evidence could lose writes"
         }
         Cause::ReplicaDiskFull => "this host needs room; what may be deleted is for a person to say",

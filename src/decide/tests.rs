@@ -11,6 +11,7 @@ use crate::model::remedy::{Change, Precondition};
 
 mod align;
 mod failover;
+mod living;
 mod plans;
 mod proof;
 mod second_primary;

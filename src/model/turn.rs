@@ -2,8 +2,9 @@
 //! is known to the Sentinel that runs it before it is known to the others. So time is cut into turns, each belongs to
 //! one replica's agent, and a request is made only so early in a turn that whoever comes next can see what came of it.
 //!
-//! The clock of the turns is no clock of ours: each Sentinel's own age of o_down tells the number of the turn, and its
-//! own list of replicas tells whose it is. An agent has to have its turn with a majority of all Sentinels at once. Any
+//! The clock of the turns is no clock of ours: each Sentinel's own age of o_down tells the number of the turn (where the
+//! primary lives, the age since when most replicas have had no link: [`Clock`]), and its own list of replicas tells whose
+//! it is. An agent has to have its turn with a majority of all Sentinels at once. Any
 //! two majorities share a Sentinel, and that one never gives the same turn to two: so two agents act at least
 //! [`SPARE_MS`] apart, whatever Sentinels each of them can reach. `tests/model.rs` plays it through, and finds what
 //! happens without each part.
@@ -28,6 +29,10 @@ pub const PROMOTION_MS: u64 = 2_500;
 pub const SIGHT_MS: u64 = 2_000;
 /// More than this has to be left of a turn when a request is made.
 pub const SPARE_MS: u64 = REQUEST_MS + PROMOTION_MS + SIGHT_MS;
+/// By so much a Sentinel's age of unlinked replicas may be off: whole seconds of the replica's clock, read each second.
+/// Turns by it have as much more to spare, and twice as much is added to their length: in the look and when it is read
+/// again it may be off in opposite ways.
+pub const UNLINKED_JITTER_MS: u64 = 2_000;
 /// The part of a turn in which a request may be made has to be long enough for one look.
 pub const LOOK_MS: u64 = 2_000;
 /// The smallest safe `stagger`, as `the_smallest_safe_stagger` in tests/model.rs has it: in a shorter turn there is
@@ -41,10 +46,35 @@ pub struct Seat {
     pub of: u32,
 }
 
+/// The age of a Sentinel's by which it cuts time into turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// For how long the primary has been objectively down.
+    #[default]
+    Agreed,
+    /// For how long most replicas have had no link to a primary that lives. It jumps where a replica starts anew, gets its
+    /// link back or goes out of sight; an agent counts by it only when it has run on for a whole turn.
+    Unlinked,
+}
+
+impl Clock {
+    pub fn age(self, says: &SentinelSays) -> Option<u64> {
+        match self {
+            Clock::Agreed => says.o_down_ms,
+            Clock::Unlinked => says.most_unlinked_ms(),
+        }
+    }
+
+    fn is_usual(&self) -> bool {
+        *self == Clock::Agreed
+    }
+}
+
 /// How time is cut, in any one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turns {
-    /// The age of o_down at which the first turn begins.
+    /// The age at which the first turn begins.
     pub first: u64,
     /// The length of a turn.
     pub stagger: u64,
@@ -114,6 +144,8 @@ pub struct Turn {
     pub turns: Turns,
     /// The seat that each of these Sentinels, by its id, has given us all along.
     pub seats: BTreeMap<String, Seat>,
+    #[serde(default, skip_serializing_if = "Clock::is_usual")]
+    pub clock: Clock,
 }
 
 impl Turn {
@@ -127,7 +159,9 @@ impl Turn {
         let seat = self.seats.get(&says.id).copied();
         seat.is_some()
             && seat == Seat::of(says, &self.run_id)
-            && seat.zip(says.o_down_ms).is_some_and(|(seat, age)| self.turns.ours(age.saturating_add(late_ms), seat))
+            && seat
+                .zip(self.clock.age(says))
+                .is_some_and(|(seat, age)| self.turns.ours(age.saturating_add(late_ms), seat))
     }
 }
 
@@ -165,21 +199,29 @@ pub enum Unsure {
 }
 
 /// Every replica is in sight of every Sentinel that answers and is none but a replica, or was gone before anybody could
-/// have asked for a failover. `first_ms`: the age of o_down before which nobody asks. It is measured by s_down here, which
-/// is older and outlasts a quorum that comes and goes.
-pub fn all_in_sight(views: &[&SentinelSays], first_ms: u64) -> Result<(), Unsure> {
+/// have asked for a failover. `first_ms`: the age before which nobody asks. Of a primary that is gone it is measured by
+/// s_down here, which is older than o_down and outlasts a quorum that comes and goes.
+///
+/// Of a primary that lives, a linked replica is read every 10 s only. Such a one is asked for its role by the agent itself,
+/// in the look that leads to a request (`decide::successors`), a turn after whatever another agent may have asked for.
+pub fn all_in_sight(views: &[&SentinelSays], first_ms: u64, clock: Clock) -> Result<(), Unsure> {
     let all = || views.iter().flat_map(|says| says.replicas.iter().map(move |replica| (says, replica)));
     if let Some((_, promoted)) = all().find(|(_, replica)| replica.reports_primary) {
         return Err(Unsure::Promoted(promoted.endpoint.clone()));
     }
     let mut seen = BTreeSet::new();
+    let lasts = |says: &SentinelSays| match clock {
+        Clock::Agreed => says.s_down_ms.unwrap_or(0),
+        Clock::Unlinked => says.most_unlinked_ms().unwrap_or(0),
+    };
     for (says, replica) in all() {
         if !replica.flags.contains("s_down") {
-            if replica.info_refresh_ms > SIGHT_MS {
+            let asked_itself = clock == Clock::Unlinked && replica.link_ok;
+            if replica.info_refresh_ms > SIGHT_MS && !asked_itself {
                 return Err(Unsure::Old(replica.endpoint.clone(), replica.info_refresh_ms));
             }
             seen.insert(&replica.endpoint);
-        } else if replica.s_down_ms.unwrap_or(0).saturating_add(first_ms) < says.s_down_ms.unwrap_or(0) {
+        } else if replica.s_down_ms.unwrap_or(0).saturating_add(first_ms) < lasts(says) {
             return Err(Unsure::Lost(replica.endpoint.clone()));
         }
     }

@@ -2,7 +2,9 @@
 
 use relinkd::model::finding::{Cause, Fact, Finding, Viewpoint};
 use relinkd::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, ResolvedBy, What};
-use relinkd::model::remedy::{Action, Change, Outcome, Plan, Precondition, Refusal, RefusalCode, Remedy, Step};
+use relinkd::model::remedy::{
+    Action, Change, Handover, Outcome, Plan, Precondition, Refusal, RefusalCode, Remedy, Step,
+};
 use relinkd::model::{Endpoint, LinkId, Timestamp};
 
 pub fn at(ms: i64) -> Timestamp {
@@ -101,7 +103,10 @@ fn realign() -> Plan {
 
 fn failover() -> Plan {
     let sentinels = vec![Endpoint::new("10.0.0.11", 26379), Endpoint::new("10.0.0.12", 26379)];
-    plan(Remedy::RequestFailover, vec![Change::RequestFailover { group: "mymaster".to_owned(), sentinels }])
+    plan(
+        Remedy::RequestFailover,
+        vec![Change::RequestFailover { group: "mymaster".to_owned(), sentinels, how: Handover::Lost }],
+    )
 }
 
 fn finished(attempt: u32, ms: i64, plan: &Plan, step: usize, outcome: Outcome, took_us: u64) -> (i64, What) {

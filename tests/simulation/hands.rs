@@ -3,7 +3,7 @@
 use relinkd::model::Endpoint;
 use relinkd::model::evidence::SentinelSays;
 use relinkd::model::remedy::{Change, Outcome, Precondition, Step};
-use relinkd::model::turn::all_in_sight;
+use relinkd::model::turn::{Clock, all_in_sight};
 
 use super::look::{print, sentinel_at, target, target_at};
 use super::world::{HOSTS, Link, Process, Target, Way, World};
@@ -39,7 +39,7 @@ impl World {
             }
             let says: Vec<SentinelSays> = heard.iter().map(|other| self.says(*other)).collect();
             if let Some(first_ms) = expect.in_sight
-                && let Err(unsure) = all_in_sight(&says.iter().collect::<Vec<_>>(), first_ms)
+                && let Err(unsure) = all_in_sight(&says.iter().collect::<Vec<_>>(), first_ms, Clock::Agreed)
             {
                 return Some(unsure.to_string());
             }

@@ -173,6 +173,7 @@ pub(super) fn sentinel(number: u8) -> GroupSentinel {
             replicas: vec![replica_in_sentinel(2), replica_in_sentinel(3)],
             ckquorum: Reading::Seen(Quorum { ok: true, text: "OK 3 usable Sentinels".into() }),
             tilt: Reading::Seen(false),
+            build: None,
             nodes: Reading::Missing(Missing::NotAsked),
         }),
         peers: peers.map(|n| SentinelPeer { id: n.to_string(), endpoint: sentinel_at(n), down: false }).collect(),

@@ -33,7 +33,7 @@ fn the_request_goes_to_the_sentinels_in_one_fixed_order() {
     let expect = &plan.steps[0].expect;
     assert!(expect.no_failover && expect.primary_down);
     assert_eq!(expect.sentinels_name, Some(at(PRIMARY)));
-    let Change::RequestFailover { group, sentinels } = &plan.steps[0].change else { panic!() };
+    let Change::RequestFailover { group, sentinels, how: Handover::Lost } = &plan.steps[0].change else { panic!() };
     assert_eq!(group, "mymaster");
     assert_eq!(*sentinels, [at("10.0.0.12:26379"), at("10.0.0.13:26379"), at("10.0.0.11:26379")]);
     assert!(plan.undo.is_empty());

@@ -235,6 +235,7 @@ fn says(name: &str) -> SentinelSays {
         replicas: vec![in_sentinel(REPLICA), in_sentinel(OTHER)],
         ckquorum: Reading::Seen(Quorum { ok: true, text: "OK 3 usable Sentinels.".into() }),
         tilt: Reading::Seen(false),
+        build: None,
         nodes: Reading::Seen(
             [(PRIMARY, true), (REPLICA, false), (OTHER, false)]
                 .into_iter()
@@ -280,6 +281,7 @@ fn cached(name: &str, is_primary: bool) -> CachedNode {
         rdb_last_save_ok: true,
         aof_last_write_ok: true,
         loading: false,
+        good_replicas: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Evidence, Flavour, Reading, Role};
+use crate::model::turn::preference;
 use crate::model::{Address, Endpoint, Timestamp};
 
 /// One Sentinel's account of the group.
@@ -57,6 +58,9 @@ pub struct SentinelSays {
     /// password and saw everything down (Redis 7.0.15).
     pub ckquorum: Reading<Quorum>,
     pub tilt: Reading<bool>,
+    /// What this Sentinel itself is, out of its INFO.
+    #[serde(default)]
+    pub build: Option<(Flavour, String)>,
     /// INFO of the group's data nodes as this Sentinel last read it, by address (SENTINEL INFO-CACHE).
     pub nodes: Reading<BTreeMap<String, CachedNode>>,
 }
@@ -116,6 +120,10 @@ pub struct CachedNode {
     pub rdb_last_save_ok: bool,
     pub aof_last_write_ok: bool,
     pub loading: bool,
+    /// `min_slaves_good_slaves` of a primary: how many replicas count for `min-replicas-to-write`. Servers tell it only
+    /// where that setting and `min-replicas-max-lag` are on (Redis 7.0.15 to Valkey 9.1.2, genRedisInfoString).
+    #[serde(default)]
+    pub good_replicas: Option<u32>,
 }
 
 /// Ages in milliseconds, of the last answer and of the last good one, at a PING a second.
@@ -141,6 +149,18 @@ pub fn repeats<'a>(ids: impl IntoIterator<Item = &'a str>) -> Vec<Option<usize>>
 }
 
 impl ReplicaInSentinel {
+    /// For how long it has had no link to the primary, by its own word; none while it has one. Sentinel reads the INFO of
+    /// an unlinked replica each second (Redis 7.0.15, sentinelSendPeriodicCommands), and the server counts whole seconds
+    /// by its wall clock, so this is right to a second or so.
+    ///
+    /// One that was never linked since its start (-1), or was not read for long, has been unlinked for nobody knows how
+    /// long: no time at all counts. So a restart makes the time shorter, never longer.
+    fn unlinked_ms(&self) -> Option<u64> {
+        const OLD_MS: u64 = 15_000;
+        let told = u64::try_from(self.link_down_ms).ok().filter(|_| self.info_refresh_ms <= OLD_MS);
+        (!self.link_ok).then(|| told.map_or(0, |ms| ms.saturating_add(self.info_refresh_ms)))
+    }
+
     /// Whether this Sentinel may promote the replica, by its own rules (Redis 7.0.15 to Valkey 9.0.5,
     /// sentinelSelectSlave). That its link is up is not among them.
     pub fn promotable(&self, says: &SentinelSays) -> bool {
@@ -155,6 +175,57 @@ impl ReplicaInSentinel {
 }
 
 impl SentinelSays {
+    /// Those that it does not hold down.
+    pub fn in_sight(&self) -> impl Iterator<Item = &ReplicaInSentinel> {
+        self.replicas.iter().filter(|replica| !replica.flags.contains("s_down"))
+    }
+
+    /// For how long more than half of the replicas in its sight have had no link, all of them at once; none while half of
+    /// them are linked.
+    pub fn most_unlinked_ms(&self) -> Option<u64> {
+        let mut ages: Vec<u64> = self.in_sight().filter_map(ReplicaInSentinel::unlinked_ms).collect();
+        ages.sort_unstable_by(|a, b| b.cmp(a));
+        ages.get(self.in_sight().count() / 2).copied()
+    }
+
+    /// Whom it would promote at this moment.
+    pub fn first_choice(&self) -> Option<&ReplicaInSentinel> {
+        self.replicas.iter().filter(|replica| replica.promotable(self)).min_by(|a, b| preference(a, b))
+    }
+
+    /// `SENTINEL FAILOVER … COORDINATED` is known since Valkey 9.0. Redis 7.0.15 and 8.2.3 and Valkey 8.0.1 answer the
+    /// word with `ERR wrong number of arguments`, and do nothing.
+    pub fn knows_coordinated(&self) -> bool {
+        self.build.as_ref().is_some_and(|(flavour, version)| {
+            let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+            *flavour == Flavour::Valkey && major.is_some_and(|major| major >= 9)
+        })
+    }
+
+    /// The primary counts no replica as good, so that `min-replicas-to-write`, whatever it is, has it refuse writes; nobody
+    /// has a link with which that might end; and whom this Sentinel would promote has got all that was acknowledged before.
+    /// The minimum itself is not told by INFO. The count and the offset are up to 10 s old, and have to be younger than the
+    /// break; the links are read each second while they are down.
+    ///
+    /// The offset of a primary without replicas grows on by what Sentinels publish there, 63 bytes a second for each of them
+    /// (Redis 7.0.15, Valkey 9.1.2): up to that much is no write. Keys that expire are told apart from writes by nobody.
+    pub fn primary_refuses_writes(&self) -> bool {
+        /// Bytes a second and Sentinel, with long names; and what was under way.
+        const CHATTER: u64 = 150;
+        const LEAST: u64 = 512;
+        let primary = self.nodes.seen().and_then(|nodes| nodes.get(&self.primary.to_string()));
+        let Some((primary, first)) = primary.zip(self.first_choice()) else { return false };
+        let since_ms =
+            self.most_unlinked_ms().and_then(|age| age.checked_sub(primary.age_ms)).filter(|since| *since > 0);
+        primary.good_replicas == Some(0)
+            && self.in_sight().all(|replica| !replica.link_ok)
+            && since_ms.is_some_and(|since_ms| {
+                let sentinels = u64::from(self.others) + 1;
+                let chatter = LEAST.saturating_add(sentinels.saturating_mul(CHATTER).saturating_mul(since_ms) / 1000);
+                first.offset.saturating_add_unsigned(chatter) >= primary.repl_offset
+            })
+    }
+
     /// Whether this Sentinel is in the middle of a failover of the group.
     pub fn fails_over(&self) -> bool {
         self.flags.contains("failover_in_progress") || self.failover_state.is_some()

@@ -52,6 +52,7 @@ impl From<&ServerView> for CachedNode {
             rdb_last_save_ok: view.rdb_last_save_ok,
             aof_last_write_ok: view.aof_last_write_ok,
             loading: view.loading,
+            good_replicas: None,
         }
     }
 }

@@ -211,7 +211,13 @@ pub fn cached_node(text: &str, age_ms: u64) -> Option<CachedNode> {
         rdb_last_save_ok: info.text("rdb_last_bgsave_status") == "ok",
         aof_last_write_ok: info.aof_last_write() == "ok",
         loading: info.flag("loading"),
+        good_replicas: info.number("min_slaves_good_slaves"),
     })
+}
+
+/// Whose server this is, and its version; `None` when the text does not say.
+pub fn build(text: &str) -> Option<(Flavour, String)> {
+    Some(Info::parse(text).flavour()).filter(|(_, version)| !version.is_empty())
 }
 
 /// Whether a Sentinel is in TILT, out of its INFO; `None` when the text does not say.

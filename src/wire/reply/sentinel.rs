@@ -54,6 +54,7 @@ pub fn says(answers: &Answers<'_>, at: Timestamp, took_us: u64) -> Result<Sentin
             Some(tilt) => Reading::Seen(tilt),
             None => Reading::Missing(answers.info.unfit("INFO")),
         },
+        build: answers.info.text().and_then(info::build),
         nodes: match answers.info_cache {
             Reply::List(groups) => Reading::Seen(nodes(groups, (&primary, run_id), &replicas)),
             other => Reading::Missing(other.unfit("SENTINEL INFO-CACHE")),
