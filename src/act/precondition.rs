@@ -79,14 +79,16 @@ impl Hands {
         {
             return moved(format!("Sentinel {} is in TILT now", tilted.id));
         }
-        if let Some(named) = &expect.sentinels_name {
-            let votes = views.iter().filter(|says| says.primary == *named).count();
+        // What a Sentinel says of another primary says nothing of this one.
+        let named = |says: &SentinelSays| expect.sentinels_name.as_ref().is_none_or(|named| says.primary == *named);
+        if let Some(wanted) = &expect.sentinels_name {
+            let votes = views.iter().filter(|says| named(says)).count();
             if votes < need {
-                return moved(format!("{votes} of {known} Sentinels name {named} now, {need} are needed"));
+                return moved(format!("{votes} of {known} Sentinels name {wanted} now, {need} are needed"));
             }
         }
         if expect.primary_down {
-            let down = views.iter().filter(|says| says.flags.contains("s_down")).count();
+            let down = views.iter().filter(|says| named(says) && says.flags.contains("s_down")).count();
             if down < need {
                 return moved(format!("{down} of {known} Sentinels hold the primary down now, {need} are needed"));
             }
@@ -101,7 +103,7 @@ impl Hands {
             return moved(unsure.to_string());
         }
         if let Some(turn) = &expect.turn {
-            let grants = views.iter().filter(|says| turn.granted_by(says)).count();
+            let grants = views.iter().filter(|says| named(says) && turn.granted_by(says)).count();
             if grants < need {
                 return moved(format!(
                     "the turn to ask is not ours any more: {grants} of {known} Sentinels give it, {need} are needed"

@@ -123,7 +123,12 @@ impl Agent {
         let held = self.last.decision.as_ref().and_then(Decision::held_remedy);
         // The moments in which a failover may be asked for are short.
         let often = awaited || (undecided && age < UNDECIDED) || self.our_turn.is_some() || self.lacks_a_sight();
-        let most = Duration::from_secs(if often { 1 } else { 5 });
+        let most = Duration::from_secs(match often {
+            true => 1,
+            // An order of promotion counts from when it is watched closely: the first turn is not to be slept through.
+            false if self.waits_for_sentinel() => 2,
+            false => 5,
+        });
         let mut next = now.after((age / 4).clamp(Duration::from_millis(100), most));
         let bounds = [
             held.zip(self.memory.verdict()).map(|(remedy, (_, since))| since.after(self.policy.of(remedy).after)),
@@ -149,9 +154,17 @@ impl Agent {
 
     /// A failover waits for nothing but what the next look may show.
     fn lacks_a_sight(&self) -> bool {
+        self.failover_held_for(&[RefusalCode::EvidenceMissing, RefusalCode::EvidenceStale])
+    }
+
+    /// Sentinel has its time first.
+    fn waits_for_sentinel(&self) -> bool {
+        self.failover_held_for(&[RefusalCode::SentinelActing])
+    }
+
+    fn failover_held_for(&self, codes: &[RefusalCode]) -> bool {
         matches!(&self.last.decision, Some(Decision::Hold(refusal))
-            if refusal.remedy == Some(Remedy::RequestFailover)
-                && matches!(refusal.code, RefusalCode::EvidenceMissing | RefusalCode::EvidenceStale))
+            if refusal.remedy == Some(Remedy::RequestFailover) && codes.contains(&refusal.code))
     }
 
     /// A sync that makes progress begins its patience anew each time.

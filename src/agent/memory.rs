@@ -18,6 +18,9 @@ use crate::model::{Endpoint, Timestamp};
 /// A failover tells of itself by events from its first moment, so looks are close while it runs.
 const JUST_NOW: Duration = Duration::from_secs(5);
 
+/// Between two looks that take an order of promotion for unbroken. While a turn is waited for there is one each second.
+const UNWATCHED: Duration = Duration::from_millis(2_500);
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     trend: Trend,
@@ -39,6 +42,8 @@ pub struct Memory {
     served: Option<Timestamp>,
     seats: BTreeMap<String, (Seat, Timestamp)>,
     unlinked: BTreeMap<String, RunOn>,
+    /// When the seats were last looked at.
+    seated: Option<Timestamp>,
     /// The newest configuration of the group that a Sentinel told of.
     epoch: Option<u64>,
     pub(super) flapping: Flapping,
@@ -101,7 +106,12 @@ impl Memory {
     }
 
     /// A Sentinel that does not answer may change its mind unseen, so what it said before does not count any more.
+    /// Nor does what it said a while ago: an order that was another in between would look the same.
     fn note_seats(&mut self, e: &Evidence) {
+        if self.seated.is_none_or(|last| e.began.since(last) > UNWATCHED) {
+            self.seats.clear();
+        }
+        self.seated = Some(e.ended);
         let run_id = e.local.seen().map(|view| view.run_id.as_str()).unwrap_or_default();
         let mut seats = BTreeMap::new();
         for (_, says) in e.answering() {

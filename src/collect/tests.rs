@@ -59,6 +59,8 @@ fn replicas_are_looked_at_once_a_majority_of_all_sentinels_holds_the_primary_dow
     assert_eq!(held_down(&[down("a", 2)], 3), None, "the others have not spoken yet");
     assert_eq!(held_down(&[down("a", 2), down("a", 2), None], 3), Some(false), "one that is listed twice");
     assert_eq!(held_down(&[down("a", 2), up("b"), down("c", 2)], 3), Some(true));
+    let elsewhere = |id: &str| Some(Ballot { down: true, ..ballot(id, 7, 2) });
+    assert_eq!(held_down(&[down("a", 2), up("b"), elsewhere("c")], 3), Some(false), "it holds another primary down");
     assert_eq!(held_down(&[up("a"), None, down("c", 2)], 3), Some(false));
     assert_eq!(held_down(&[down("a", 4), down("b", 4)], 2), Some(false), "two of five");
 }

@@ -67,11 +67,12 @@ fn needed(ballots: &[&Ballot], configured: usize) -> usize {
     told.max(configured) / 2 + 1
 }
 
-/// Whether a majority of all Sentinels that anybody knows says so, once that is settled.
+/// Whether a majority of all Sentinels that anybody knows names one primary and says so of it, once that is settled.
 pub fn settled(votes: &[Vote], configured: usize, says_so: impl Fn(&Ballot) -> bool) -> Option<bool> {
     let ballots = counted_once(votes);
     let need = needed(&ballots, configured);
-    let speak_for_it = ballots.iter().filter(|ballot| says_so(ballot)).count();
+    let speak_for = |named: &Endpoint| ballots.iter().filter(|ballot| ballot.primary == *named).count();
+    let speak_for_it = ballots.iter().filter(|ballot| says_so(ballot) && speak_for(&ballot.primary) >= need).count();
     match speak_for_it >= need {
         true => Some(true),
         false => (votes.len() >= configured).then_some(false),

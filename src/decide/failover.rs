@@ -44,7 +44,7 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
     // One fixed order over all agents: the first request makes the second fail with INPROG. A Sentinel that has no
     // quorum, or another clock than the majority, is cut off or has just come back.
     let mut sentinels: Vec<_> = e
-        .answering()
+        .of_the_named()
         .filter(|(_, says)| says.ckquorum.seen().is_some_and(|quorum| quorum.ok))
         .filter(|(_, says)| turn.as_ref().is_none_or(|turn| turn.granted_after(says, late(context, says))))
         .map(|(endpoint, says)| (says.id.clone(), endpoint.clone()))
@@ -101,7 +101,8 @@ fn tilt(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     Ok(())
 }
 
-/// Neither may we reach it, by the address that the replica follows or by the one that the Sentinels name, nor may fewer than a majority of all known Sentinels hold it down.
+/// Neither may we reach it, by the address that the replica follows or by the one that the Sentinels name, nor may fewer
+/// than a majority of all known Sentinels hold it down.
 fn primary_seen_alive(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     if living::qualifies(c.finding.cause) {
         return living::most_cannot_replicate(remedy, c);
@@ -110,7 +111,15 @@ fn primary_seen_alive(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let Some(probe) = e.upstream.seen() else {
         return Err((RefusalCode::EvidenceMissing, "the primary was not tried from here".to_owned()));
     };
+    let elsewhere = e.named_primary().is_some_and(|(named, _)| *named != probe.target);
+    if elsewhere && e.named.seen().is_none() {
+        return Err((RefusalCode::EvidenceMissing, "the address that the Sentinels name was not tried".to_owned()));
+    }
     for probe in e.named.seen().into_iter().chain([probe]) {
+        if let Some(why) = says_nothing(&probe.connect) {
+            let detail = format!("whether {} can be reached from here is not known: {why}", probe.target);
+            return Err((RefusalCode::EvidenceMissing, detail));
+        }
         if probe.connect == Connect::Open && probe.ping != Answer::TimedOut {
             return Err((
                 RefusalCode::PrimarySeenAlive,
@@ -154,10 +163,26 @@ fn primary_seen_alive(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     Ok(())
 }
 
+/// How a connection ended that proves no silence: our own haste, settings or resolver, and a TLS handshake that somebody
+/// ended.
+fn says_nothing(connect: &Connect) -> Option<String> {
+    match connect {
+        Connect::NoTime => Some("this look had no time left for it".to_owned()),
+        Connect::TlsSetup(text) | Connect::Tls(text) => Some(format!("TLS: {text}")),
+        Connect::NameUnresolved(text) => Some(format!("name not resolved: {text}")),
+        Connect::Open
+        | Connect::Refused
+        | Connect::Reset
+        | Connect::TimedOut
+        | Connect::Unreachable(_)
+        | Connect::HelloUnanswered => None,
+    }
+}
+
 /// CKQUORUM counts living Sentinels only; it is needed, and is not enough.
 fn quorum_unclear(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let e = c.evidence;
-    let passing = e.answering().filter(|(_, says)| says.ckquorum.seen().is_some_and(|quorum| quorum.ok)).count();
+    let passing = e.of_the_named().filter(|(_, says)| says.ckquorum.seen().is_some_and(|quorum| quorum.ok)).count();
     if passing < majority(e) {
         return Err((
             RefusalCode::QuorumUnclear,
@@ -173,7 +198,7 @@ fn sentinel_acting(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
         return living::sentinels_hold_it_up(remedy, c);
     }
     let due = c.policy.of(remedy).after;
-    let agreed: Vec<u64> = c.evidence.answering().filter_map(|(_, says)| says.o_down_ms).collect();
+    let agreed: Vec<u64> = c.evidence.of_the_named().filter_map(|(_, says)| says.o_down_ms).collect();
     let Some(longest) = agreed.iter().max() else {
         return Err((
             RefusalCode::SentinelActing,
@@ -194,9 +219,7 @@ fn sentinel_acting(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
 /// Sentinel that was there. The quorum that was lost and is back with two Sentinels started anew is no failover.
 fn group_cooldown(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let rest = c.policy.of(remedy).cooldown;
-    let named = c.evidence.named_primary().map(|(named, _)| named);
-    let mut witnesses =
-        c.evidence.answering().filter(|(_, says)| Some(&says.primary) == named && says.saw_the_role_begin());
+    let mut witnesses = c.evidence.of_the_named().filter(|(_, says)| says.saw_the_role_begin());
     let young = witnesses.find(|(_, says)| Duration::from_millis(says.role_reported_ms) < rest);
     match young {
         Some((endpoint, says)) => Err((
@@ -379,7 +402,7 @@ fn not_our_turn(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
         return Ok(());
     }
     let turn = standing_turn(c);
-    if e.answering().filter(|(_, says)| turn.granted_after(says, late(c, says))).count() >= majority(e) {
+    if e.of_the_named().filter(|(_, says)| turn.granted_after(says, late(c, says))).count() >= majority(e) {
         return Ok(());
     }
     let held = |detail: String| Err((RefusalCode::NotOurTurn, detail));

@@ -32,7 +32,7 @@ pub fn handover(c: &Context<'_>) -> Handover {
         Ok(()) => return Handover::Coordinated,
         Err(why) => why,
     };
-    let refusing = e.answering().filter(|(_, says)| says.primary_refuses_writes()).count();
+    let refusing = e.of_the_named().filter(|(_, says)| says.primary_refuses_writes()).count();
     if refusing >= majority(e) { Handover::Refusing } else { Handover::Costly { why } }
 }
 
@@ -140,7 +140,7 @@ pub fn most_cannot_replicate(remedy: Remedy, c: &Context<'_>) -> Result<(), Held
     let need = majority(e);
     let after = c.policy.of(remedy).after;
     let ages: Vec<Duration> =
-        e.answering().filter_map(|(_, says)| says.most_unlinked_ms()).map(Duration::from_millis).collect();
+        e.of_the_named().filter_map(|(_, says)| says.most_unlinked_ms()).map(Duration::from_millis).collect();
     if ages.len() < need {
         return Err((
             RefusalCode::PrimarySeenAlive,

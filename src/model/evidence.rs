@@ -494,9 +494,16 @@ impl Evidence {
         votes.into_iter().find(|(_, count)| *count >= need)
     }
 
-    /// How many Sentinels hold the named flag against the primary.
+    /// The Sentinels that speak of the primary which a majority names; where none is named, all. What another one holds
+    /// against its own primary is nothing that is held against this.
+    pub fn of_the_named(&self) -> impl Iterator<Item = (&Endpoint, &SentinelSays)> {
+        let named = self.named_primary().map(|(named, _)| named);
+        self.answering().filter(move |(_, says)| named.is_none_or(|named| says.primary == *named))
+    }
+
+    /// How many Sentinels hold this flag against the primary.
     pub fn sentinels_flagging(&self, flag: &str) -> usize {
-        self.answering().filter(|(_, s)| s.flags.contains(flag)).count()
+        self.of_the_named().filter(|(_, says)| says.flags.contains(flag)).count()
     }
 
     /// The newest log fact of a kind, where the log could be read.

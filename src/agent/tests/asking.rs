@@ -73,6 +73,23 @@ fn the_first_turn_is_not_slept_through() {
     assert!(after >= s(10) && after < ms(10_100), "the first turn begins after 10 s: {after:?} {:?}", world.trace);
 }
 
+/// An order that was not watched for a while, as by a process that was stopped, has to stand for a turn again.
+#[test]
+fn an_order_that_was_out_of_sight_does_not_count() {
+    let seats = |gap: Duration| {
+        let mut world = primary_lost(1_000);
+        world.advance(s(4));
+        let known = world.agent.memory.seats().clone();
+        world.now = world.now.after(gap);
+        world.advance(s(1));
+        (known, world.agent.memory.seats().clone())
+    };
+    let (known, watched) = seats(Duration::ZERO);
+    assert_eq!((known.len(), &known), (3, &watched), "since the first look");
+    let (known, unwatched) = seats(s(20));
+    assert!(unwatched.values().all(|(_, since)| known.values().all(|(_, before)| since > before)), "{unwatched:?}");
+}
+
 #[test]
 fn a_turn_that_was_missed_needs_no_rest() {
     let mut world = primary_lost(1_000);

@@ -68,6 +68,53 @@ fn holds_a_failover_while_the_primary_answers_from_here() {
     moved(RefusalCode::EvidenceMissing, |e| e.upstream = Reading::Missing(Missing::NotAsked));
 }
 
+/// What was not tried is not silent: our own haste, TLS settings and resolver say nothing of the primary.
+#[test]
+fn holds_a_failover_while_the_primary_was_not_tried_from_here() {
+    let untried = [
+        Connect::NoTime,
+        Connect::TlsSetup("no such file".into()),
+        Connect::Tls("certificate expired".into()),
+        Connect::NameUnresolved("db-1: no answer".into()),
+    ];
+    for connect in untried {
+        let probe = Probe { connect, ..blank("10.0.0.99:6379") };
+        moved(RefusalCode::EvidenceMissing, |e| e.upstream = Reading::Seen(probe.clone()));
+        moved(RefusalCode::EvidenceMissing, |e| e.named = Reading::Seen(probe));
+    }
+    moved(RefusalCode::EvidenceMissing, |e| {
+        e.upstream = Reading::Seen(Probe { connect: Connect::Refused, ..blank("db-1.example:6379") });
+    });
+}
+
+/// Five Sentinels: three name our primary, and one that names another holds that one down.
+#[test]
+fn what_is_held_against_another_primary_is_not_held_against_ours() {
+    let with_five = |elsewhere: usize| {
+        let mut case = dead_primary();
+        case.e.each_sentinel(|says| says.others = 4);
+        for number in 3..5 {
+            let mut view = case.e.sentinels[0].clone();
+            view.endpoint = at(&format!("10.0.0.1{number}:26379"));
+            case.e.sentinels.push(view);
+            case.e.sentinel(number).id = format!("id-{number}");
+        }
+        for number in 5 - elsewhere..5 {
+            case.e.sentinel(number).primary = at(OTHER);
+        }
+        case
+    };
+    with_five(0).plan();
+    // The third of those that name our primary sees it.
+    moved(RefusalCode::PrimarySeenAlive, |e| {
+        let Case { e: mut five, .. } = with_five(2);
+        five.sentinel(2).flags = flags(&["master"]);
+        // That they disagree is another guard's matter.
+        *e = five;
+    });
+    assert_eq!(with_five(2).e.sentinels_flagging("s_down"), 3);
+}
+
 #[test]
 fn holds_a_failover_while_the_link_brings_signs_of_life() {
     let mut hung = dead_primary();
