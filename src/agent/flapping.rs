@@ -27,6 +27,9 @@ const KEEP: usize = 600;
 /// Two of the primary's counts are at least this far apart.
 const APART: Duration = Duration::from_secs(1);
 
+/// A time so far ahead is of another clock.
+const AHEAD: Duration = Duration::from_secs(10);
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Flapping {
     of: Option<Endpoint>,
@@ -92,8 +95,12 @@ impl Flapping {
             self.up = None;
             return None;
         };
+        // What was noted by a clock that was set back since would hold until it catches up.
+        let ahead = |at: Timestamp| at.since(e.ended) > AHEAD;
         let another = self.of.as_ref().is_some_and(|of| *of != link.primary)
-            || self.run_id.as_ref().is_some_and(|known| *known != local.run_id);
+            || self.run_id.as_ref().is_some_and(|known| *known != local.run_id)
+            || self.up.is_some_and(|(at, _)| ahead(at))
+            || self.stands.is_some_and(|flaps| ahead(flaps.last));
         if another {
             *self = Flapping::default();
         }

@@ -149,3 +149,13 @@ fn cuts_that_have_a_name_give_it_to_the_incident() {
     assert!(flaps.calm() < Flaps::WINDOW);
     assert!(world.ledger.len() < 30, "{:?}", world.trace);
 }
+
+#[test]
+fn a_clock_that_is_set_back_does_not_make_it_flap_for_ever() {
+    let mut world = world();
+    drops(&mut world, 6, s(3));
+    world.now = world.now.before(s(3_600));
+    world.wake(Why::Timer);
+    world.advance(s(60));
+    assert_eq!(world.recorded("resolved"), 1, "{:?}", world.trace);
+}
