@@ -315,7 +315,7 @@ fn healing(figures: &Figures) -> Option<String> {
     if all.is_empty() {
         return None;
     }
-    let mut text = "## False incidents while a group healed\n\n".to_owned();
+    let mut text = "## After a fault: false incidents, and groups that were not whole again\n\n".to_owned();
     for record in all {
         let said = record.healing.join("; ");
         let _ = writeln!(text, "- after **{}** on {}, round {}: {said}", record.fault, record.kind, record.round);
@@ -385,7 +385,7 @@ pub fn progress_line(record: &Record) -> String {
         None => "right".to_owned(),
         Some(instead) => format!("NOT RIGHT ({instead}): {}", record.story),
     };
-    let healing = if record.healing.is_empty() { "" } else { " · false incident while it healed" };
+    let healing = if record.healing.is_empty() { "" } else { " · not well while it healed" };
     format!(
         "{} {} round {}: {said} · first {} · firm {}{healing}",
         record.kind.code(),

@@ -183,7 +183,8 @@ impl Stand {
         let links = || self.group.nodes().iter().skip(1).all(Server::is_link_up);
         let level = || {
             let keys = |server: &Server| server.query::<u64>(&["DBSIZE"]).ok();
-            keys(self.replica()) == keys(self.primary())
+            let of_primary = keys(self.primary());
+            self.group.nodes().iter().all(|node| keys(node) == of_primary)
         };
         let sentinels = || {
             let (replicas, others) = (self.group.nodes().len() - 1, self.group.sentinels().len().saturating_sub(1));
