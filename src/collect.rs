@@ -11,6 +11,7 @@
 //! Not here: what the readings mean (`diagnose`), the memory of earlier looks (`agent` fills in `trend`).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -153,6 +154,8 @@ struct Look<'a> {
 #[derive(Clone, Debug, Default)]
 struct Versions {
     by_address: BTreeMap<String, String>,
+    /// Of primaries, by port: whoever follows one by a name that no Sentinel announces finds it so.
+    of_primaries: BTreeMap<u16, String>,
     /// Sentinels and observers that have answered, or will not.
     spoken: usize,
 }
@@ -318,9 +321,14 @@ impl Look<'_> {
         let name = address.to_string();
         let speakers = self.target.sentinels.len() + usize::from(self.target.observer.is_some());
         let mut versions = self.versions.clone();
-        let heard = versions.wait_for(|told| told.by_address.contains_key(&name) || told.spoken >= speakers);
+        let found = |told: &Versions| {
+            let named = address.host.parse::<IpAddr>().is_err();
+            let by_port = told.of_primaries.get(&address.port).filter(|_| named);
+            told.by_address.get(&name).or(by_port).cloned()
+        };
+        let heard = versions.wait_for(|told| found(told).is_some() || told.spoken >= speakers);
         match tokio::time::timeout(self.left(SENTINEL_MS), heard).await {
-            Ok(Ok(told)) => told.by_address.get(&name).cloned(),
+            Ok(Ok(told)) => found(&told),
             _ => None,
         }
     }
@@ -332,6 +340,12 @@ impl Look<'_> {
             cast(None);
         }
         let nodes = view.says.seen().and_then(|says| says.nodes.seen());
+        if let Some((says, nodes)) = view.says.seen().zip(nodes)
+            && let Some(leads) = nodes.values().find(|node| node.is_primary && node.run_id == says.primary_run_id)
+        {
+            let (port, version) = (says.primary.port, leads.version.clone());
+            self.told.send_modify(|versions| _ = versions.of_primaries.insert(port, version));
+        }
         self.tell(nodes.into_iter().flatten().map(|(name, node)| (name.clone(), node.version.clone())));
         view
     }

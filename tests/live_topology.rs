@@ -66,6 +66,22 @@ fn resolved(scene: &Scene, count: usize) -> Value {
     }
 }
 
+/// Nobody says whom it should follow, so a replica of a replica is one like any other: also in the seconds in which its
+/// upstream waits for others to join a transfer.
+fn a_replica_of_a_replica_resyncs_and_nobody_is_told(kind: Kind) {
+    let group = Group::builder(kind).replicas(2).config("repl-diskless-sync-delay", "3").start().expect("a group");
+    group.primary().write(50, 16).expect("data");
+    follow(group.replica(0), &group.replica(1).endpoint());
+    assert!(group.replica(0).wait_link_up(PATIENCE).is_some());
+    group.replica(0).run(&["CONFIG", "REWRITE"]).expect("it stays so over a restart");
+    let scene = Scene::start(group, &Setup { sentinels: false, policy: EAGER.to_owned(), ..Setup::default() });
+    lab::transfer::restart_empty(scene.replica()).expect("a restart without its data");
+    scene.wait_status("a sync is about to run", |status| status.to_string().contains("sync-running"));
+    assert!(scene.replica().wait_link_up(PATIENCE).is_some());
+    scene.wait_status("it is well again", |status| status["link_up"] == true && status["incident"].is_null());
+    assert_eq!(scene.receiver.messages(), Vec::<Value>::new(), "{}", scene.agent.log());
+}
+
 fn each_wrong_address_is_left_for_the_right_one(kind: Kind) {
     let scene = scene(kind, EAGER);
     let (primary, replica) = (scene.group.primary(), scene.replica());
@@ -248,6 +264,9 @@ fn name(kind: Kind) -> &'static str {
 }
 
 on_each_server! {
+    a_replica_of_a_replica_resyncs_and_nobody_is_told =>
+        a_replica_of_a_replica_resyncs_and_nobody_is_told_redis_70,
+        a_replica_of_a_replica_resyncs_and_nobody_is_told_valkey_80;
     each_wrong_address_is_left_for_the_right_one =>
         each_wrong_address_is_left_for_the_right_one_redis_70, each_wrong_address_is_left_for_the_right_one_valkey_80;
     nothing_moves_a_replica_unless_all_agree =>

@@ -6,6 +6,7 @@
 //! so the whole takes four round trips, and five or six with TLS. The first PING goes alone, since nobody gets a password
 //! who has not answered it as a server does.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -100,6 +101,7 @@ pub async fn knock(look: &Look<'_>, target: &Endpoint, tls: Option<&TlsSettings>
     let opened = match Reader::open(&dial, within).await {
         Ok(mut reader) => {
             probe.peer = reader.peer().map(str::to_owned);
+            probe.own_host = reader.peer().is_some_and(is_own);
             let within = look.left(ANSWER_MS);
             match reader.ask(&["PING"], within).await {
                 // A TLS 1.3 server judges our certificate after we have sent the last word of the handshake.
@@ -163,6 +165,7 @@ fn blank(at: Timestamp, target: &Endpoint, tls: bool) -> Probe {
         with_password: false,
         connect: Connect::Open,
         peer: None,
+        own_host: false,
         version: None,
         other_transport: None,
         cut_short: false,
@@ -173,6 +176,18 @@ fn blank(at: Timestamp, target: &Endpoint, tls: bool) -> Probe {
         psync: Answer::NotAsked,
         role: Reading::Missing(Missing::NotAsked),
     }
+}
+
+/// Whether what is sent there comes from there: an address of this host. Nothing is sent.
+fn is_own(peer: &str) -> bool {
+    let Ok(peer) = peer.parse::<SocketAddr>() else { return false };
+    let any: SocketAddr =
+        if peer.is_ipv6() { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() };
+    if peer.ip().is_loopback() {
+        return true;
+    }
+    let from = UdpSocket::bind(any).and_then(|socket| socket.connect(peer).and_then(|()| socket.local_addr()));
+    from.is_ok_and(|from| from.ip() == peer.ip())
 }
 
 /// A plain PING into a TLS port is answered with a close; a TLS hello into a plain port with nothing at all, or with
@@ -292,5 +307,12 @@ mod tests {
         assert!(default("", &some) && default("default", &some));
         assert!(default("repl", &none), "no AUTH is sent");
         assert!(!default("repl", &some));
+    }
+
+    #[test]
+    fn an_address_of_this_host_is_told_from_another() {
+        assert!(is_own("127.0.0.1:6379") && is_own("127.8.8.8:1"));
+        assert!(!is_own("192.0.2.1:6379"), "TEST-NET-1");
+        assert!(!is_own("/run/redis.sock"));
     }
 }

@@ -46,6 +46,17 @@ fn a_majority_is_counted_over_all_sentinels_that_anybody_knows() {
 }
 
 #[test]
+fn one_server_under_two_spellings_is_one() {
+    let spelt = |host: &str, id: &str, run_id: &str| {
+        Some(Ballot { primary: Endpoint::new(host, 1), run_id: run_id.into(), ..ballot(id, 1, 2) })
+    };
+    let two = [spelt("redis-0", "a", "r0"), spelt("10.0.0.1", "b", "r0")];
+    assert!(verdict(&two, 3).flatten().is_some());
+    assert_eq!(verdict(&[spelt("redis-0", "a", "r0"), spelt("10.0.0.1", "b", "r1")], 3), None);
+    assert_eq!(verdict(&[spelt("redis-0", "a", ""), spelt("10.0.0.1", "b", "")], 3), None, "nobody knows");
+}
+
+#[test]
 fn a_look_can_be_given_to_a_task() {
     fn given<T: Send>(_: impl FnOnce(&'static Target, Ask<'static>) -> T) {}
     given(look);

@@ -24,6 +24,12 @@ pub struct Ballot {
 }
 
 impl Ballot {
+    /// As in [`SentinelSays::names_as`].
+    fn names_as(&self, other: &Ballot) -> bool {
+        let one_run = !self.run_id.is_empty() && self.run_id == other.run_id;
+        self.primary == other.primary || (one_run && self.primary.port == other.primary.port)
+    }
+
     pub fn of(says: &SentinelSays) -> Ballot {
         let in_sight = says.in_sight();
         Ballot {
@@ -43,8 +49,8 @@ impl Ballot {
 pub fn verdict(votes: &[Vote], configured: usize) -> Option<Option<Endpoint>> {
     let ballots = counted_once(votes);
     let need = needed(&ballots, configured);
-    let speak_for = |named: &Endpoint| ballots.iter().filter(|ballot| ballot.primary == *named).count();
-    match ballots.iter().find(|ballot| speak_for(&ballot.primary) >= need) {
+    let speak_for = |named: &Ballot| ballots.iter().filter(|ballot| ballot.names_as(named)).count();
+    match ballots.iter().find(|ballot| speak_for(ballot) >= need) {
         Some(ballot) => Some(Some(ballot.primary.clone())),
         None => (votes.len() >= configured).then_some(None),
     }

@@ -101,7 +101,10 @@ pub(super) fn accepted_candidate(e: &Evidence) -> Result<&CandidateView, Held> {
             let detail = format!("passwords were tried at {}, this replica follows {followed}", proof.target);
             return Err((RefusalCode::TargetNotPrimary, detail));
         }
-        if let Reading::Seen(PeerRole::Replica { of, .. }) = &proof.role {
+        // Where no Sentinel names a primary, a replica may follow another one for good.
+        if let Reading::Seen(PeerRole::Replica { of, .. }) = &proof.role
+            && !e.sentinels.is_empty()
+        {
             return Err((RefusalCode::TargetNotPrimary, format!("{} is itself a replica of {of}", proof.target)));
         }
     }

@@ -315,7 +315,8 @@ fn holds_a_change_to_the_link_while_too_few_sentinels_answer() {
 fn holds_while_sentinels_have_long_disagreed_without_a_majority() {
     holds_while(stale_password(), RefusalCode::SentinelsDisagree, |case| {
         case.e.silence(0);
-        case.e.sentinel(1).primary = at(OTHER);
+        let other = case.e.sentinel(1);
+        (other.primary, other.primary_run_id) = (at(OTHER), "run-other".into());
     });
 }
 

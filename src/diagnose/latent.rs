@@ -224,7 +224,8 @@ pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
         .answering()
         .map(|(_, says)| says)
         .filter(|says| {
-            says.primary == probe.target && ["s_down", "disconnected"].iter().all(|f| says.flags.contains(*f))
+            same_place(e, &probe.target, &says.primary)
+                && ["s_down", "disconnected"].iter().all(|f| says.flags.contains(*f))
         })
         .filter(|says| says.only_errors() != Some(false))
         .collect();

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use super::{broken_link, fact, finding, link_fact, standing};
-use crate::model::Timestamp;
 use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole, Probe, Reading};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
+use crate::model::{Endpoint, Timestamp};
 
 /// Without a witness, a primary that is gone for less than this may be restarting.
 const RESTART: Duration = Duration::from_secs(1);
@@ -120,6 +120,13 @@ fn by_their_pings(e: &Evidence, need: usize) -> Option<Witness> {
             "it is not only us who cannot reach it; they will hold it down when down-after-milliseconds has passed",
         ))
     })
+}
+
+/// A majority of the Sentinels have had an answer to their last PING. One that swaps answers them now and then.
+fn answers_at_once(e: &Evidence, target: &Endpoint) -> bool {
+    let naming = e.answering().filter(|(_, says)| super::same_place(e, target, &says.primary));
+    let answered = naming.filter_map(|(_, says)| says.answered_at()).filter(|at| e.ended.since(*at) < UNANSWERED);
+    answered.count() > e.sentinels_known() / 2
 }
 
 /// A majority of the Sentinels have an unanswered PING, though few of them may hold the primary down yet.
@@ -247,25 +254,28 @@ pub fn silent(e: &Evidence) -> Option<Finding> {
 pub fn hung(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e).filter(|_| !receiving(e))?;
     let step = hangs_at(probe)?;
+    // Alone among those who see it alive, or before they have noticed, it may be a pause of a second.
+    let pause = unreached_for(e) < Duration::from_secs(5);
+    let (cause, suspected, told) = match witness(e) {
+        Witness::Down(told) => (Cause::PrimaryHung, false, Some(told)),
+        Witness::Unanswered(told) => (Cause::PrimaryHung, pause, Some(told)),
+        // It answers others at once: what takes our connection is a proxy, or the line is full.
+        Witness::Alive(told) if answers_at_once(e, &probe.target) => (Cause::NetworkCut, pause, Some(told)),
+        Witness::Alive(told) => (Cause::PrimaryHung, pause, Some(told)),
+        Witness::NotYet(told) | Witness::Unheard(told) => (Cause::PrimaryHung, true, Some(told)),
+        Witness::None => (Cause::PrimaryHung, pause, None),
+    };
+    let means = match cause {
+        Cause::PrimaryHung => "the process is there and does not work: stopped, swapping, or in one long command",
+        _ => "who takes the connection is not who answers the others: a proxy on the way, or a line that is full",
+    };
     let first = fact(
         Viewpoint::Probe,
         probe.at,
         format!("{} accepts the connection, {step} → no answer in time", probe.target),
-        "the process is there and does not work: stopped, swapping, or in one long command",
+        means,
     );
-    // Alone among those who see it alive, or before they have noticed, it may be a pause of a second.
-    let pause = unreached_for(e) < Duration::from_secs(5);
-    let (suspected, told) = match witness(e) {
-        Witness::Down(told) => (false, Some(told)),
-        Witness::Alive(told) | Witness::Unanswered(told) => (pause, Some(told)),
-        Witness::NotYet(told) | Witness::Unheard(told) => (true, Some(told)),
-        Witness::None => (pause, None),
-    };
-    Some(finding(
-        Cause::PrimaryHung,
-        suspected,
-        [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect(),
-    ))
+    Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
 }
 
 pub fn not_a_server(e: &Evidence) -> Option<Finding> {
@@ -421,12 +431,17 @@ pub fn handshake_works(probe: &Probe) -> bool {
         Answer::NotAsked => probe.version.as_deref().is_some_and(|version| major(version) < 7),
         _ => false,
     };
-    let is_primary = !matches!(probe.role.seen(), Some(PeerRole::Replica { .. } | PeerRole::Sentinel));
+    // A replica whose own link is up serves others as a primary does.
+    let serves = match probe.role.seen() {
+        Some(PeerRole::Replica { state, .. }) => *state == LinkState::Connected,
+        Some(PeerRole::Sentinel) => false,
+        Some(PeerRole::Primary { .. }) | None => true,
+    };
     let logged_in = match probe.auth {
         Answer::NotAsked => probe.ping.is_ok(),
         _ => {
             probe.auth.is_ok() && (probe.ping_again.is_ok() || ["NOPERM", "MISCONF"].contains(&probe.ping_again.code()))
         }
     };
-    probe.connect == Connect::Open && logged_in && probe.replconf.is_ok() && allowed && is_primary
+    probe.connect == Connect::Open && logged_in && probe.replconf.is_ok() && allowed && serves
 }

@@ -20,9 +20,15 @@ const FRESH: Duration = Duration::from_secs(15);
 /// Below this a disk is as good as full for a server that is about to write its data set.
 const NO_ROOM: u64 = 1024 * 1024;
 
+/// A loop that writes more than journald takes of one service, 10,000 lines in 30 s by default, is silent there until
+/// these are over.
+const JOURNALD: Duration = Duration::from_secs(40);
+const FLOOD: u32 = 100;
+
 /// Whether a line of the log is recent, and no sync went well after it.
 pub fn is_fresh(e: &Evidence, line: &LogFact) -> bool {
-    e.ended.since(line.last) <= FRESH
+    let journal = e.log.seen().is_some_and(|log| log.source.starts_with("journal:"));
+    e.ended.since(line.last) <= if journal && line.count >= FLOOD { JOURNALD } else { FRESH }
         && e.logged(LogKind::SyncFinished).is_none_or(|done| done.last < line.last)
         && e.logged(LogKind::PartialResync).is_none_or(|done| done.last < line.last)
 }
@@ -372,8 +378,18 @@ pub fn sync_stalled(e: &Evidence) -> Option<Finding> {
 /// Data set after data set comes and does not load, and no line says why in words that a rule knows (valkey issue 1836: a
 /// loop of this line alone). That is no sync that runs, nor a replica that waits.
 pub(super) fn fails_without_a_name(e: &Evidence) -> Option<Fact> {
-    let line = told(e, LogKind::LoadFailed).filter(|line| line.count > 1)?;
-    Some(log_fact(line, "each data set that came did not load; the lines before this one in the log say why"))
+    if let Some(line) = told(e, LogKind::LoadFailed).filter(|line| line.count > 1) {
+        return Some(log_fact(
+            line,
+            "each data set that came did not load; the lines before this one in the log say why",
+        ));
+    }
+    // A child that makes the data set and ends looks like this, without a disk that could be full.
+    let diskless = e.primary_limits.seen().is_some_and(|limits| limits.diskless_sync);
+    let line = told(e, LogKind::BulkCountError).filter(|line| diskless && line.count > 2 && handshake_green(e))?;
+    let means = "the primary begins a data set and gives it up, again and again: its own log says why (a child that the \
+                 kernel ended; Valkey 9.1 with dual-channel-replication-enabled: `Can't store key`)";
+    Some(log_fact(line, means))
 }
 
 pub fn sync_running(e: &Evidence) -> Option<Finding> {

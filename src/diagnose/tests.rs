@@ -340,6 +340,28 @@ fn a_server_that_accepts_and_does_not_answer_hangs() {
     assert_eq!(verdict(|e| _ = hang(e).alone().stood(LONG)), (Cause::PrimaryHung, false));
 }
 
+/// A proxy on the way takes the connection for it, or a line that is full.
+#[test]
+fn a_primary_that_answers_the_sentinels_does_not_hang() {
+    let answered = |for_s: u64| {
+        move |e: &mut Evidence| {
+            hang(e);
+            e.each_sentinel(|says| (says.down_after_ms, says.last_reply_ms) = (30_000, Some(400)));
+            let since = e.ended.before(Duration::from_secs(for_s));
+            (e.trend.unreached_since, e.trend.unreached_seen) = (Some(since), Some(since));
+        }
+    };
+    assert_eq!(verdict(answered(2)), (Cause::NetworkCut, true), "it may have been a pause");
+    let swaps = |e: &mut Evidence| {
+        answered(20)(e);
+        e.each_sentinel(|says| says.last_reply_ms = Some(6_000));
+    };
+    assert_eq!(verdict(swaps), (Cause::PrimaryHung, false), "it answers now and then");
+    let finding = found(answered(6));
+    assert_eq!((finding.cause, finding.suspected), (Cause::NetworkCut, false));
+    assert!(finding.because[0].means.contains("a proxy"), "{finding:?}");
+}
+
 #[test]
 fn a_primary_that_hangs_is_seen_while_the_link_still_reads_up() {
     let finding = found(|e| {
@@ -525,8 +547,12 @@ fn a_group_without_passwords_has_green_handshakes_too() {
     assert!(!super::handshake_works(&Probe { psync: Answer::NotAsked, ..bare.clone() }), "what was not asked");
     assert!(super::handshake_works(&Probe { ping_again: error("NOPERM no ping"), ..green(PRIMARY) }), "no fault");
     assert!(!super::handshake_works(&Probe { ping_again: error("LOADING"), ..green(PRIMARY) }));
-    let away = Reading::Seen(PeerRole::Replica { of: at(OTHER), state: LinkState::Connected });
-    assert!(!super::handshake_works(&Probe { role: away, ..green(PRIMARY) }));
+    let of = |state| Reading::Seen(PeerRole::Replica { of: at(OTHER), state });
+    assert!(!super::handshake_works(&Probe { role: of(LinkState::Connect), ..green(PRIMARY) }));
+    assert!(
+        super::handshake_works(&Probe { role: of(LinkState::Connected), ..green(PRIMARY) }),
+        "it serves as one does"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{fact, finding, link_fact};
-use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole};
+use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole, Probe, SentinelSays};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 use crate::model::{Address, Endpoint};
 
@@ -24,7 +24,14 @@ pub fn self_replication(e: &Evidence) -> Option<Finding> {
     let upstream_run = e.primary.seen().map(|view| view.run_id.as_str());
     let by_address = link.primary == *own;
     let by_run_id = own_run.is_some_and(|run| !run.is_empty()) && own_run == upstream_run;
-    (by_address || by_run_id).then(|| {
+    // Both ends of the probe's connection are this host, and what answers on our port there has no link either: the
+    // address that we know may be the loopback alone. Before a password, a server that serves no stale data says no more.
+    let came_back = |probe: &&Probe| {
+        let downs = [&probe.ping, &probe.ping_again, &probe.psync];
+        probe.own_host && downs.into_iter().any(|answer| matches!(answer.code(), "MASTERDOWN" | "NOMASTERLINK"))
+    };
+    let by_way = !link.up && link.primary.port == own.port && e.upstream.seen().as_ref().is_some_and(came_back);
+    (by_address || by_run_id || by_way).then(|| {
         finding(
             Cause::SelfReplication,
             false,
@@ -71,9 +78,9 @@ pub fn failover_in_doubt(e: &Evidence) -> Option<Fact> {
 
 /// Two addresses that Sentinels name at once.
 pub fn disagreement(e: &Evidence) -> Option<(&Endpoint, &Endpoint)> {
-    let mut named = e.answering().map(|(_, says)| &says.primary);
+    let mut named = e.answering().map(|(_, says)| says);
     let first = named.next()?;
-    named.find(|other| *other != first).map(|other| (first, other))
+    named.find(|other| !first.names_as(other)).map(|other| (&first.primary, &other.primary))
 }
 
 pub fn failover_running(e: &Evidence) -> Option<Finding> {
@@ -108,7 +115,7 @@ pub fn recent_failover(e: &Evidence) -> Option<String> {
 pub fn wrong_primary(e: &Evidence) -> Option<Finding> {
     let link = e.local_link()?;
     let (named, votes) = e.named_primary()?;
-    if same_place(e, &link.primary, named) {
+    if same_place(e, &link.primary, named) || cascades(e, &link.primary, named) {
         return None;
     }
     Some(finding(
@@ -124,6 +131,25 @@ pub fn wrong_primary(e: &Evidence) -> Option<Finding> {
             link_fact(e),
         ],
     ))
+}
+
+/// Whether this is a replica of a replica on purpose. Sentinel learns of replicas from their primary's INFO alone and keeps
+/// those that it once knew (Redis 7.0.15, sentinelRefreshInstanceInfo): one that it does not list never followed the
+/// primary, and Sentinel will not move it there.
+fn cascades(e: &Evidence, followed: &Endpoint, named: &Endpoint) -> bool {
+    let run_id = e.local.seen().map_or("", |view| view.run_id.as_str());
+    let listed = |says: &SentinelSays| {
+        says.replicas
+            .iter()
+            .any(|one| e.address == Address::Tcp(one.endpoint.clone()) || (!run_id.is_empty() && one.run_id == run_id))
+    };
+    let knows_upstream = |says: &SentinelSays| says.replicas.iter().any(|one| one.endpoint == *followed);
+    let told = match e.upstream.seen().and_then(|probe| probe.role.seen()) {
+        Some(PeerRole::Replica { of, .. }) => same_place(e, of, named),
+        Some(PeerRole::Primary { .. } | PeerRole::Sentinel) => false,
+        None => e.answering().any(|(_, says)| knows_upstream(says)),
+    };
+    told && !e.answering().any(|(_, says)| listed(says))
 }
 
 pub fn upstream_broken(e: &Evidence) -> Option<Finding> {
@@ -176,7 +202,7 @@ pub fn same_place(e: &Evidence, followed: &Endpoint, named: &Endpoint) -> bool {
     match (literal(followed), literal(named)) {
         (Some(a), Some(b)) => a == b,
         _ => {
-            let peer = |probe: &crate::model::evidence::Probe| match probe.connect {
+            let peer = |probe: &Probe| match probe.connect {
                 Connect::Open if probe.ping != Answer::NotAsked => probe.peer.clone(),
                 _ => None,
             };

@@ -3,6 +3,7 @@
 //! A missing reading is never taken for health, nor for sickness. No secret is ever part of evidence: a
 //! password shows only as set or not, and as a salted fingerprint. So evidence can be saved and shared.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -486,12 +487,12 @@ impl Evidence {
 
     /// The address that a majority of *all known* Sentinels name, with how many do.
     pub fn named_primary(&self) -> Option<(&Endpoint, usize)> {
-        let mut votes: BTreeMap<&Endpoint, usize> = BTreeMap::new();
-        for (_, says) in self.answering() {
-            *votes.entry(&says.primary).or_default() += 1;
-        }
         let need = self.sentinels_known() / 2 + 1;
-        votes.into_iter().find(|(_, count)| *count >= need)
+        let spelt = |says: &SentinelSays| self.answering().filter(|(_, other)| other.primary == says.primary).count();
+        let votes = |says: &SentinelSays| self.answering().filter(|(_, other)| other.names_as(says)).count();
+        let named = self.answering().map(|(_, says)| says).filter(|says| votes(says) >= need);
+        // Of two spellings the more usual one.
+        named.max_by_key(|says| (spelt(says), Reverse(&says.primary))).map(|says| (&says.primary, votes(says)))
     }
 
     /// The Sentinels that speak of the primary which a majority names; where none is named, all. What another one holds

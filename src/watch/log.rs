@@ -33,6 +33,7 @@ mod source;
 
 pub use book::{LogBook, WINDOW};
 pub use lines::classify;
+pub use lines::tells_of_a_server;
 pub use source::{LogSource, Resolved, ServerLog, resolve};
 
 /// How often a file is looked at, and the least time between two wake-ups.
@@ -167,6 +168,8 @@ impl<C: Fn() -> Timestamp> Follower<C> {
 /// Notes a line if it tells something; whether it wakes.
 fn take(book: &mut LogBook, at: Timestamp, line: &[u8]) -> bool {
     let line = String::from_utf8_lossy(line);
+    book.note_form(&line);
+    let line = lines::unwrapped(&line);
     let Some((kind, message)) = classify(&line) else { return false };
     book.note(at, kind, message);
     phrases::wakes(kind)

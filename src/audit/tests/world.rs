@@ -192,6 +192,7 @@ pub(super) fn proof(login: &str, number: u8) -> LoginProof {
         with_password: true,
         connect: Connect::Open,
         peer: None,
+        own_host: false,
         other_transport: None,
         cut_short: false,
         version: None,

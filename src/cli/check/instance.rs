@@ -158,6 +158,16 @@ fn cannot_replace(pid: u32, file: &Path) -> Option<String> {
     })
 }
 
+/// The last 64 KiB.
+fn tail(file: &std::fs::File) -> Option<Vec<u8>> {
+    const BACK: u64 = 64 * 1024;
+    let from = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len().saturating_sub(BACK);
+    let mut bytes = vec![0; usize::try_from(BACK).ok()?];
+    let read = std::os::unix::fs::FileExt::read_at(file, &mut bytes, from).ok()?;
+    bytes.truncate(read);
+    Some(bytes)
+}
+
 /// Where the server logs, and whether this user can read it. Several causes stand nowhere else.
 async fn server_log(section: &mut Section, watched: &Watched, evidence: &Evidence) {
     let server = evidence.settings.seen().map(|settings| ServerLog {
@@ -170,6 +180,11 @@ async fn server_log(section: &mut Section, watched: &Watched, evidence: &Evidenc
         Resolved::Off => section.ok("log", "not read, as configured"),
         Resolved::Nothing(why) => section.warn("log", why, [NEXT.to_owned()]),
         Resolved::File(path) => match std::fs::File::open(&path) {
+            Ok(file) if tail(&file).as_deref().and_then(log::tells_of_a_server) == Some(false) => section.warn(
+                "log",
+                format!("{} can be read, and no line at its end is in a server's form", path.display()),
+                [NEXT.to_owned()],
+            ),
             Ok(_) => section.ok("log", format!("{} can be read", path.display())),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => section.warn(
                 "log",

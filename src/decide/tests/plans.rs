@@ -165,6 +165,11 @@ fn holds_while_the_password_was_proved_at_no_primary_or_elsewhere() {
     holds_while(stale_password(), RefusalCode::TargetNotPrimary, |case| {
         case.e.candidates = vec![candidate(green(OTHER))];
     });
+    let mut chained = stale_password();
+    let role = Reading::Seen(PeerRole::Replica { of: at(OTHER), state: LinkState::Connected });
+    chained.e.candidates = vec![candidate(Probe { role, ..green(PRIMARY) })];
+    chained.e.alone();
+    chained.plan();
     let mut silent = stale_password();
     silent.e.candidates[0].proof.role = Reading::Missing(Missing::Denied("NOPERM role".into()));
     silent.plan();

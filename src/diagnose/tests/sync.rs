@@ -75,6 +75,34 @@ fn loads_that_fail_again_and_again_are_no_sync_that_runs() {
     assert_eq!(cause(foreign), Some(Cause::RdbIncompatible));
 }
 
+/// Valkey 9.1 with dual-channel-replication-enabled, and a child that the kernel ends: no disk is in it.
+#[test]
+fn a_primary_that_gives_up_each_data_set_it_begins_is_no_sync_that_runs() {
+    let line = "I/O error reading bulk count from PRIMARY: Success";
+    let given_up = |count: u32| diagnose(&bent(|e| _ = broken(e).log(LogKind::BulkCountError, line, count)));
+    assert_eq!(given_up(2).cause(), Some(Cause::SyncRunning), "it may have been started anew");
+    let Diagnosis::Inconclusive { missing, .. } = given_up(3) else { panic!() };
+    assert!(missing[0].means.contains("its own log says why"), "{missing:?}");
+}
+
+/// journald takes 10,000 lines in 30 s of one service.
+#[test]
+fn of_a_flood_that_journald_cuts_off_the_last_line_counts_for_longer() {
+    let line = "MASTER aborted replication with an error: ERR BGSAVE failed, replication can't continue";
+    let silent_for = |s: u64, source: &str, count: u32| {
+        cause(|e| {
+            broken(e).log(LogKind::SyncAborted, line, count);
+            seen(&mut e.log).source = source.to_owned();
+            e.ended = e.ended.after(Duration::from_secs(s));
+        })
+    };
+    let failed = Some(Cause::PrimaryForkFailed);
+    assert_eq!(silent_for(30, "journal:redis.service", 900), failed);
+    assert_ne!(silent_for(45, "journal:redis.service", 900), failed);
+    assert_ne!(silent_for(30, "journal:redis.service", 9), failed, "nothing was cut off");
+    assert_ne!(silent_for(30, "file:/var/log/redis.log", 900), failed);
+}
+
 #[test]
 fn a_line_from_before_the_last_good_sync_speaks_of_another_break() {
     let since = |kind: LogKind| {

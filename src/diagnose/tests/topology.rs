@@ -53,7 +53,8 @@ fn a_running_failover_covers_whatever_else_is_broken() {
 fn sentinels_that_have_just_come_to_disagree_are_a_failover() {
     let moving = |e: &mut Evidence| {
         e.break_link(LinkState::Connect);
-        e.sentinel(0).primary = at(OTHER);
+        let says = e.sentinel(0);
+        (says.primary, says.primary_run_id) = (at(OTHER), "run-other".into());
         e.sentinel(0).role_reported_ms = 500;
     };
     assert_eq!(cause(moving), Some(Cause::FailoverRunning));
@@ -63,7 +64,8 @@ fn sentinels_that_have_just_come_to_disagree_are_a_failover() {
 fn one_sentinel_that_has_long_been_out_of_touch_hides_no_fault() {
     let stale = |e: &mut Evidence| {
         e.reject_password();
-        e.sentinel(0).primary = at(OTHER);
+        let says = e.sentinel(0);
+        (says.primary, says.primary_run_id) = (at(OTHER), "run-other".into());
     };
     assert_eq!(cause(stale), Some(Cause::AuthRejected));
 }
@@ -106,6 +108,102 @@ fn an_upstream_without_a_link_of_its_own_is_broken() {
     };
     assert_eq!(role(LinkState::Connecting), Some(Cause::UpstreamBroken));
     assert_eq!(role(LinkState::Connected), Some(Cause::Unknown));
+}
+
+/// Without Sentinels nobody says whom to follow.
+#[test]
+fn a_replica_of_a_replica_syncs_as_one_of_a_primary_does() {
+    let upstream = |bend: &dyn Fn(&mut Evidence)| {
+        verdict(|e| {
+            e.break_link(LinkState::Handshake).alone();
+            e.probe().role = Reading::Seen(PeerRole::Replica { of: at(OTHER), state: LinkState::Connected });
+            bend(e);
+        })
+    };
+    let waits = |e: &mut Evidence| e.source().replicas = vec![listed(REPLICA, "wait_bgsave")];
+    assert_eq!(upstream(&waits), (Cause::SyncRunning, false), "repl-diskless-sync-delay");
+    let cut = |e: &mut Evidence| {
+        e.log(LogKind::TransferError, "I/O error trying to sync with MASTER: connection lost", 3);
+        (e.source().output_buffer_cuts, e.trend.output_buffer_cuts) = (Some(3), Some(1));
+        (e.limits().output_hard, e.limits().output_soft) = (2 << 20, 0);
+    };
+    assert_eq!(upstream(&cut), (Cause::OutputBufferExceeded, false));
+}
+
+/// Redis 7.0.15: Sentinel lists what it found in the primary's INFO, and goes on to list what went astray.
+#[test]
+fn a_cascade_that_no_sentinel_lists_is_meant_so() {
+    let below = |bend: &dyn Fn(&mut Evidence)| {
+        cause(|e| {
+            e.link().primary = at(OTHER);
+            let role = Reading::Seen(PeerRole::Replica { of: at(PRIMARY), state: LinkState::Connected });
+            e.upstream = Reading::Seen(Probe { role, ..green(OTHER) });
+            e.named = Reading::Seen(green(PRIMARY));
+            e.each_sentinel(|says| says.replicas.retain(|replica| replica.endpoint != at(REPLICA)));
+            bend(e);
+        })
+    };
+    assert_eq!(below(&|_| {}), None);
+    let role_unread = |e: &mut Evidence| e.probe().role = Reading::Missing(Missing::Denied("NOPERM".into()));
+    assert_eq!(below(&role_unread), None, "the Sentinels know whom it follows");
+    let elsewhere = |e: &mut Evidence| {
+        e.probe().role = Reading::Seen(PeerRole::Replica { of: at("10.0.0.99:6379"), state: LinkState::Connected });
+    };
+    assert_eq!(below(&elsewhere), Some(Cause::WrongPrimary), "a replica of another group");
+    let a_primary = |e: &mut Evidence| e.probe().role = Reading::Seen(PeerRole::Primary { offset: 1 });
+    assert_eq!(below(&a_primary), Some(Cause::WrongPrimary));
+    let one_lists_it = |e: &mut Evidence| {
+        let mut own = healthy().sentinel(0).replicas[0].clone();
+        own.endpoint = at("172.16.0.9:6379");
+        e.sentinel(1).replicas.push(own);
+    };
+    assert_eq!(below(&one_lists_it), Some(Cause::WrongPrimary), "it followed the primary once, by its run id");
+}
+
+#[test]
+fn a_replica_that_follows_its_own_hosts_address_follows_itself() {
+    let looped = |bend: &dyn Fn(&mut Evidence)| {
+        cause(|e| {
+            e.alone().break_link(LinkState::Connect);
+            e.address = crate::model::Address::Tcp(at("127.0.0.1:6379"));
+            let ping = error("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.");
+            e.upstream = Reading::Seen(Probe { own_host: true, ping, ..blank(PRIMARY) });
+            e.primary = Reading::Missing(Missing::NotAsked);
+            bend(e);
+        })
+    };
+    assert_eq!(looped(&|_| {}), Some(Cause::SelfReplication));
+    assert_eq!(looped(&|e| e.probe().own_host = false), Some(Cause::UpstreamBroken));
+    assert_eq!(looped(&|e| e.link().primary.port = 6380), Some(Cause::UpstreamBroken), "another server beside it");
+}
+
+#[test]
+fn sentinels_of_which_only_some_announce_names_agree() {
+    let mixed = |e: &mut Evidence| {
+        e.sentinel(0).primary = at("redis-0.example:6379");
+        e.each_sentinel(|says| says.role_reported_ms = 500);
+    };
+    assert_eq!(cause(mixed), None);
+    let broken = |e: &mut Evidence| {
+        mixed(e);
+        e.reject_password();
+    };
+    assert_eq!(cause(broken), Some(Cause::AuthRejected), "no failover");
+    let e = bent(mixed);
+    assert_eq!(e.named_primary(), Some((&at(PRIMARY), 3)), "in the more usual spelling");
+    let moving = |e: &mut Evidence| {
+        broken(e);
+        e.sentinel(0).primary_run_id = "run-other".into();
+    };
+    assert_eq!(cause(moving), Some(Cause::FailoverRunning), "two servers");
+    let stale_login = |e: &mut Evidence| {
+        e.stood(LONG).each_sentinel(|says| {
+            says.primary = at("redis-0.example:6379");
+            says.flags = flags(&["master", "s_down", "disconnected"]);
+        });
+        e.source().errors.insert("WRONGPASS".into(), 3);
+    };
+    assert_eq!(cause(stale_login), Some(Cause::SentinelAuthRejected), "by a name that the replica does not use");
 }
 
 #[test]

@@ -186,6 +186,7 @@ pub fn green(target: &str) -> Probe {
         with_password: true,
         connect: Connect::Open,
         peer: Some(target.into()),
+        own_host: false,
         other_transport: None,
         cut_short: false,
         version: Some("7.2.4".into()),

@@ -19,6 +19,9 @@ pub struct Probe {
     /// The address that the connection really went to, after name resolution.
     #[serde(default)]
     pub peer: Option<String>,
+    /// The address that it went to is one of this host's own.
+    #[serde(default)]
+    pub own_host: bool,
     /// The handshake failed as it does where one side speaks TLS and the other does not: whether the port answers the
     /// other way. None: it was not tried.
     #[serde(default)]

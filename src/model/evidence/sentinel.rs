@@ -226,6 +226,13 @@ impl SentinelSays {
             })
     }
 
+    /// Whether both name one server: by one address, or by one run id under two spellings. Only some Sentinels of a group
+    /// may announce names (`announce-hostnames`).
+    pub fn names_as(&self, other: &SentinelSays) -> bool {
+        let one_run = !self.primary_run_id.is_empty() && self.primary_run_id == other.primary_run_id;
+        self.primary == other.primary || (one_run && self.primary.port == other.primary.port)
+    }
+
     /// Whether this Sentinel is in the middle of a failover of the group.
     pub fn fails_over(&self) -> bool {
         self.flags.contains("failover_in_progress") || self.failover_state.is_some()

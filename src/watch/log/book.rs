@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::model::evidence::{LogFact, LogKind, LogView, Missing, Reading};
 use crate::model::{Timestamp, tame};
 
+use super::lines::is_a_servers;
+
 /// How long a line counts.
 pub const WINDOW: Duration = Duration::from_secs(120);
 /// Lines of one kind are counted in steps of this, so the edge of the window is this sharp.
@@ -15,6 +17,8 @@ const STEP: Duration = Duration::from_secs(5);
 /// Characters of a sample that are kept: a reply quoted in a line is cut at 255 bytes by the server itself
 /// (Redis 7.0.15, receiveSynchronousResponse).
 const SAMPLE: usize = 400;
+/// A server's greeting has less than this without a prefix.
+pub(super) const STRANGE: usize = 8 * 1024;
 /// The span over which bytes are counted, and its steps.
 const RATE: Duration = Duration::from_secs(1);
 const RATE_STEP: Duration = Duration::from_millis(100);
@@ -27,6 +31,15 @@ pub struct LogBook {
     kinds: BTreeMap<LogKind, Track>,
     rate: VecDeque<(Timestamp, u64)>,
     skipped: Option<Timestamp>,
+    form: Form,
+}
+
+/// Whether what is read is a server's log at all.
+#[derive(Debug)]
+enum Form {
+    Known,
+    /// So many bytes and not a line of a server's.
+    Strange(usize),
 }
 
 /// One kind: its counts by step, oldest first, and the newest line.
@@ -51,6 +64,7 @@ impl Default for LogBook {
             kinds: BTreeMap::new(),
             rate: VecDeque::new(),
             skipped: None,
+            form: Form::Strange(0),
         }
     }
 }
@@ -58,9 +72,14 @@ impl Default for LogBook {
 impl LogBook {
     /// What the log said within the window, or why it cannot be read.
     pub fn reading(&self, now: Timestamp) -> Reading<LogView> {
-        match &self.missing {
-            Some(why) => Reading::Missing(why.clone()),
-            None => Reading::Seen(self.view(now)),
+        match (&self.missing, &self.form) {
+            (Some(why), _) => Reading::Missing(why.clone()),
+            (None, Form::Strange(bytes)) if *bytes >= STRANGE => Reading::Missing(Missing::Unsupported(format!(
+                "no line of {} is in a server's form, after {bytes} bytes: it is another's log, or something is put around \
+                 the lines that relinkd does not know",
+                self.source
+            ))),
+            (None, _) => Reading::Seen(self.view(now)),
         }
     }
 
@@ -79,6 +98,10 @@ impl LogBook {
 
     /// Which log this is: `file:PATH` or `journal:UNIT`.
     pub(super) fn name(&mut self, source: String) {
+        // Whatever the journal shows of a unit, the unit wrote: where the server logs to syslog, its bare message.
+        if source.starts_with("journal:") {
+            self.form = Form::Known;
+        }
         self.source = source;
     }
 
@@ -100,6 +123,16 @@ impl LogBook {
             _ if bytes == 0 => {}
             Some((then, sum)) if at.since(*then) < RATE_STEP => *sum = sum.saturating_add(bytes),
             _ => self.rate.push_back((at, bytes)),
+        }
+    }
+
+    /// One line, of whatever form.
+    pub(super) fn note_form(&mut self, line: &str) {
+        if let Form::Strange(bytes) = &mut self.form {
+            *bytes = bytes.saturating_add(line.len());
+            if is_a_servers(line) {
+                self.form = Form::Known;
+            }
         }
     }
 
@@ -193,6 +226,23 @@ mod tests {
         let view = book.view(at(600));
         assert!((115_000..=125_001).contains(&view.lines[0].count), "{}", view.lines[0].count);
         assert!((1_800_000..=2_200_000).contains(&view.bytes_per_s) && view.skipped, "{}", view.bytes_per_s);
+    }
+
+    #[test]
+    fn a_log_that_is_no_servers_is_none_after_some_kilobytes() {
+        let mut book = LogBook::default();
+        book.name("file:/var/log/app.log".into());
+        book.read(at(0), 0, false);
+        let foreign = |book: &mut LogBook, lines: usize| {
+            (0..lines)
+                .for_each(|_| book.note_form("127.0.0.1 - - [23/Nov/2026:06:12:00 +0000] \"GET / HTTP/1.1\" 200 12 x"));
+            book.reading(at(0))
+        };
+        assert!(foreign(&mut book, 10).seen().is_some(), "a greeting is no line of a server's either");
+        let missing = foreign(&mut book, 300);
+        assert!(missing.missing().is_some_and(|why| why.to_string().contains("no line of file:/var/log/app.log")));
+        book.note_form("1:S 23 Nov 2026 06:12:00.041 * Connection with master lost.");
+        assert!(foreign(&mut book, 300).seen().is_some());
     }
 
     #[test]

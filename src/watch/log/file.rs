@@ -16,7 +16,7 @@ use crate::model::Timestamp;
 use crate::model::evidence::Missing;
 
 use super::cutter::{Budget, Cutter, MAX_LINE};
-use super::lines::{Stamp, parse, stamp};
+use super::lines::{Stamp, parse, stamp, unwrapped};
 
 /// How much of an existing file is read back at the start.
 const BACK: u64 = 64 * 1024;
@@ -219,7 +219,7 @@ fn modified(meta: &Metadata) -> Timestamp {
 fn dated(lines: Vec<Vec<u8>>, modified: Timestamp) -> Vec<(Timestamp, Vec<u8>)> {
     const QUARTER: i64 = 15 * 60 * 1_000_000;
     let stamps: Vec<Option<Stamp>> =
-        lines.iter().map(|line| parse(&String::from_utf8_lossy(line)).when.and_then(stamp)).collect();
+        lines.iter().map(|line| parse(&unwrapped(&String::from_utf8_lossy(line))).when.and_then(stamp)).collect();
     let newest = stamps.iter().rev().find_map(|stamp| match stamp {
         Some(Stamp::Local(at)) => Some(*at),
         _ => None,

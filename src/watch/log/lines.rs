@@ -11,6 +11,8 @@
 //! The timestamp is in the server's local time, without a zone, or (Valkey 8.1) ISO 8601 or milliseconds. A line
 //! without any prefix, as syslog carries it, is all message.
 
+use std::borrow::Cow;
+
 use crate::model::Timestamp;
 use crate::model::evidence::LogKind;
 
@@ -56,6 +58,56 @@ fn before_echo(message: &str) -> &str {
             && !["Unable to ", "Error sending "].iter().any(|own| before.ends_with(own))
     });
     echo.map_or(message, |(at, found)| message.split_at(at + found.len() - 1).0)
+}
+
+/// The server's own line out of what others put around it: Docker's json-file, the log of a Kubernetes container (CRI),
+/// syslog's `tag[pid]: `. A line that is the server's as it stands comes back untouched.
+pub(super) fn unwrapped(line: &str) -> Cow<'_, str> {
+    if logfmt(line).or_else(|| legacy(line)).is_some() {
+        return Cow::Borrowed(line);
+    }
+    if line.starts_with('{') {
+        let inner = serde_json::from_str::<Json>(line).ok().map(|json| json.log.trim_end().to_owned());
+        return inner.map_or(Cow::Borrowed(line), Cow::Owned);
+    }
+    Cow::Borrowed(cri(line).or_else(|| syslog(line)).unwrap_or(line))
+}
+
+#[derive(serde::Deserialize)]
+struct Json {
+    log: String,
+}
+
+/// `2026-11-23T06:12:00.041Z stdout F …`
+fn cri(line: &str) -> Option<&str> {
+    let (when, rest) = line.split_once(' ')?;
+    let rest = rest.strip_prefix("stdout ").or_else(|| rest.strip_prefix("stderr "))?;
+    let (tag, rest) = rest.split_once(' ')?;
+    (matches!(tag, "F" | "P") && when.parse::<jiff::Timestamp>().is_ok()).then_some(rest)
+}
+
+/// `Nov 23 06:12:00 db-21 redis[4711]: …`
+fn syslog(line: &str) -> Option<&str> {
+    const AT_MOST: usize = 200;
+    let (head, rest) = line.split_once("]: ").filter(|(head, _)| head.len() <= AT_MOST)?;
+    let (before, pid) = head.rsplit_once('[')?;
+    let words = before.split(' ').filter(|word| !word.is_empty()).count();
+    (words >= 3 && !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())).then_some(rest)
+}
+
+/// Whether the end of this log has a line that a server may have written; none where it is too short to say.
+pub fn tells_of_a_server(tail: &[u8]) -> Option<bool> {
+    let text = String::from_utf8_lossy(tail);
+    match text.lines().any(is_a_servers) {
+        true => Some(true),
+        false => (tail.len() >= super::book::STRANGE).then_some(false),
+    }
+}
+
+/// Whether it is a line that a server may have written.
+pub(super) fn is_a_servers(line: &str) -> bool {
+    let inner = unwrapped(line);
+    parse(&inner).when.is_some() || classify(&inner).is_some() || inner != line
 }
 
 pub(super) fn parse(line: &str) -> Line<'_> {
@@ -204,6 +256,31 @@ mod tests {
             "\u{fffd}:S é",
         ] {
             let _ = (parse(line).when.and_then(stamp), classify(line));
+        }
+    }
+
+    #[test]
+    fn what_others_put_around_a_line_is_taken_off() {
+        let own = "1:S 23 Nov 2026 06:12:00.041 * MASTER <-> REPLICA sync: Finished with success";
+        let json = serde_json::json!({ "log": format!("{own}\n"), "stream": "stdout", "time": "2026-11-23T06:12:00Z" });
+        let escaped = json.to_string().replace('<', "\\u003c").replace('>', "\\u003e");
+        for line in [
+            own.to_owned(),
+            json.to_string(),
+            escaped,
+            format!("2026-11-23T06:12:00.041234567Z stdout F {own}"),
+            format!("Nov 23 06:12:00 db-21 redis-server[4711]: {own}"),
+            format!(
+                "2026-11-23T06:12:00.041+00:00 db-21 redis[4711]: {}",
+                "MASTER <-> REPLICA sync: Finished with success"
+            ),
+        ] {
+            assert_eq!(classify(&unwrapped(&line)).map(|(kind, _)| kind), Some(LogKind::SyncFinished), "{line}");
+            assert!(is_a_servers(&line));
+        }
+        for line in ["{\"log\":", "{}", "2026-11-23T06:12:00Z stdout", "GET /index.html [12]: x", "", "a b c []: x"] {
+            assert_eq!(unwrapped(line), line);
+            assert!(!is_a_servers(line), "{line}");
         }
     }
 
