@@ -427,8 +427,12 @@ fn detailed(ended: Ended, asked: bool) -> Ended {
     ended.map(plain).map_err(|failure| Failure { exit: plain(failure.exit), ..failure })
 }
 
+fn exit_for(problems: &config::Problems) -> Exit {
+    if problems.are_of_permission() { Exit::Permission } else { Exit::Config }
+}
+
 fn settings(path: &std::path::Path) -> Result<Settings, Failure> {
-    config::load(path).map_err(|problems| Failure::new(Exit::Config, problems))
+    config::load(path).map_err(|problems| Failure::new(exit_for(&problems), problems))
 }
 
 /// A runtime of one thread: the daemon is small, and a verb is smaller.

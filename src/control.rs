@@ -126,7 +126,11 @@ impl std::fmt::Display for ControlError {
                 write!(f, "the daemon does not answer at {}: is it running? (systemctl status relinkd)", path.display())
             }
             ControlError::Denied(path) => {
-                write!(f, "no permission to use {}: join the group of the relinkd user, or ask as root", path.display())
+                write!(
+                    f,
+                    "no permission to use {0}: ask as root, or be in its group (usermod -a -G $(stat -c %G {0}) YOU, and log in anew)",
+                    path.display()
+                )
             }
             ControlError::Forbidden(why) | ControlError::Refused(why) => f.write_str(why),
             ControlError::Failed(path, why) => write!(f, "asking the daemon at {}: {why}", path.display()),

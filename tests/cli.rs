@@ -441,9 +441,15 @@ fn a_user_who_may_not_is_told_and_gets_77_redis_70() {
     assert_eq!(said.exit, 77, "{said:?}");
     assert!(said.out.contains("permission denied to uid 65534"), "{}", said.out);
     assert!(said.out.contains("state_dir"), "{}", said.out);
+    let said = as_nobody(&["diagnose"]);
+    assert_eq!(said.exit, 77, "its password is kept from us, and the server wants one: {said:?}");
+    assert!(said.err.contains("looked at without a secret") && said.err.contains("permission denied"), "{said:?}");
     mode(&config, 0o600);
-    let said = as_nobody(&["check"]);
-    assert!(said.exit == 78 && said.err.contains("permission denied"), "{said:?}");
+    for words in [&["check"][..], &["check", "--json"], &["diagnose"], &["status"], &["run"]] {
+        let said = as_nobody(words);
+        let told = format!("{}{}", said.out, said.err);
+        assert!(said.exit == 77 && told.contains("permission denied to uid 65534"), "{words:?}: {said:?}");
+    }
 }
 
 fn rustix_is_root() -> bool {

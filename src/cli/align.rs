@@ -48,8 +48,8 @@ pub fn align(config: &Path, args: &AlignArgs) -> Ended {
     let named = once::chosen(&settings, args.replica.as_deref())?;
     let watched: Vec<Watched> = named.into_iter().filter(|one| one.store().is_some()).collect();
     if watched.is_empty() {
-        let whose = args.replica.as_deref().unwrap_or("no instance of the configuration");
-        let text = format!("{whose} has no secret store to be aligned with: set [group.NAME] masterauth");
+        let whose = args.replica.as_ref().map_or("no instance here has a".to_owned(), |name| format!("{name} has no"));
+        let text = format!("{whose} secret store to be aligned with: set [group.NAME] masterauth");
         return Err(Failure::new(Exit::Config, text));
     }
     let came = block_on(async {

@@ -47,11 +47,11 @@ pub fn check(config: &Path, args: &CheckArgs) -> Ended {
 /// Every problem of the files; nothing else can be asked before they are gone.
 fn refuse(problems: &Problems, args: &CheckArgs) -> Ended {
     if !args.output.json {
-        return Err(Failure::new(Exit::Config, problems));
+        return Err(Failure::new(super::exit_for(problems), problems));
     }
     let summary = problems.to_string().lines().next().unwrap_or_default().to_owned();
     say_json(&json!({ "ok": false, "summary": summary, "problems": problems, "sections": [] }));
-    Ok(Exit::Config)
+    Ok(super::exit_for(problems))
 }
 
 fn files(config: &Path, settings: &Settings) -> Section {

@@ -73,6 +73,9 @@ pub async fn read_journal(unit: &str) -> Result<bool, String> {
 /// sync comes in; and proves what the secret store offers when the verdict asks for it.
 pub async fn look(watched: &Watched, clock: Clock) -> (Evidence, Diagnosis) {
     let mut memory = ByHand::default();
+    for problem in watched.dials().await.problems {
+        anstream::eprintln!("{}: looked at without a secret: {problem}", watched.name);
+    }
     let mut evidence = look_with(watched, clock, Reading::Missing(Missing::NotAsked), false).await;
     let log = read_log(watched, &evidence, clock).await;
     evidence.log = log.clone();

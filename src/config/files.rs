@@ -33,7 +33,7 @@ fn drop_ins(main: &Path, report: &mut Report) -> Vec<PathBuf> {
         Ok(opened) => opened,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Vec::new(),
         Err(error) => {
-            refuse(&dir, format!("cannot be listed: {error}"), report);
+            refuse_unread(&dir, &error, format!("cannot be listed: {error}"), report);
             return Vec::new();
         }
     };
@@ -59,7 +59,7 @@ fn read_one(path: &Path, report: &mut Report) -> Option<String> {
     let (bytes, meta) = match open_and_read(path) {
         Ok(read) => read,
         Err(error) => {
-            refuse(path, explain(&error), report);
+            refuse_unread(path, &error, explain(&error), report);
             return None;
         }
     };
@@ -132,6 +132,14 @@ fn writable_by_others(path: &Path, meta: &Metadata) -> Option<String> {
         "{who} can write to it (mode {mode:04o}), and so command relinkd; run: chmod {cure} {}",
         path.display()
     ))
+}
+
+fn refuse_unread(path: &Path, error: &io::Error, text: String, report: &mut Report) {
+    let file = report.file(path);
+    match error.kind() {
+        ErrorKind::PermissionDenied => report.add_denied(file, text),
+        _ => report.add_file(file, text),
+    }
 }
 
 fn refuse(path: &Path, text: String, report: &mut Report) {

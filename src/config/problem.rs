@@ -18,6 +18,9 @@ pub struct Problem {
     /// `replica.cache.poll`; none where no key is meant.
     pub key: Option<String>,
     pub text: String,
+    /// The system keeps the file from this user, so whether it is right is not known.
+    #[serde(skip)]
+    pub denied: bool,
 }
 
 impl fmt::Display for Problem {
@@ -41,6 +44,11 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.0.iter()
+    }
+
+    /// Nothing is known to be wrong but that this user may not read.
+    pub fn are_of_permission(&self) -> bool {
+        self.0.iter().all(|problem| problem.denied)
     }
 }
 
@@ -101,8 +109,17 @@ impl Report {
             line: (place.line > 0).then_some(place.line),
             key: key.map(str::to_owned),
             text: text.into(),
+            denied: false,
         };
         self.found.push((place, problem));
+    }
+
+    /// A file that this user may not read.
+    pub fn add_denied(&mut self, file: usize, text: impl Into<String>) {
+        self.add_file(file, text);
+        if let Some((_, problem)) = self.found.last_mut() {
+            problem.denied = true;
+        }
     }
 
     /// A problem with a file as a whole.
