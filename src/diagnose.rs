@@ -18,6 +18,7 @@ mod deposed;
 mod flapping;
 mod latent;
 mod local;
+mod output_buffer;
 mod quorum;
 mod reach;
 mod ruled_out;
@@ -71,7 +72,7 @@ const RULES: &[Rule] = &[
     sync::replica_disk_full,
     sync::primary_fork_failed,
     flapping::link,
-    sync::output_buffer_exceeded,
+    output_buffer::exceeded,
     flapping::cut_online,
     sync::sync_timeout,
     sync::primary_disk_full,

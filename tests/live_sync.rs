@@ -163,6 +163,26 @@ fn the_output_buffer_is_too_small(kind: Kind) {
     over(&scene, &told);
 }
 
+/// Far above the data set, and far below what is written while a transfer lasts.
+fn a_limit_above_the_data_set_is_too_small(kind: Kind) {
+    let group = Group::builder(kind).replicas(1).start().expect("a group");
+    let scene = Scene::start(group, &alone());
+    let primary = scene.group.primary();
+    let slow = slow_sync(primary, 1000, 3000);
+    let limit = fault::configure(primary, &[("client-output-buffer-limit", "replica 24mb 0 0")]).expect("a limit");
+    let writes = Writes::start(primary, 256, 16_384, Duration::from_millis(5));
+    restart_empty(scene.replica());
+
+    let told = scene.told("firm", |message| {
+        message["cause"]["code"] == "output-buffer-exceeded" && message["cause"]["suspected"] == false
+    });
+    because(&told, "the stream grew by");
+    assert!(!told["because"].to_string().contains("the data set takes"), "it is above the data set: {told:#}");
+    drop(writes);
+    slow.and(limit).undo().expect("undone");
+    assert!(scene.replica().wait_link_up(PATIENCE).is_some());
+}
+
 fn a_timeout_below_the_ping_period(kind: Kind) {
     let group = Group::builder(kind).replicas(1).start().expect("a group");
     let scene = Scene::start(group, &alone());
@@ -275,6 +295,8 @@ on_each_server! {
     a_backlog_that_reaches_back_is_not_blamed =>
         a_backlog_that_reaches_back_is_not_blamed_redis_70, a_backlog_that_reaches_back_is_not_blamed_valkey_80;
     the_output_buffer_is_too_small => the_output_buffer_is_too_small_redis_70, the_output_buffer_is_too_small_valkey_80;
+    a_limit_above_the_data_set_is_too_small =>
+        a_limit_above_the_data_set_is_too_small_redis_70, a_limit_above_the_data_set_is_too_small_valkey_80;
     a_timeout_below_the_ping_period => a_timeout_below_the_ping_period_redis_70, a_timeout_below_the_ping_period_valkey_80;
     a_transfer_that_stalls_times_out => a_transfer_that_stalls_times_out_redis_70, a_transfer_that_stalls_times_out_valkey_80;
     a_sync_that_progresses_is_not_told => a_sync_that_progresses_is_not_told_redis_70, a_sync_that_progresses_is_not_told_valkey_80;

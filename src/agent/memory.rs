@@ -10,7 +10,9 @@ use crate::diagnose::{
     LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, is_astray, role_in_doubt, same_place, serves,
     unanswered,
 };
-use crate::model::evidence::{Connect, Evidence, LinkView, LogKind, Missing, Probe, Reading, ServerView, Trend};
+use crate::model::evidence::{
+    Connect, Evidence, LinkView, LogFact, LogKind, Missing, Probe, Reading, ServerView, Trend,
+};
 use crate::model::finding::{Cause, Diagnosis, Finding};
 use crate::model::turn::Seat;
 use crate::model::{Endpoint, Timestamp};
@@ -36,6 +38,10 @@ pub struct Memory {
     /// The local server was started anew, and its link has not been up since: it stands where its last save stood, and
     /// how far the backlog reaches back is no fault of the backlog's.
     restarted: bool,
+    /// The newest line that told of a cut transfer, and how many of its kind the log had then.
+    cut: BTreeMap<LogKind, (Timestamp, u32)>,
+    /// The same of a transfer that began, and where the primary's stream was.
+    begun: Option<(Timestamp, u32, u64)>,
     /// What the primary counted at the last look at a whole link, until the link is seen up after it.
     counted: Option<Counted>,
     /// When the local server was last seen to serve as the primary that the Sentinels name.
@@ -229,7 +235,10 @@ impl Memory {
         self.restarted = false;
         self.trend.last_up = Some(e.ended);
         (self.trend.sync_read, self.trend.sync_loaded) = (None, None);
-        self.trend.transfers = 0;
+        let trend = &mut self.trend;
+        (trend.transfers, trend.cut_transfers, trend.output_largest, trend.grown) = (0, 0, 0, None);
+        self.cut.clear();
+        self.begun = None;
         if let Some(link) = local.role.link() {
             self.note_emptied(local, e.ended);
             self.trend.offset = Some(link.offset);
@@ -288,6 +297,37 @@ impl Memory {
         let seen = *self.trend.down_seen.get_or_insert(e.began);
         if let Some(line) = e.logged(LogKind::FullResync).filter(|line| line.last >= seen) {
             self.trend.transfers = line.count;
+            self.note_growth(line);
+        }
+        self.note_cut_transfers(e, seen);
+        let largest = e.primary_limits.seen().and_then(|limits| limits.output_largest);
+        self.trend.output_largest = self.trend.output_largest.max(largest.unwrap_or(0));
+    }
+
+    /// The log forgets after two minutes, and a data set may take longer than that to be cut: so each line counts when it
+    /// comes.
+    fn note_cut_transfers(&mut self, e: &Evidence, seen: Timestamp) {
+        for kind in [LogKind::TransferError, LogKind::LoadFailed, LogKind::BulkCountError] {
+            let Some(line) = e.logged(kind).filter(|line| line.last >= seen) else { continue };
+            let fresh = match self.cut.insert(kind, (line.last, line.count)) {
+                Some((last, _)) if line.last <= last => 0,
+                Some((_, count)) => line.count.saturating_sub(count).max(1),
+                None if line.first >= seen => line.count,
+                None => 1,
+            };
+            self.trend.cut_transfers = self.trend.cut_transfers.saturating_add(fresh);
+        }
+    }
+
+    /// `Full resync from master: REPLID:OFFSET` tells where each transfer begins.
+    fn note_growth(&mut self, line: &LogFact) {
+        let Some(offset) = line.sample.rsplit(':').next().and_then(|offset| offset.trim().parse().ok()) else { return };
+        match self.begun.replace((line.last, line.count, offset)) {
+            Some((last, count, before)) if line.last > last && offset > before => {
+                let between = u64::from(line.count.saturating_sub(count).max(1));
+                self.trend.grown = Some((offset - before) / between);
+            }
+            _ => {}
         }
     }
 
@@ -410,6 +450,40 @@ mod tests {
         assert_eq!(counts_from(&[look(0, 1), broken(0)]), None, "nothing is known from before");
         let anew = [look(0, 0), look(2_000, 1), broken(2_000), look(4_000, 1), look(5_000, 1)];
         assert_eq!(counts_from(&anew), Some(1), "whole again");
+    }
+
+    #[test]
+    fn transfers_that_are_cut_are_counted_beyond_the_logs_window_and_measured_from_one_to_the_next() {
+        let look = |s: u64, lines: &[(LogKind, u64, u32, &str)]| {
+            let mut e = healthy();
+            let at = |s: u64| T0.after(Duration::from_secs(s));
+            (e.began, e.ended) = (at(s), at(s));
+            e.break_link(LinkState::Sync);
+            for (kind, last, count, sample) in lines {
+                e.log(*kind, sample, *count);
+                if let Reading::Seen(log) = &mut e.log
+                    && let Some(line) = log.lines.last_mut()
+                {
+                    (line.first, line.last) = (at(*last), at(*last));
+                }
+            }
+            e
+        };
+        let (begun, cut) = (LogKind::FullResync, LogKind::TransferError);
+        let mut memory = Memory::default();
+        memory.before_judging(&look(0, &[(begun, 0, 1, "Full resync from master: abc:1000")]));
+        assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (0, None));
+        let second = [(cut, 200, 1, "I/O error"), (begun, 200, 1, "Full resync from master: abc:5000")];
+        memory.before_judging(&look(200, &second));
+        memory.before_judging(&look(201, &second));
+        assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (1, Some(4_000)), "a line counts once");
+        let third = [(cut, 400, 1, "I/O error"), (begun, 400, 1, "Full resync from master: abc:8000")];
+        memory.before_judging(&look(400, &third));
+        assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (2, Some(3_000)));
+        memory.before_judging(&look(500, &[(begun, 499, 3, "PSYNC is not possible, initialize RDB channel.")]));
+        assert_eq!(memory.trend().grown, Some(3_000), "a line without an offset");
+        memory.before_judging(&healthy());
+        assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (0, None), "whole again");
     }
 
     #[test]

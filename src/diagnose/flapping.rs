@@ -215,7 +215,7 @@ pub fn too_far(e: &Evidence) -> bool {
 
 /// The limit of the replica class in effect: the hard one is never below `repl-backlog-size`, the soft one may be (Redis
 /// 7.0.15, checkClientOutputBufferLimits).
-fn buffer_limit(e: &Evidence) -> Option<u64> {
+pub(super) fn buffer_limit(e: &Evidence) -> Option<u64> {
     let limits = e.primary_limits.seen()?;
     let hard = Some(limits.output_hard).filter(|limit| *limit > 0).map(|limit| limit.max(limits.backlog_size));
     let soft = Some(limits.output_soft).filter(|limit| *limit > 0);

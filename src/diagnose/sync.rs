@@ -34,22 +34,27 @@ pub fn is_fresh(e: &Evidence, line: &LogFact) -> bool {
 }
 
 /// The newest line of a kind, if it speaks of the present break.
-fn told(e: &Evidence, kind: LogKind) -> Option<&LogFact> {
+pub(super) fn told(e: &Evidence, kind: LogKind) -> Option<&LogFact> {
     broken_link(e)?;
     e.logged(kind).filter(|line| is_fresh(e, line))
 }
 
 /// Whether the way to the primary and the login are beyond doubt, so that only the sync is left.
-fn handshake_green(e: &Evidence) -> bool {
+pub(super) fn handshake_green(e: &Evidence) -> bool {
     e.upstream.seen().is_some_and(handshake_works)
 }
 
-fn log_fact(line: &LogFact, means: &str) -> Fact {
+pub(super) fn log_fact(line: &LogFact, means: &str) -> Fact {
     let times = if line.count > 1 { format!(" ({} times)", line.count) } else { String::new() };
     fact(Viewpoint::Log, line.last, format!("{}{times}", line.sample), means)
 }
 
-fn named(e: &Evidence, cause: Cause, suspected: bool, facts: impl IntoIterator<Item = Option<Fact>>) -> Finding {
+pub(super) fn named(
+    e: &Evidence,
+    cause: Cause,
+    suspected: bool,
+    facts: impl IntoIterator<Item = Option<Fact>>,
+) -> Finding {
     let because = facts.into_iter().flatten().chain([link_fact(e)]).collect();
     finding(cause, suspected, because)
 }
@@ -132,70 +137,6 @@ pub fn primary_fork_failed(e: &Evidence) -> Option<Finding> {
         .find(|line| line.sample.contains("BGSAVE failed"))?;
     let first = log_fact(line, "the primary could not fork the process that makes the data set");
     Some(named(e, Cause::PrimaryForkFailed, false, [Some(first)]))
-}
-
-/// The transfer is cut from the other side, again and again, while the handshake is fine. The primary's counter of cuts
-/// and its limit against its data decide together: the counter has clients of every class in it, those of pub/sub too
-/// (Redis 8.2.3, closeClientOnOutputBufferLimitReached), and before Redis 7.2 there is none.
-pub fn output_buffer_exceeded(e: &Evidence) -> Option<Finding> {
-    let primary = e.primary.seen();
-    let so_far = primary.and_then(|view| view.output_buffer_cuts);
-    let counted = so_far.zip(e.trend.output_buffer_cuts);
-    let cut = cut_in_transfer(e, counted.is_some_and(|(now, before)| now > before))?;
-    let counted = match counted {
-        Some((now, before)) if now > before => Some(fact(
-            Viewpoint::Primary,
-            e.ended,
-            format!("client_output_buffer_limit_disconnections went from {before} to {now}"),
-            "the primary cut this many connections for their output buffer since the link broke",
-        )),
-        Some(_) => return None,
-        None if so_far == Some(0) => return None,
-        None => None,
-    };
-    let tight = too_tight(e, so_far);
-    if counted.is_none() && tight.is_none() {
-        return None;
-    }
-    // Another client's cut, seen while something else ends the transfers.
-    let suspected = tight.is_none();
-    Some(named(e, Cause::OutputBufferExceeded, suspected, [Some(cut), counted, tight]))
-}
-
-/// The limit of the replica class, where the data set could outgrow it.
-fn too_tight(e: &Evidence, so_far: Option<u64>) -> Option<Fact> {
-    let limits = e.primary_limits.seen()?;
-    let counts = so_far.map_or("this server version counts no cuts".to_owned(), |cuts| {
-        format!("it has cut {cuts} connections for theirs so far")
-    });
-    let data = e.primary.seen().map_or(0, |view| view.used_memory);
-    // Redis 7.0.15: the hard limit is never below repl-backlog-size, whatever is configured.
-    let limit = [limits.output_hard, limits.output_soft].into_iter().filter(|limit| *limit > 0).min()?;
-    let limit = limit.max(limits.backlog_size);
-    (limit <= data).then(|| {
-        fact(
-            Viewpoint::Primary,
-            limits.at,
-            format!("client-output-buffer-limit replica is {limit} bytes, the data set takes {data}"),
-            format!("what is written during a transfer has to fit into that buffer; {counts}"),
-        )
-    })
-}
-
-/// The signs of a transfer that the primary's side ends. A cut before the first byte reads like a primary that could not
-/// make the data set (Valkey 9.1.2 under load): there only its counter tells.
-fn cut_in_transfer(e: &Evidence, counted: bool) -> Option<Fact> {
-    if !handshake_green(e) {
-        return None;
-    }
-    let line = told(e, LogKind::TransferError)
-        // Read from the line into memory, it ends as a data set that does not load, and the process lives on
-        // (`repl-diskless-load`; Redis 7.0.15, rdbReportError: `assuming connection error`).
-        .or_else(|| told(e, LogKind::LoadFailed).filter(|line| line.sample.contains("DB from socket")))
-        .or_else(|| told(e, LogKind::LinkLost).filter(|_| e.trend.transfers > 1))
-        .or_else(|| told(e, LogKind::BulkCountError).filter(|_| counted))?;
-    let again = line.count > 1 || e.trend.transfers > 1;
-    again.then(|| log_fact(line, "the primary ended the transfer, more than once"))
 }
 
 pub fn sync_timeout(e: &Evidence) -> Option<Finding> {
@@ -405,13 +346,13 @@ pub fn sync_running(e: &Evidence) -> Option<Finding> {
     let inferred = waiting && !promised;
     let anew = told(e, LogKind::StreamBroken)
         .map(|line| log_fact(line, "why all of it is sent anew: something on the way changed the stream"));
-    let first = fact(
-        Viewpoint::Replica,
-        e.ended,
-        progress(e, link),
-        "the data set is on its way; nothing helps but to let it come",
-    );
-    Some(named(e, Cause::SyncRunning, inferred, [Some(first), anew]))
+    let cut = super::output_buffer::cut_for_reasons_unseen(e);
+    let means = match cut.is_some() {
+        true => "the data set is on its way, as it was before each cut",
+        false => "the data set is on its way; nothing helps but to let it come",
+    };
+    let first = fact(Viewpoint::Replica, e.ended, progress(e, link), means);
+    Some(named(e, Cause::SyncRunning, inferred || cut.is_some(), [Some(first), anew, cut]))
 }
 
 /// Whether a sync has come further since the look before: bytes received, bytes loaded, or a primary that still saves
@@ -420,7 +361,9 @@ pub fn moves(e: &Evidence) -> bool {
     let received = e.local_link().zip(e.trend.sync_read).is_some_and(|(link, (_, before))| link.sync_read > before);
     let loaded = e.local.seen().and_then(|local| local.loading_bytes);
     let loads = loaded.is_some_and(|bytes| bytes > e.trend.sync_loaded.unwrap_or(0));
-    let saves = e.primary.seen().is_some_and(|primary| {
+    // A diskless transfer is told by its bytes: a child that stands still saves too.
+    let by_disk = e.primary_limits.seen().is_none_or(|limits| !limits.diskless_sync);
+    let saves = e.primary.seen().filter(|_| by_disk).is_some_and(|primary| {
         let ours = |entry: &ReplicaOfPrimary| entry.state == "wait_bgsave" && !is_anothers(e, &entry.endpoint);
         primary.rdb_saving && primary.replicas.iter().any(ours)
     });

@@ -147,6 +147,9 @@ pub struct ServerView {
     /// Keys over all databases.
     pub keys: u64,
     pub used_memory: u64,
+    /// What of it is the backlog and the buffers of replicas.
+    #[serde(default)]
+    pub buffers: u64,
     /// 0: no limit.
     pub maxmemory: u64,
     pub replid: String,

@@ -43,6 +43,7 @@ pub(super) fn server(primary: bool) -> ServerView {
         loading_bytes: None,
         keys: 10,
         used_memory: 1 << 30,
+        buffers: 0,
         maxmemory: 0,
         replid: String::new(),
         replid2: String::new(),

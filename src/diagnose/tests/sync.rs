@@ -1,6 +1,7 @@
 //! The sync itself: the handshake is green.
 
 use super::*;
+use crate::model::finding::Viewpoint;
 
 fn broken(e: &mut Evidence) -> &mut Evidence {
     e.break_link(LinkState::Sync)
@@ -165,6 +166,31 @@ fn an_output_buffer_cut_is_counted_by_the_primary_or_inferred_from_its_limits() 
     };
     assert_eq!(before_the_first_byte(25, 1), Some(Cause::OutputBufferExceeded));
     assert_ne!(before_the_first_byte(1, 1), Some(Cause::OutputBufferExceeded));
+    let without_a_counter = |limit: u64, grown: Option<u64>, largest: u64| {
+        verdict(|e| {
+            broken(e).log(LogKind::TransferError, CUT, 3);
+            e.source().output_buffer_cuts = None;
+            (e.limits().output_hard, e.limits().output_soft) = (limit, 0);
+            (e.trend.grown, e.trend.output_largest) = (grown, largest);
+        })
+    };
+    assert_eq!(without_a_counter(2 << 20, None, 0), (Cause::OutputBufferExceeded, true), "a slow line looks the same");
+    assert_eq!(without_a_counter(2 << 20, Some(2 << 20), 0), (Cause::OutputBufferExceeded, false), "it outgrew it");
+    assert_eq!(without_a_counter(64 << 20, Some(64 << 20), 0), (Cause::OutputBufferExceeded, false));
+    assert_eq!(without_a_counter(64 << 20, Some(1 << 20), 40 << 20), (Cause::OutputBufferExceeded, true), "half full");
+    assert_eq!(without_a_counter(64 << 20, Some(1 << 20), 1 << 20), (Cause::SyncRunning, true), "its log decides");
+    let in_step = |cuts: u64, ended: u32, largest: u64| {
+        verdict(|e| {
+            broken(e).log(LogKind::TransferError, CUT, 3);
+            (e.source().output_buffer_cuts, e.trend.output_buffer_cuts) = (Some(cuts), Some(0));
+            (e.limits().output_hard, e.limits().output_soft) = (64 << 20, 0);
+            (e.trend.cut_transfers, e.trend.output_largest) = (ended, largest);
+        })
+    };
+    assert_eq!(in_step(5, 4, 0), (Cause::OutputBufferExceeded, false), "a cut for each transfer");
+    assert_eq!(in_step(2, 4, 0), (Cause::OutputBufferExceeded, true), "fewer cuts than transfers");
+    assert_eq!(in_step(40, 4, 0), (Cause::OutputBufferExceeded, true), "others are cut as well");
+    assert_eq!(in_step(1, 1, 33 << 20), (Cause::OutputBufferExceeded, false), "a buffer that was half full");
     let once = |e: &mut Evidence| {
         broken(e).log(LogKind::TransferError, CUT, 1);
         e.source().output_buffer_cuts = Some(2);
@@ -177,6 +203,9 @@ fn an_output_buffer_cut_is_counted_by_the_primary_or_inferred_from_its_limits() 
         e.primary_limits = Reading::Missing(Missing::NotAsked);
     };
     assert_eq!(cause(unseen), Some(Cause::SyncRunning), "nothing is inferred from what was not seen");
+    let finding = found(unseen);
+    let told = finding.because.iter().find(|fact| fact.from == Viewpoint::Log).expect("what would decide");
+    assert!(finding.suspected && told.means.contains("configure `observer`"), "{finding:?}");
 }
 
 #[test]
@@ -340,10 +369,16 @@ fn a_sync_moves_by_bytes_received_bytes_loaded_or_a_save_that_is_for_it() {
     let saves = |who: &'static str| {
         move |e: &mut Evidence| {
             e.source().rdb_saving = true;
+            e.limits().diskless_sync = false;
             e.source().replicas = vec![listed(who, "wait_bgsave")];
         }
     };
     assert!(moves(&saves(REPLICA)));
+    let diskless = |e: &mut Evidence| {
+        saves(REPLICA)(e);
+        e.limits().diskless_sync = true;
+    };
+    assert!(!moves(&diskless), "a child that stands still saves too; there the bytes tell");
     assert!(!moves(&saves(OTHER)), "somebody else waits for that");
     let saved = |e: &mut Evidence| {
         saves(REPLICA)(e);

@@ -128,6 +128,7 @@ fn server() -> ServerView {
         loading_bytes: None,
         keys: 1000,
         used_memory: 10 << 20,
+        buffers: 0,
         maxmemory: 0,
         replid: "replid".into(),
         replid2: "0".repeat(40),

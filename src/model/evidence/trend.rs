@@ -62,6 +62,15 @@ pub struct Trend {
     pub started: Option<Timestamp>,
     /// Full transfers that were seen to begin since the break.
     pub transfers: u32,
+    /// Full transfers that the primary's side was seen to end since the break, however long each of them took.
+    #[serde(default)]
+    pub cut_transfers: u32,
+    /// The largest output buffer that the primary told a replica to have had since the break.
+    #[serde(default)]
+    pub output_largest: u64,
+    /// Bytes by which the primary's stream grew from the beginning of one transfer to the beginning of the next.
+    #[serde(default)]
+    pub grown: Option<u64>,
     /// Keys that the replica held when the link was last seen up.
     #[serde(default)]
     pub keys: Option<u64>,

@@ -51,6 +51,11 @@ impl<'a> Info<'a> {
         databases.filter_map(|(_, value)| pair(value, "keys")?.parse::<u64>().ok()).fold(0, u64::saturating_add)
     }
 
+    /// Since Redis 7.0 one figure has the backlog and the buffers of replicas; before it the backlog stands alone.
+    fn replication_buffers(&self) -> u64 {
+        self.number("mem_total_replication_buffers").unwrap_or(self.count("mem_replication_backlog"))
+    }
+
     fn errors(&self) -> BTreeMap<String, u64> {
         let counted = self.0.iter().filter_map(|(key, value)| {
             let word = key.strip_prefix("errorstat_")?;
@@ -136,6 +141,7 @@ pub fn server_view(text: &str, role: Option<&Reply>, at: Timestamp, took_us: u64
         loading_bytes: info.number("loading_loaded_bytes"),
         keys: info.keys(),
         used_memory: info.count("used_memory"),
+        buffers: info.replication_buffers(),
         maxmemory: info.count("maxmemory"),
         replid: info.text("master_replid").to_owned(),
         replid2: info.text("master_replid2").to_owned(),
@@ -170,9 +176,7 @@ pub fn server_view(text: &str, role: Option<&Reply>, at: Timestamp, took_us: u64
 pub fn node_account(text: &str, role: Option<&Reply>, at: Timestamp, took_us: u64) -> Option<NodeAccount> {
     let server = server_view(text, role, at, took_us)?;
     let info = Info::parse(text);
-    // Since Redis 7.0 one figure has the backlog and the buffers of replicas; before it the backlog stands alone.
-    let replication = info.number("mem_total_replication_buffers").unwrap_or(info.count("mem_replication_backlog"));
-    let buffers = replication.saturating_add(info.count("mem_clients_normal"));
+    let buffers = info.replication_buffers().saturating_add(info.count("mem_clients_normal"));
     Some(NodeAccount {
         data_bytes: server.used_memory.saturating_sub(buffers),
         host_memory: info.count("total_system_memory"),

@@ -1,0 +1,126 @@
+//! A transfer that the primary cuts because what is written meanwhile does not fit into the replica's output buffer: what
+//! proves it, what only agrees with it, and what is left to say where neither can be seen.
+
+use super::fact;
+use super::flapping::buffer_limit;
+use super::sync::{handshake_green, log_fact, named, told};
+use crate::model::evidence::{Evidence, LogKind};
+use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
+
+/// The transfer is cut from the other side, again and again, while the handshake is fine. That the buffer did it is proved
+/// by the stream, which outgrew the limit from one transfer to the next; or by the primary's counter of cuts, where
+/// something agrees with it: it has clients of every class in it, those of pub/sub too (Redis 8.2.3,
+/// closeClientOnOutputBufferLimitReached), and before Redis 7.4 and Valkey 8.0 there is none. A limit below the data set
+/// proves nothing by itself: a slow line that the primary's repl-timeout cuts looks the same.
+pub fn exceeded(e: &Evidence) -> Option<Finding> {
+    let primary = e.primary.seen();
+    let so_far = primary.and_then(|view| view.output_buffer_cuts);
+    let cuts = so_far.zip(e.trend.output_buffer_cuts).map(|(now, before)| (now, before, now.saturating_sub(before)));
+    let cut = cut_in_transfer(e, cuts.is_some_and(|(.., more)| more > 0))?;
+    let counted = match cuts {
+        Some((now, before, 1..)) => Some(fact(
+            Viewpoint::Primary,
+            e.ended,
+            format!("client_output_buffer_limit_disconnections went from {before} to {now}"),
+            "the primary cut this many connections for their output buffer since the link broke",
+        )),
+        Some(_) => return None,
+        None if so_far == Some(0) => return None,
+        None => None,
+    };
+    let limit = buffer_limit(e);
+    let each = cuts.and_then(|(.., more)| at_each_transfer(e, more));
+    let (outgrown, near) = (limit.and_then(|limit| outgrown(e, limit)), limit.and_then(|limit| near(e, limit, so_far)));
+    let tight = too_tight(e, so_far);
+    let agrees = each.is_some() || near.is_some() || tight.is_some();
+    if counted.is_none() && outgrown.is_none() && near.is_none() && tight.is_none() {
+        return None;
+    }
+    let proved = outgrown.is_some() || (counted.is_some() && agrees);
+    Some(named(e, Cause::OutputBufferExceeded, !proved, [Some(cut), outgrown, counted, each, near, tight]))
+}
+
+/// The primary cut one connection for each transfer of ours that ended: no other client is cut in step with them.
+fn at_each_transfer(e: &Evidence, cuts: u64) -> Option<Fact> {
+    let ended = u64::from(e.trend.cut_transfers);
+    // The cut that broke the link came before the first of them, and the last may not be in the log yet.
+    let in_step = ended >= 3 && (ended - 1..=ended + 2).contains(&cuts);
+    in_step.then(|| {
+        let saw = format!("{ended} transfers ended since the link broke, and {cuts} connections were cut");
+        fact(Viewpoint::Primary, e.ended, saw, "the counter goes up with each transfer of this replica")
+    })
+}
+
+/// From the beginning of one transfer to the beginning of the next, more was written than the buffer may hold.
+fn outgrown(e: &Evidence, limit: u64) -> Option<Fact> {
+    // What a replica waits for takes more than its bytes: each block has a head.
+    let grown = e.trend.grown.filter(|grown| *grown >= limit - limit / 8)?;
+    let saw = format!("the stream grew by {grown} bytes during a transfer, the output buffer may hold {limit}");
+    Some(fact(Viewpoint::Primary, e.ended, saw, "where that much is written during a transfer, the buffer ends it"))
+}
+
+/// A replica's buffer was seen at half of its limit or beyond.
+fn near(e: &Evidence, limit: u64, so_far: Option<u64>) -> Option<Fact> {
+    let largest = Some(e.trend.output_largest).filter(|largest| *largest >= limit / 2)?;
+    let means = match so_far {
+        Some(_) => "what is written during a transfer fills it",
+        None => {
+            "what is written during a transfer fills it; this version counts no cuts, so the primary's own log decides: \
+             `overcoming of output buffer limits`, or `Disconnecting timedout replica`"
+        }
+    };
+    let saw = format!("a replica's output buffer held {largest} bytes of {limit} (CLIENT LIST TYPE replica, omem)");
+    Some(fact(Viewpoint::Primary, e.ended, saw, means))
+}
+
+/// The limit of the replica class, where the data set could outgrow it.
+fn too_tight(e: &Evidence, so_far: Option<u64>) -> Option<Fact> {
+    let limits = e.primary_limits.seen()?;
+    let counts = so_far.map_or("this server version counts no cuts".to_owned(), |cuts| {
+        format!("it has cut {cuts} connections for theirs so far")
+    });
+    let data = e.primary.seen().map_or(0, |view| view.used_memory.saturating_sub(view.buffers));
+    let limit = buffer_limit(e)?;
+    (limit <= data).then(|| {
+        fact(
+            Viewpoint::Primary,
+            limits.at,
+            format!("client-output-buffer-limit replica is {limit} bytes, the data set takes {data}"),
+            format!("what is written during a transfer has to fit into that buffer; {counts}"),
+        )
+    })
+}
+
+/// The signs of a transfer that the primary's side ends. A cut before the first byte reads like a primary that could not
+/// make the data set (Valkey 9.1.2 under load): there only its counter tells.
+fn cut_in_transfer(e: &Evidence, counted: bool) -> Option<Fact> {
+    if !handshake_green(e) {
+        return None;
+    }
+    let line = told(e, LogKind::TransferError)
+        // Read from the line into memory, it ends as a data set that does not load, and the process lives on
+        // (`repl-diskless-load`; Redis 7.0.15, rdbReportError: `assuming connection error`).
+        .or_else(|| told(e, LogKind::LoadFailed).filter(|line| line.sample.contains("DB from socket")))
+        .or_else(|| told(e, LogKind::LinkLost).filter(|_| e.trend.transfers > 1))
+        .or_else(|| told(e, LogKind::BulkCountError).filter(|_| counted))?;
+    let again = line.count > 1 || e.trend.transfers > 1 || e.trend.cut_transfers > 1;
+    again.then(|| log_fact(line, "the primary ended the transfer, more than once"))
+}
+
+/// A transfer that was cut again and again, and nothing that we may see tells why: one observation would decide.
+pub(super) fn cut_for_reasons_unseen(e: &Evidence) -> Option<Fact> {
+    let line = [LogKind::TransferError, LogKind::BulkCountError].into_iter().find_map(|kind| told(e, kind))?;
+    let ended = e.trend.cut_transfers.max(line.count);
+    let more = match e.primary.seen() {
+        None => "; its INFO and limits may tell too: configure `observer`",
+        Some(_) => "",
+    };
+    (ended >= 3 && handshake_green(e)).then(|| {
+        let saw = format!("{} ({ended} transfers)", line.sample);
+        let means = format!(
+            "the primary's side ends them, and its own log tells why: `overcoming of output buffer limits`, \
+             `Disconnecting timedout replica`, or a child that failed{more}"
+        );
+        fact(Viewpoint::Log, line.last, saw, means)
+    })
+}
