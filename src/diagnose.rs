@@ -26,7 +26,7 @@ mod sync;
 mod tls;
 mod topology;
 
-pub use deposed::{is_astray, only_here, role_in_doubt, serves, shares_history};
+pub use deposed::{PROMOTION, is_astray, only_here, role_in_doubt, serves, shares_history};
 pub use flapping::{advised_backlog, advised_limit, cause_of_drops};
 pub use reach::{handshake_works, unanswered, unanswered_by_pings};
 pub use sync::{is_fresh, moves as sync_moves};

@@ -1,5 +1,5 @@
 //! Each situation in which a failover would harm: Sentinel has given up, the harm is there, and relinkd holds with the
-//! reason's name; when the last harm is gone, a person is asked, who has no turn to wait for.
+//! reason's name; when the last harm is gone, a person is asked, whose yes waits for the turn.
 
 mod live;
 #[path = "live/outage.rs"]

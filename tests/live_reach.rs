@@ -242,6 +242,8 @@ fn what_is_no_fault(kind: Kind) {
 
     scene.group.primary().run(&["DEBUG", "SLEEP", "1"]).expect("DEBUG SLEEP");
     well(&scene, "a pause of the primary");
+    replica.run(&["DEBUG", "SLEEP", "1"]).expect("DEBUG SLEEP");
+    well(&scene, "a pause of the replica");
 
     fault::cut_replicas(scene.group.primary()).expect("the links are cut");
     well(&scene, "a link that heals by itself");

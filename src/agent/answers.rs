@@ -3,13 +3,18 @@
 //! An approval sets nothing off by itself. It asks for a look that begins after it, and only when that look leads to the
 //! same plan is the plan carried out. Whatever else it leads to withdraws the proposal, with the reason.
 
+use std::time::Duration;
+
 use super::Agent;
 use crate::decide::{LedgerHealth, in_words, why_ask};
 use crate::model::Timestamp;
 use crate::model::finding::Cause;
 use crate::model::incident::{Incident, IncidentId, Phase, What};
 use crate::model::people::{Actor, Pause};
-use crate::model::remedy::{Decision, Plan, Precondition, Refusal, RefusalCode};
+use crate::model::remedy::{Decision, Plan, Precondition, Refusal, RefusalCode, Remedy};
+
+/// So long is an approved failover good for while its turn does not come: more than two rounds of three agents.
+const TURNS: Duration = Duration::from_secs(120);
 
 impl Agent {
     /// A person approves the plan that is proposed. `read`: the print of the plan that they have read, if they say.
@@ -132,7 +137,8 @@ impl Agent {
     /// After a look that began at `began`: an approval that it did not carry out is withdrawn.
     pub(super) fn settle_approval(&mut self, began: Timestamp, now: Timestamp) {
         let waits = self.incidents.open().and_then(|incident| incident.people.approved.as_ref());
-        if waits.is_none_or(|(at, _)| began < *at) || !self.is_idle() {
+        let Some((at, _)) = waits.filter(|(at, _)| began >= *at && self.is_idle()) else { return };
+        if self.awaits_its_turn(*at, now) {
             return;
         }
         let why = match &self.last.decision {
@@ -141,6 +147,19 @@ impl Agent {
         };
         self.record(What::Withdrawn { why }, now);
         self.flush(None);
+    }
+
+    /// A failover that was approved a moment ago waits for its turn, and for what the next look may show.
+    fn awaits_its_turn(&self, approved: Timestamp, now: Timestamp) -> bool {
+        let Some(Decision::Hold(refusal)) = &self.last.decision else { return false };
+        let expires = self.incidents.open().and_then(|incident| incident.people.expires);
+        refusal.remedy == Some(Remedy::RequestFailover)
+            && matches!(
+                refusal.code,
+                RefusalCode::NotOurTurn | RefusalCode::EvidenceStale | RefusalCode::EvidenceMissing
+            )
+            && now.since(approved) < TURNS
+            && expires.is_none_or(|at| now < at)
     }
 
     /// An approval does not outlive the process that it was given to: what it was about is looked at and proposed anew.

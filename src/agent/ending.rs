@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Agent;
 use crate::decide::{Context, finish};
-use crate::diagnose::role_in_doubt;
+use crate::diagnose::{PROMOTION, role_in_doubt};
 use crate::model::Timestamp;
 use crate::model::evidence::Evidence;
 use crate::model::finding::{Cause, Finding};
@@ -29,7 +29,7 @@ impl Agent {
         // A break within the settle time is a new one: what was suspected of the last says nothing about it.
         self.memory.fault_gone();
         let Some(incident) = self.incidents.open() else {
-            return self.rest(if role_in_doubt(e) { now.after(DOUBT) } else { self.background(now) }, now);
+            return self.rest(if role_in_doubt(e) { in_doubt(e, now) } else { self.background(now) }, now);
         };
         let proved = incident.sound_at.filter(|_| incident.phase == Phase::Verifying);
         if incident.sound_at.is_none() {
@@ -113,6 +113,12 @@ impl Agent {
         self.next_look = now.after(self.policy.settle.max(Duration::from_secs(1)));
         !over
     }
+}
+
+/// Soon, and in the moment in which time tells which of the two is the former one.
+fn in_doubt(e: &Evidence, now: Timestamp) -> Timestamp {
+    let told = e.trend.astray_since.map(|since| since.after(PROMOTION)).filter(|at| *at > now);
+    told.map_or(now.after(DOUBT), |at| at.min(now.after(DOUBT)))
 }
 
 /// Reasons that no patience lifts: it stays with the people who are told of them.

@@ -395,7 +395,7 @@ fn standing_turn(c: &Context<'_>) -> Turn {
     Turn { run_id, turns: turns(c), seats, clock: living::clock(c) }
 }
 
-/// In `propose` and `observe` a person decides, and chooses the agent.
+/// A proposal is nobody's turn; what is carried out has one.
 fn not_our_turn(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     let e = c.evidence;
     if !living::takes_turns(c) {

@@ -127,9 +127,11 @@ pub fn asks_a_person(plan: &Plan, policy: &Policy) -> bool {
     plan.discards() > 0 || plan.handover().is_some_and(|how| !is_allowed(how, policy))
 }
 
-/// Agents take turns where they ask by themselves; else a person chooses the agent.
+/// Whoever asks waits for the turn: an agent by itself, and one whose plan a person has approved. Every host proposes the
+/// same, so two may be approved, or one beside an agent in `auto`.
 pub fn takes_turns(c: &Context<'_>) -> bool {
-    c.policy.of(Remedy::RequestFailover).mode == Mode::Auto && is_allowed(&handover(c), c.policy)
+    let by_itself = c.policy.of(Remedy::RequestFailover).mode == Mode::Auto && is_allowed(&handover(c), c.policy);
+    by_itself || c.history.approved
 }
 
 /// The fault is the primary's and not this replica's: a majority of all Sentinels says so of most replicas, for long

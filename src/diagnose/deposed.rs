@@ -14,7 +14,7 @@ use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 use crate::model::{Address, Endpoint};
 
 /// How long after a promotion the Sentinels may still name the former primary.
-const PROMOTION: Duration = Duration::from_secs(3);
+pub const PROMOTION: Duration = Duration::from_secs(3);
 
 /// How long a primary that served until the Sentinels named another may stay one: somebody asked for a failover, and
 /// Sentinel converts it within ten seconds and some (Redis 7.0.15: 10.1 s; 11 s from the request).

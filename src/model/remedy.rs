@@ -164,7 +164,7 @@ impl Plan {
     }
 
     /// Whether both do the same to the same targets under the same conditions. When a plan was made is no part of it, nor
-    /// is which Sentinels answered just then.
+    /// is which Sentinels answered just then, or whose turn it was.
     pub fn same(&self, other: &Plan) -> bool {
         self.remedy == other.remedy && self.essence() == other.essence() && self.undo == other.undo
     }
@@ -175,6 +175,8 @@ impl Plan {
         for step in &mut steps {
             if let Change::RequestFailover { sentinels, .. } = &mut step.change {
                 sentinels.clear();
+                // Only what is carried out has a turn.
+                step.expect.turn = None;
             }
         }
         steps

@@ -1,6 +1,8 @@
 //! A failover is asked for in our turn, once, and what came of it is seen.
 
+use super::driver::proposing;
 use super::*;
+use crate::model::people::Actor;
 use crate::model::turn::{SMALLEST_STAGGER_MS, SPARE_MS, Seat, Turns};
 
 /// The replica is second in the order of promotion. The world's Sentinels agreed 30 s ago, in the third turn.
@@ -17,6 +19,57 @@ fn a_failover_is_asked_for_once_at_the_beginning_of_our_turn() {
     let turns = Turns { first: 10_000, stagger: SMALLEST_STAGGER_MS, spare: SPARE_MS };
     let seat = Seat { rank: 1, of: 2 };
     assert!(turns.ours(age, seat) && !turns.ours(age - 1_000, seat), "{age}: at the beginning of a turn of ours");
+}
+
+fn approve(world: &mut World) {
+    let alice = Actor { uid: 1000, name: "alice".into(), sudo: None };
+    world.agent.approve(alice, None, world.now).unwrap();
+    world.hand_out();
+    world.settle();
+}
+
+/// Every host proposes the same, so two people may say yes on two of them.
+#[test]
+fn a_failover_that_was_approved_waits_for_its_turn_too() {
+    let mut world = World::with(proposing());
+    world.futile = true;
+    world.set(|e| _ = e.refuse().told_down().each_sentinel(|says| says.o_down_ms = Some(1_000)));
+    world.wake(Why::Timer);
+    world.advance(s(12));
+    assert_eq!((world.said().last(), world.applied.len()), (Some(&"proposed"), 0));
+    approve(&mut world);
+    assert_eq!((world.recorded("held not-our-turn"), world.applied.len()), (1, 0), "{:?}", world.trace);
+    world.advance(s(60));
+    assert_eq!((world.recorded("withdrawn"), world.applied.len()), (0, 1), "{:?}", world.trace);
+    let age = 1_000 + u64::try_from(asked_at(&world)[0].since(T0.after(s(1000))).as_millis()).unwrap();
+    let turns = Turns { first: 10_000, stagger: SMALLEST_STAGGER_MS, spare: SPARE_MS };
+    let seat = Seat { rank: 1, of: 2 };
+    assert!(turns.ours(age, seat) && !turns.ours(age - 1_000, seat), "{age}: at the beginning of a turn of ours");
+    let intended = world.ledger.iter().find_map(|entry| match &entry.what {
+        What::Intended { plan, .. } => Some(plan.steps[0].expect.clone()),
+        _ => None,
+    });
+    assert!(intended.unwrap().turn.is_some(), "the hands ask for it once more");
+}
+
+#[test]
+fn an_approval_whose_turn_does_not_come_is_withdrawn_and_says_so() {
+    let mut world = World::with(proposing());
+    world.set(|e| {
+        e.refuse().told_down();
+        let ours = e.local.seen().unwrap().run_id.clone();
+        e.each_sentinel(|says| says.replicas.retain(|replica| replica.run_id != ours));
+    });
+    world.wake(Why::Timer);
+    world.advance(s(14));
+    assert_eq!(world.said().last(), Some(&"proposed"), "{:?}", world.trace);
+    approve(&mut world);
+    world.advance(s(119));
+    assert_eq!(world.recorded("withdrawn"), 0, "{:?}", world.trace);
+    world.advance(s(10));
+    assert_eq!((world.recorded("withdrawn"), world.applied.len()), (1, 0), "{:?}", world.trace);
+    let proposed_again = world.agent.incidents().open().is_some_and(|open| open.phase == Phase::Proposed);
+    assert!(proposed_again, "and is proposed anew");
 }
 
 #[test]

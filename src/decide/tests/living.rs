@@ -105,7 +105,7 @@ fn costly(case: &Case) -> String {
     let refusal = why_ask(&plan);
     assert_eq!(refusal.code, RefusalCode::DataAtRisk);
     assert!(refusal.detail.contains("5,093 of 5,646") && refusal.detail.contains(&why), "{}", refusal.detail);
-    assert_eq!((&plan.steps[0].expect.turn, plan.discards()), (&None, 0), "a person chooses the agent");
+    assert_eq!((&plan.steps[0].expect.turn, plan.discards()), (&None, 0), "a proposal is nobody's turn");
     why
 }
 
@@ -130,7 +130,7 @@ fn a_living_primary_is_failed_over_by_itself_only_where_the_policy_says_so() {
     for mut case in [turned_away(), refusing()] {
         case.policy.allow_live_primary = false;
         let plan = proposed(&case);
-        assert_eq!(plan.steps[0].expect.turn, None, "a person chooses the agent");
+        assert_eq!(plan.steps[0].expect.turn, None, "a proposal is nobody's turn");
         let asked = why_ask(&plan);
         assert_eq!(asked.code, RefusalCode::ApprovalNeeded);
         assert!(asked.detail.contains("allow_live_primary"), "{}", asked.detail);

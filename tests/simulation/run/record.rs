@@ -107,6 +107,10 @@ impl Run {
         if host.read_ahead {
             return Ok(());
         }
+        // What was approved waits for its turn, and is forgotten by whoever starts anew.
+        if agent.incidents().open().is_some_and(|open| open.people.approved.is_some()) {
+            return Ok(());
+        }
         let (lived, other) = (agent.incidents(), host.replayed(now));
         let other = other.incidents();
         let day = Duration::from_secs(23 * 3600);
@@ -114,11 +118,16 @@ impl Run {
             let young = incidents.runs().iter().filter(|run| own.since(run.began) < day);
             young.copied().collect::<Vec<_>>()
         };
+        let failovers = |incidents: &relinkd::agent::Incidents| {
+            let young = incidents.failovers().iter().filter(|at| own.since(**at) < Duration::from_secs(3600));
+            young.copied().collect::<Vec<_>>()
+        };
         let spans = [1, 60, 600, 3_600].map(Duration::from_secs);
         let same = lived.open() == other.open()
             // What was of a closed incident falls out of the history after a day, and bears on nothing.
             && (lived.open().is_none() || lived.healed_by_us() == other.healed_by_us())
             && runs(lived) == runs(other)
+            && failovers(lived) == failovers(other)
             && spans.iter().all(|span| lived.auth_trouble(own, *span) == other.auth_trouble(own, *span));
         if !same {
             return broken(Promise::Replay, format!("host {index}:\nlived  {lived:#?}\nreplayed {other:#?}"));
