@@ -80,6 +80,7 @@ pub const ALL: [Recipe; 20] = [
         let at = Instant::now();
         Broken::since(at, flapping::outrun_again_and_again(stand.primary(), TURN)?)
     })
+    .after(4_000, FIVE_DROPS)
     .spends(),
     Recipe::of("output-buffer-exceeded", "at each large value", Stage::Fresh, |stand| {
         let at = Instant::now();
