@@ -23,6 +23,7 @@ mod next_steps;
 mod people;
 mod proof;
 mod remedies;
+mod retry;
 mod successors;
 mod troubles;
 mod unwritten;
@@ -168,6 +169,8 @@ pub struct History {
     pub seats: BTreeMap<String, (Seat, Timestamp)>,
     /// What each Sentinel, by its id, has said of unlinked replicas from look to look.
     pub unlinked: BTreeMap<String, RunOn>,
+    /// When a Sentinel was last seen to begin a failover of its own, or one that somebody asked for: not before, not after.
+    pub own_try: Option<(Timestamp, Timestamp)>,
     /// Failovers of the group that were seen to succeed within the last hour, whoever made them.
     pub failovers: Vec<Timestamp>,
     pub ledger: LedgerHealth,

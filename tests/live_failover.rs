@@ -179,6 +179,22 @@ fn nobody_begins_what_is_due(kind: Kind) {
     assert_eq!(actions(&resolved), [("request-failover".to_owned(), "changed".to_owned())], "{resolved:#}");
 }
 
+/// Twice its failover-timeout after the last try, Sentinel tries again. What could be asked for just before that is not.
+fn left_to_sentinels_own_next_try(kind: Kind) {
+    let scene = given_up(group(kind, 15_000), &with(EAGER), |_| ());
+    let began = Instant::now();
+    while !text(&scene.status()["held"]["detail"]).contains("tries by itself in about") {
+        assert!(began.elapsed() < TURNS, "{:#}\n{}", scene.status(), scene.agent.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(scene.status()["held"]["code"], "sentinel-acting");
+    priorities(&scene.group, 100);
+    let took = primary_again(&scene, Instant::now());
+    println!("{kind}: a primary {took:?} later, by Sentinel's own next try");
+    assert_eq!(requests(&scene.group), 0, "{}", sentinels_tell(&scene.group));
+    assert!(actions(&scene.told_event("resolved")).is_empty());
+}
+
 /// The message has the steps, the plan's name and its end. An answer to what the world has left behind does nothing.
 fn proposed_where_a_person_decides(kind: Kind) {
     let policy = "[policy.request-failover]\nmode = \"propose\"\nafter = \"2s\"\ncooldown = \"1s\"";
@@ -313,6 +329,8 @@ on_each_server! {
     the_quorum_comes_back => relieved_when_the_quorum_is_back_redis_70, relieved_when_the_quorum_is_back_valkey_80;
     asked_when_the_quorum_is_back => asked_when_the_quorum_is_back_redis_70, asked_when_the_quorum_is_back_valkey_80;
     nobody_begins_what_is_due => asked_when_sentinel_never_began_redis_70, asked_when_sentinel_never_began_valkey_80;
+    left_to_sentinels_own_next_try =>
+        left_to_sentinels_own_next_try_redis_70, left_to_sentinels_own_next_try_valkey_80;
     proposed_where_a_person_decides => proposed_where_a_person_decides_redis_70, proposed_where_a_person_decides_valkey_80;
     held_after_login_trouble => held_after_login_trouble_redis_70, held_after_login_trouble_valkey_80;
     held_without_a_majority => held_without_a_majority_redis_70, held_without_a_majority_valkey_80;

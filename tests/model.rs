@@ -11,6 +11,9 @@
 //! Not in the model: a replica that nobody saw from the beginning stays out of sight, and a Sentinel that took a request
 //! and crashed has forgotten it (Sentinels do not store a failover that runs: Redis 7.0.15, sentinelFlushConfig).
 
+#[path = "model/retry.rs"]
+mod retry;
+
 use relinkd::model::turn::{LOOK_MS, PROMOTION_MS, REQUEST_MS, SIGHT_MS, SMALLEST_STAGGER_MS, SPARE_MS, Seat, Turns};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 

@@ -19,6 +19,7 @@ pub const GUARDS: &[super::guards::Guard] = &[
     primary_seen_alive,
     quorum_unclear,
     sentinel_acting,
+    super::retry::sentinels_own_try,
     group_cooldown,
     group_hourly_limit,
     latent_auth_mismatch,
@@ -78,7 +79,7 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, Held> {
 }
 
 /// From the beginning of the look to the request: a look (1.5 s), the record of the intent, and what the hands read again.
-const FRESH_MS: u64 = 5_000;
+pub(super) const FRESH_MS: u64 = 5_000;
 
 pub(super) fn majority(e: &Evidence) -> usize {
     e.sentinels_known() / 2 + 1

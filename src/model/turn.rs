@@ -24,6 +24,10 @@ pub const REQUEST_MS: u64 = 1_500;
 /// From the request until the promoted replica calls itself a primary: three ticks of the Sentinel (100 ms), and one
 /// stall. A longer stall than 2 s is TILT, in which it promotes nobody (Redis 7.0.15, sentinelCheckTiltCondition).
 pub const PROMOTION_MS: u64 = 2_500;
+/// By how much a Sentinel's own try may be late: rand() % 1000, and a tick (Redis 7.0.15, sentinelStartFailover).
+pub const DESYNC_MS: u64 = 1_100;
+/// From its own try until it is elected. Votes are asked for at once, and answered within a tick.
+pub const ELECTION_MS: u64 = 1_000;
 /// The oldest view of a replica that still counts. Sentinels read INFO every second while a primary is held down
 /// (Redis 7.0.15, sentinelSendPeriodicCommands).
 pub const SIGHT_MS: u64 = 2_000;

@@ -157,6 +157,40 @@ fn holds_a_failover_until_sentinel_has_had_its_due_time() {
     holds(RefusalCode::SentinelActing, |says| says.o_down_ms = None);
 }
 
+/// Twice a failover-timeout of 60 s after the last try, or vote, a Sentinel tries again.
+#[test]
+fn holds_a_failover_beside_a_sentinels_own_next_try() {
+    let holds = |bend: &dyn Fn(&mut Case)| {
+        let told = holds_while(dead_primary(), RefusalCode::SentinelActing, bend);
+        assert!(told.contains("a request beside that could promote a second replica"), "{told}");
+        told
+    };
+    let agreed_for = |s: u64| move |case: &mut Case| _ = case.e.each_sentinel(|says| says.o_down_ms = Some(s * 1_000));
+    assert!(holds(&agreed_for(111)).contains("tries by itself in about"));
+    assert!(holds(&agreed_for(125)).contains("may be trying since"));
+    holds(&agreed_for(2 * 120 - 3));
+    let tried = |s: u64| {
+        move |case: &mut Case| {
+            agreed_for(130 + s)(case);
+            case.history.own_try =
+                Some((case.now.before(Duration::from_secs(s + 1)), case.now.before(Duration::from_secs(s))));
+        }
+    };
+    holds(&tried(112));
+    // One that was just started takes a `down-after-milliseconds` of 5 s, and has neither tried nor voted.
+    holds(&|case| {
+        let says = case.e.sentinel(2);
+        (says.flags, says.s_down_ms, says.o_down_ms, says.uptime_s) = (flags(&["master"]), None, None, Some(3));
+    });
+    holds(&|case| case.e.sentinel(2).o_down_ms = Some(1_500));
+    for far in [tried(60), tried(130)] {
+        let mut case = dead_primary();
+        far(&mut case);
+        case.e.each_sentinel(|says| says.o_down_ms = Some(SECOND_TURN_MS));
+        case.plan();
+    }
+}
+
 #[test]
 fn holds_a_failover_while_the_group_cools_down_after_anybodys_failover() {
     holds(RefusalCode::Cooldown, |says| says.role_reported_ms = 599_999);

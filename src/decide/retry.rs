@@ -1,0 +1,94 @@
+//! `request-failover` beside Sentinel's own next try. A forced failover asks for no vote, and a try of its own starts with
+//! the next epoch of whoever starts it: two that do not know of each other may promote two replicas, and with one epoch
+//! (Redis 7.0.15 and Valkey 8.0.1, sentinelStartFailover). Then neither configuration overrides the other
+//! (sentinelProcessHelloMessage), and each Sentinel demotes the other's primary. So Sentinel's try is kept away from like
+//! the turn of another agent: `tests/model/retry.rs` plays it through.
+
+use std::time::Duration;
+
+use super::failover::FRESH_MS;
+use super::{Context, Held};
+use crate::model::Timestamp;
+use crate::model::evidence::SentinelSays;
+use crate::model::human;
+use crate::model::remedy::{RefusalCode, Remedy};
+use crate::model::turn::{DESYNC_MS, ELECTION_MS, PROMOTION_MS, SIGHT_MS};
+
+/// From the look that leads to a request until everybody can see what came of it.
+const BEFORE: Duration = Duration::from_millis(FRESH_MS + PROMOTION_MS + SIGHT_MS);
+/// From a try until everybody can see what came of that.
+const AFTER: Duration = Duration::from_millis(ELECTION_MS + PROMOTION_MS + SIGHT_MS);
+/// By so much more is each further try late that nobody saw.
+const DESYNC: Duration = Duration::from_millis(DESYNC_MS);
+/// What that may add up to; nobody has missed so many.
+const LATEST: Duration = Duration::from_millis(5 * DESYNC_MS);
+
+/// Between these two a try began, or its first one has to.
+pub type Span = (Timestamp, Timestamp);
+
+pub fn sentinels_own_try(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
+    for (sentinel, says) in c.evidence.of_the_named() {
+        let Some(begins) = first_try(says) else { continue };
+        let period = Duration::from_millis(says.failover_timeout_ms.saturating_mul(2));
+        // Whoever gave its vote waits as long as who got it (sentinelVoteLeader).
+        let seen = c.history.own_try.filter(|(_, to)| to.after(period) > begins);
+        let later = seen.unwrap_or((begins, begins.after(2 * DESYNC)));
+        let due = [Some((begins, begins.after(DESYNC))), next_after(later, period, c.now)];
+        for (from, to) in due.into_iter().flatten() {
+            if c.now.after(BEFORE) <= from || c.now > to.after(AFTER) {
+                continue;
+            }
+            let when = match from.since(c.now) {
+                Duration::ZERO => format!("may be trying since {}", human(c.now.since(from))),
+                left => format!("tries by itself in about {}", human(left)),
+            };
+            let what = "a request beside that could promote a second replica";
+            return Err((RefusalCode::SentinelActing, format!("Sentinel {sentinel} {when}: {what}")));
+        }
+    }
+    Ok(())
+}
+
+/// A Sentinel tries as soon as it holds the primary objectively down, unless it has done so, or has voted, within twice its
+/// failover-timeout (sentinelStartFailoverIfNeeded). One that was just started has done neither. None: it is far from it.
+fn first_try(says: &SentinelSays) -> Option<Timestamp> {
+    let ago = |ms: u64| says.at.before(Duration::from_millis(ms));
+    match (says.o_down_ms.or(says.s_down_ms), says.uptime_s) {
+        (Some(down_ms), _) => Some(ago(down_ms)),
+        (None, Some(uptime_s)) if uptime_s.saturating_mul(1_000) < says.down_after_ms.saturating_add(5_000) => {
+            Some(ago(uptime_s.saturating_mul(1_000)).after(Duration::from_millis(says.down_after_ms)))
+        }
+        (None, _) => None,
+    }
+}
+
+/// The next of the tries that follow this one, as far as it is not over.
+fn next_after((from, to): Span, period: Duration, now: Timestamp) -> Option<Span> {
+    let passed = u32::try_from(now.since(to).as_micros().checked_div(period.as_micros())?).ok()?;
+    let span = |count: u32| {
+        let drift = DESYNC.saturating_mul(count).min(LATEST);
+        let past = period.saturating_mul(count);
+        (from.after(past), to.after(past).after(drift))
+    };
+    (passed.max(1)..).take(2).map(span).find(|(_, to)| now <= to.after(AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: u64) -> Timestamp {
+        Timestamp::from_millis(i64::try_from(s * 1_000).unwrap())
+    }
+
+    #[test]
+    fn tries_follow_each_other_ever_less_surely() {
+        let (base, period) = ((at(100), at(101)), Duration::from_secs(60));
+        let due = |now: u64| next_after(base, period, at(now)).map(|(from, to)| (from, to.since(from).as_millis()));
+        assert_eq!(due(102), Some((at(160), 2_100)));
+        assert_eq!(due(165), Some((at(160), 2_100)), "it may run yet");
+        assert_eq!(due(171), Some((at(220), 3_200)));
+        assert_eq!(due(100 + 60 * 50 + 20), Some((at(100 + 60 * 51), 6_500)));
+        assert_eq!(next_after(base, Duration::ZERO, at(102)), None, "the Sentinel does not tell its timeout");
+    }
+}
