@@ -15,6 +15,9 @@ use live::tripwire::{Moment, Tripwire};
 use live::{PATIENCE, Setup, on_each_server};
 use rusqlite::{Connection, OpenFlags};
 
+/// One agent of two hosts asks in its own turns only.
+const TURNS: Duration = Duration::from_secs(90);
+
 const PASSWORDS: [&str; 2] = ["old-password-1", "new-password-2"];
 
 on_each_server! {
@@ -27,9 +30,18 @@ on_each_server! {
     killed_while_it_records =>
         killed_while_it_records_it_has_all_of_a_record_or_nothing_redis_70,
         killed_while_it_records_it_has_all_of_a_record_or_nothing_valkey_80;
-    killed_after_it_asked =>
-        killed_after_it_asked_for_a_failover_it_never_asks_again_redis_70,
-        killed_after_it_asked_for_a_failover_it_never_asks_again_valkey_80;
+    killed_around_a_preset =>
+        killed_around_a_password_set_in_time_it_ends_what_it_began_redis_70,
+        killed_around_a_password_set_in_time_it_ends_what_it_began_valkey_80;
+    killed_around_a_repoint =>
+        killed_around_a_repoint_it_looks_anew_and_ends_what_it_began_redis_70,
+        killed_around_a_repoint_it_looks_anew_and_ends_what_it_began_valkey_80;
+    killed_around_an_undo =>
+        killed_around_an_undo_it_leaves_nothing_half_set_redis_70,
+        killed_around_an_undo_it_leaves_nothing_half_set_valkey_80;
+    killed_around_its_request =>
+        killed_around_its_request_for_a_failover_one_is_made_redis_70,
+        killed_around_its_request_for_a_failover_one_is_made_valkey_80;
 }
 
 /// The record as another process reads it.
@@ -52,10 +64,10 @@ impl Book {
         self.number(&format!("SELECT count(*) FROM entry WHERE kind = '{kind}'"))
     }
 
-    fn wait(&self, what: &str, desk: &Desk, until: impl Fn(&Book) -> bool) {
-        let end = Instant::now() + PATIENCE;
+    fn wait(&self, what: &str, desk: &Desk, patience: Duration, until: impl Fn(&Book) -> bool) {
+        let end = Instant::now() + patience;
         while !until(self) {
-            assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}\n{}", desk.agent.log());
+            assert!(Instant::now() < end, "{what}: not within {patience:?}\n{}", desk.agent.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -72,9 +84,12 @@ struct Wired {
 impl Wired {
     fn start(kind: Kind) -> Wired {
         let group = Group::builder(kind).replicas(1).sentinels(1).password(PASSWORDS[0]).start().unwrap();
+        Wired::with(group, PASSWORDS[0], "settle = \"200ms\"\n[policy.realign-auth]\ncooldown = \"1s\"")
+    }
+
+    fn with(group: Group, store: &str, policy: &str) -> Wired {
         let desk = Desk::new(group);
-        let policy = "settle = \"200ms\"\n[policy.realign-auth]\ncooldown = \"1s\"".to_owned();
-        desk.configure(&Setup { policy, store: Some(PASSWORDS[0].to_owned()), ..Setup::default() });
+        desk.configure(&Setup { policy: policy.to_owned(), store: Some(store.to_owned()), ..Setup::default() });
         let address = desk.group.replica(0).address();
         let replica = Tripwire::before(&address);
         let url = desk.receiver.url();
@@ -121,7 +136,7 @@ impl Wired {
         assert!(up.is_some(), "{when}: no heal\n{}", self.desk.agent.log());
         let breaks = self.breaks;
         let book = Book::of(&self.desk);
-        book.wait(when, &self.desk, |book| {
+        book.wait(when, &self.desk, PATIENCE, |book| {
             book.count("resolved") == breaks
                 && book.number("SELECT count(*) FROM delivery WHERE state = 'waiting'") == 0
         });
@@ -206,6 +221,88 @@ fn killed_around_each_step(kind: Kind) {
     }
     assert_eq!(book.count("interrupted"), 4);
     wired.all_told();
+}
+
+/// The link is up, and the old password is taken away under it.
+fn killed_around_a_preset(kind: Kind) {
+    let group = Group::builder(kind).replicas(1).sentinels(1).password(PASSWORDS[0]).start().unwrap();
+    let policy = "settle = \"200ms\"\nbackground = \"1s\"\n[policy.realign-auth]\ncooldown = \"1s\"";
+    let mut wired = Wired::with(group, PASSWORDS[0], policy);
+    let book = Book::of(&wired.desk);
+    for (when, moment) in [("before a password is set in time", Moment::Before), ("after it", Moment::After)] {
+        let (intended, finished, ended) = recorded(&book);
+        let held = wired.masterauth();
+        wired.breaks += 1;
+        let password = PASSWORDS[usize::try_from(wired.breaks).unwrap() % 2];
+        wired.replica.arm("EXEC", moment, wired.desk.agent.pid().unwrap());
+        wired.desk.agent.write_file("masterauth", password).unwrap();
+        let primary = wired.desk.group.primary();
+        primary.run(&["CONFIG", "SET", "requirepass", password]).unwrap();
+        primary.set_admin_password(Some(password));
+        wired.dies(when, |wired| &wired.replica);
+        assert_eq!(recorded(&book), (intended + 1, finished, ended), "{when}");
+        assert_eq!(wired.masterauth() == held, moment == Moment::Before, "{when}");
+        assert!(wired.desk.group.replica(0).is_link_up(), "{when}: it was not touched");
+        wired.goes_on(when);
+        assert_eq!(book.count("intended"), intended + 2, "{when}: {}", wired.desk.agent.log());
+        assert_eq!((wired.masterauth(), wired.masterauth_on_disk()), (wired.store(), wired.store()), "{when}");
+    }
+    assert_eq!(book.count("interrupted"), 2);
+    wired.all_told();
+}
+
+fn killed_around_a_repoint(kind: Kind) {
+    let group = Group::builder(kind).replicas(1).sentinels(1).sentinel_timers(1_000, 120_000).password(PASSWORDS[0]);
+    let policy = "settle = \"200ms\"\n[policy.repoint]\nafter = \"500ms\"\ncooldown = \"1s\"";
+    let mut wired = Wired::with(group.start().unwrap(), PASSWORDS[0], policy);
+    let book = Book::of(&wired.desk);
+    let right = wired.desk.group.primary().endpoint().1.to_string();
+    let followed = |wired: &Wired| wired.desk.group.replica(0).info("replication", "master_port").unwrap();
+    for (when, moment) in [("before REPLICAOF", Moment::Before), ("after REPLICAOF", Moment::After)] {
+        let (intended, finished, ended) = recorded(&book);
+        wired.breaks += 1;
+        wired.replica.arm("REPLICAOF", moment, wired.desk.agent.pid().unwrap());
+        fault::wrong_primary(wired.desk.group.replica(0), "127.0.0.1", 1).unwrap().keep();
+        wired.dies(when, |wired| &wired.replica);
+        assert_eq!(recorded(&book), (intended + 1, finished, ended), "{when}");
+        assert_eq!(followed(&wired) == right, moment == Moment::After, "{when}");
+        wired.goes_on(when);
+        assert_eq!(followed(&wired), right, "{when}");
+        let conf = fs::read_to_string(wired.desk.group.replica(0).conf_path()).unwrap();
+        let line = conf.lines().rev().find(|line| line.starts_with("replicaof "));
+        assert!(line.is_some_and(|line| line.ends_with(&right)), "{when}: a restart would follow {line:?}");
+        assert_eq!(book.count("intended"), intended + 2, "{when}: {}", wired.desk.agent.log());
+    }
+    assert_eq!(book.count("interrupted"), 2);
+    wired.all_told();
+}
+
+/// The password of the store is taken by every question and by no link. The former one was in memory only.
+fn killed_around_an_undo(kind: Kind) {
+    for (when, moment) in [("before the undo", Moment::Before), ("after the undo", Moment::After)] {
+        let group = Group::builder(kind).replicas(1).sentinels(1).acl_user("repl", PASSWORDS[0]).start().unwrap();
+        let store = format!("{{\"user\":\"trap\",\"password\":\"{}\"}}", PASSWORDS[1]);
+        let mut wired = Wired::with(group, &store, "settle = \"200ms\"\n[policy.realign-auth]\ncooldown = \"1s\"");
+        let book = Book::of(&wired.desk);
+        let primary = wired.desk.group.primary().clone();
+        let trap = ["ACL", "SETUSER", "trap", "on", &format!(">{}", PASSWORDS[1]), "+psync|?", "+replconf", "+ping"];
+        primary.run(&trap).unwrap();
+        // Only the undo sets this user.
+        wired.replica.arm("$4\r\nrepl\r\n", moment, wired.desk.agent.pid().unwrap());
+        fault::user_off(&primary, "repl").unwrap().keep();
+        wired.breaks += 1;
+        wired.dies(when, |wired| &wired.replica);
+        assert_eq!(recorded(&book), (1, 2, 0), "{when}: set, and not proved");
+        let undone = moment == Moment::After;
+        let user: Vec<String> = wired.desk.group.replica(0).query(&["CONFIG", "GET", "masteruser"]).unwrap();
+        let both = (user[1].as_str(), wired.masterauth());
+        let whole = if undone { ("repl", PASSWORDS[0].to_owned()) } else { ("trap", PASSWORDS[1].to_owned()) };
+        assert_eq!(both, whole, "{when}: nothing is half set");
+        primary.run(&["ACL", "SETUSER", "trap", "+psync"]).unwrap();
+        wired.goes_on(when);
+        assert_eq!(book.count("interrupted"), 1, "{when}");
+        wired.all_told();
+    }
 }
 
 fn killed_around_a_message(kind: Kind) {
@@ -301,7 +398,14 @@ fn priorities(group: &Group, priority: &str) {
     }
 }
 
-fn killed_after_it_asked(kind: Kind) {
+/// Killed after it asked, it never asks again. Killed before, it cannot know that it has not: it rests, and asks once.
+fn killed_around_its_request(kind: Kind) {
+    for moment in [Moment::Before, Moment::After] {
+        killed_at_its_request(kind, moment);
+    }
+}
+
+fn killed_at_its_request(kind: Kind, moment: Moment) {
     let mut desk = Desk::new(given_up(kind));
     let policy = "[policy.request-failover]\nmode = \"auto\"\nafter = \"2s\"\ncooldown = \"1s\"".to_owned();
     desk.configure(&Setup { policy, ..Setup::default() });
@@ -315,7 +419,7 @@ fn killed_after_it_asked(kind: Kind) {
     desk.agent.start(&text).unwrap();
     desk.agent.wait_log("replicates from", PATIENCE).unwrap();
     let pid = desk.agent.pid().unwrap();
-    wires.iter().for_each(|wire| wire.arm("FAILOVER\r\n", Moment::After, pid));
+    wires.iter().for_each(|wire| wire.arm("FAILOVER\r\n", moment, pid));
     desk.group.primary().kill9();
     let gave_up = |sentinel: &Server| sentinel.log_text().contains("-failover-abort-");
     let end = Instant::now() + PATIENCE;
@@ -325,20 +429,20 @@ fn killed_after_it_asked(kind: Kind) {
     }
     priorities(&desk.group, "100");
     let asked = || wires.iter().map(|wire| wire.passed("FAILOVER\r\n")).sum::<usize>();
-    let end = Instant::now() + 2 * PATIENCE;
-    while asked() == 0 {
+    let end = Instant::now() + TURNS;
+    while !wires.iter().any(|wire| wire.wait_tripped(Duration::from_millis(5))) {
         assert!(Instant::now() < end, "it never asked\n{}", desk.agent.log());
-        std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(wires.iter().any(|wire| wire.wait_tripped(Duration::from_secs(2))));
     desk.agent.kill9();
+    assert_eq!(asked(), usize::from(moment == Moment::After));
     let book = Book::of(&desk);
     // A turn that was missed on a busy machine is a run that ended before it asked anybody.
     let (intended, _, ended) = recorded(&book);
     assert_eq!(intended, ended + 1, "the run that asked is open");
     desk.agent.start_again().unwrap();
-    book.wait("the incident ends", &desk, |book| book.count("resolved") == 1);
-    assert_eq!((book.count("opened"), book.count("intended"), book.count("interrupted")), (1, intended, 1));
+    book.wait("the incident ends", &desk, TURNS, |book| book.count("resolved") == 1);
+    assert_eq!((book.count("opened"), book.count("interrupted")), (1, 1));
+    assert_eq!(book.count("intended") > intended, moment == Moment::Before, "{}", desk.agent.log());
     assert_eq!(asked(), 1, "{}", desk.agent.log());
     let primaries = desk.group.nodes()[1..].iter().filter(|node| node.is_primary()).count();
     assert_eq!(primaries, 1);

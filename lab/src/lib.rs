@@ -57,7 +57,7 @@ pub use disk::SmallDisk;
 pub use fault::Fault;
 pub use group::{Builder, Group, Node};
 pub use impostor::{Impostor, Manner, closed_port};
-pub use kind::{Binaries, Kind, ansible, require, require_namespaces};
+pub use kind::{Binaries, Kind, ansible, require, require_namespaces, skip};
 pub use moto::Moto;
 pub use namespace::{Host, namespaces_available};
 pub use openbao::OpenBao;

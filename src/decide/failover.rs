@@ -117,7 +117,7 @@ fn primary_seen_alive(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
         return Err((RefusalCode::EvidenceMissing, "the address that the Sentinels name was not tried".to_owned()));
     }
     for probe in e.named.seen().into_iter().chain([probe]) {
-        if let Some(why) = says_nothing(&probe.connect) {
+        if let Some(why) = probe.connect.says_nothing() {
             let detail = format!("whether {} can be reached from here is not known: {why}", probe.target);
             return Err((RefusalCode::EvidenceMissing, detail));
         }
@@ -162,22 +162,6 @@ fn primary_seen_alive(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
         ));
     }
     Ok(())
-}
-
-/// How a connection ended that proves no silence: our own haste, settings or resolver, and a TLS handshake that somebody
-/// ended.
-fn says_nothing(connect: &Connect) -> Option<String> {
-    match connect {
-        Connect::NoTime => Some("this look had no time left for it".to_owned()),
-        Connect::TlsSetup(text) | Connect::Tls(text) => Some(format!("TLS: {text}")),
-        Connect::NameUnresolved(text) => Some(format!("name not resolved: {text}")),
-        Connect::Open
-        | Connect::Refused
-        | Connect::Reset
-        | Connect::TimedOut
-        | Connect::Unreachable(_)
-        | Connect::HelloUnanswered => None,
-    }
 }
 
 /// CKQUORUM counts living Sentinels only; it is needed, and is not enough.

@@ -42,7 +42,7 @@ impl Mounted {
     /// None where we may not mount.
     fn over(dir: &Path, size_kib: u32) -> Option<Mounted> {
         if !is_root() {
-            eprintln!("skipped: only root may mount");
+            lab::skip("only root may mount");
             return None;
         }
         fs::create_dir_all(dir).unwrap();

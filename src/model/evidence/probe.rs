@@ -78,6 +78,24 @@ pub enum Connect {
     NoTime,
 }
 
+impl Connect {
+    /// Why this end proves no silence: it came of our own haste, settings or resolver, or of a TLS handshake that somebody
+    /// ended.
+    pub fn says_nothing(&self) -> Option<String> {
+        match self {
+            Connect::NoTime => Some("this look had no time left for it".to_owned()),
+            Connect::TlsSetup(text) | Connect::Tls(text) => Some(format!("TLS: {text}")),
+            Connect::NameUnresolved(text) => Some(format!("name not resolved: {text}")),
+            Connect::Open
+            | Connect::Refused
+            | Connect::Reset
+            | Connect::TimedOut
+            | Connect::Unreachable(_)
+            | Connect::HelloUnanswered => None,
+        }
+    }
+}
+
 /// One answer on a probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
