@@ -26,6 +26,7 @@ use crate::model::{Address, LinkId, Timestamp};
 mod answers;
 mod applying;
 mod asking;
+mod attempts;
 mod ending;
 mod flapping;
 mod following;

@@ -14,6 +14,7 @@ use crate::model::evidence::{Connect, Evidence, LinkState, LinkView, Missing, Re
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding, Viewpoint};
 
 mod auth;
+mod circle;
 mod deposed;
 mod flapping;
 mod latent;
@@ -80,6 +81,7 @@ const RULES: &[Rule] = &[
     sync::sync_stalled,
     latent::replica_save_failing,
     quorum::lost_before_it_is_needed,
+    circle::begins_again,
     sync::sync_running,
     reach::healed_unnoticed,
 ];
@@ -109,7 +111,7 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
 
 /// What a person would have to look at, because we could not.
 fn what_is_missing(e: &Evidence) -> Vec<Fact> {
-    let mut missing: Vec<Fact> = sync::fails_without_a_name(e).into_iter().collect();
+    let mut missing: Vec<Fact> = circle::fails_without_a_name(e).into_iter().collect();
     let mut note = |from, what: &str, why: Option<&Missing>, means: &str| {
         if let Some(why) = why {
             missing.push(Fact { from, saw: format!("{what}: {why}"), at: e.ended, means: means.to_owned() });

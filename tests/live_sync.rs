@@ -186,6 +186,26 @@ fn a_limit_above_the_data_set_is_too_small(kind: Kind) {
     assert!(scene.replica().wait_link_up(PATIENCE).is_some());
 }
 
+/// Nobody reads the log: an attempt shows by the bytes of the one before it, which are gone.
+fn a_sync_that_goes_in_a_circle_is_told_without_a_log(kind: Kind) {
+    let group = Group::builder(kind).replicas(1).start().expect("a group");
+    let scene = Scene::start(group, &Setup { replica: "log = \"off\"\n".to_owned(), ..alone() });
+    let primary = scene.group.primary();
+    let slow = slow_sync(primary, 1000, 1000);
+    let tiny = fault::tiny_output_buffer(primary).expect("a tiny buffer");
+    let writes = Writes::start(primary, 64, 4096, Duration::from_millis(10));
+
+    // Without a stream to resume, no backlog is in it.
+    restart_empty(scene.replica());
+    // What the primary counts decides where it counts; there the log is missed by nobody.
+    let told = scene.told("a circle", |message| message["because"].to_string().contains("the sync has begun"));
+    let code = if kind == Kind::Redis70 { "unknown" } else { "output-buffer-exceeded" };
+    assert_eq!(told["cause"]["code"], code, "{told:#}");
+    drop(writes);
+    slow.and(tiny).undo().expect("undone");
+    scene.told_event("resolved");
+}
+
 fn a_timeout_below_the_ping_period(kind: Kind) {
     let group = Group::builder(kind).replicas(1).start().expect("a group");
     let scene = Scene::start(group, &alone());
@@ -301,6 +321,9 @@ on_each_server! {
     the_output_buffer_is_too_small => the_output_buffer_is_too_small_redis_70, the_output_buffer_is_too_small_valkey_80;
     a_limit_above_the_data_set_is_too_small =>
         a_limit_above_the_data_set_is_too_small_redis_70, a_limit_above_the_data_set_is_too_small_valkey_80;
+    a_sync_that_goes_in_a_circle_is_told_without_a_log =>
+        a_sync_that_goes_in_a_circle_is_told_without_a_log_redis_70,
+        a_sync_that_goes_in_a_circle_is_told_without_a_log_valkey_80;
     a_timeout_below_the_ping_period => a_timeout_below_the_ping_period_redis_70, a_timeout_below_the_ping_period_valkey_80;
     a_transfer_that_stalls_times_out => a_transfer_that_stalls_times_out_redis_70, a_transfer_that_stalls_times_out_valkey_80;
     a_sync_that_progresses_is_not_told => a_sync_that_progresses_is_not_told_redis_70, a_sync_that_progresses_is_not_told_valkey_80;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::attempts::Attempts;
 use super::flapping::Flapping;
 use crate::decide::{RunOn, run_on};
 use crate::diagnose::{
@@ -60,6 +61,7 @@ pub struct Memory {
     /// The newest configuration of the group that a Sentinel told of.
     epoch: Option<u64>,
     pub(super) flapping: Flapping,
+    attempts: Attempts,
 }
 
 /// A primary's counters. They are read a moment after the local server told that the link is up, and in that moment it
@@ -233,6 +235,9 @@ impl Memory {
             self.trend.sync_seen = syncing.then_some((e.ended, loading));
         }
         self.trend.drops = self.flapping.looked(e);
+        self.trend.furthest = self.attempts.furthest();
+        self.attempts.looked(e);
+        (self.trend.attempts, self.trend.attempted) = self.attempts.begun();
         self.looked = true;
         let whole = e.local_link().is_none_or(|link| link.up);
         if whole {

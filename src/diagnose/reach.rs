@@ -364,10 +364,15 @@ pub fn healed_unnoticed(e: &Evidence) -> Option<Finding> {
 /// A replica whose attempts fail begins a new one every second (Redis 7.0.15, replicationCron), or at once.
 const ATTEMPT: Duration = Duration::from_secs(1);
 
+/// A sync that began for the second time within this is no attempt of old.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// The log tells of a start, or of an attempt and how it ended, a moment ago: the replica does not wait in an old one.
 fn tries_anew(e: &Evidence) -> bool {
     let lines = e.log.seen().map(|log| log.lines.as_slice()).unwrap_or_default();
-    super::sync::fails_without_a_name(e).is_some()
+    let again = e.trend.attempts > 1 && e.trend.attempted.is_some_and(|at| e.ended.since(at) < AGAIN);
+    again
+        || super::circle::fails_without_a_name(e).is_some()
         || lines.iter().any(|line| !super::sync::of_a_primary(line.kind) && e.ended.since(line.last) < ATTEMPT * 2)
 }
 

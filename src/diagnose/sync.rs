@@ -125,7 +125,7 @@ pub fn replica_disk_full(e: &Evidence) -> Option<Finding> {
 }
 
 /// What a data set may need on disk, as far as anybody told us; at least a token amount.
-fn room_needed(e: &Evidence) -> u64 {
+pub(super) fn room_needed(e: &Evidence) -> u64 {
     let told = broken_link(e).map_or(0, |link| link.sync_total.saturating_sub(link.sync_read));
     told.max(NO_ROOM)
 }
@@ -316,25 +316,8 @@ pub fn sync_stalled(e: &Evidence) -> Option<Finding> {
     Some(named(e, Cause::SyncStalled, false, [Some(first)]))
 }
 
-/// Data set after data set comes and does not load, and no line says why in words that a rule knows (valkey issue 1836: a
-/// loop of this line alone). That is no sync that runs, nor a replica that waits.
-pub(super) fn fails_without_a_name(e: &Evidence) -> Option<Fact> {
-    if let Some(line) = told(e, LogKind::LoadFailed).filter(|line| line.count > 1) {
-        return Some(log_fact(
-            line,
-            "each data set that came did not load; the lines before this one in the log say why",
-        ));
-    }
-    // A child that makes the data set and ends looks like this, without a disk that could be full.
-    let diskless = e.primary_limits.seen().is_some_and(|limits| limits.diskless_sync);
-    let line = told(e, LogKind::BulkCountError).filter(|line| diskless && line.count > 2 && handshake_green(e))?;
-    let means = "the primary begins a data set and gives it up, again and again: its own log says why (a child that the \
-                 kernel ended; Valkey 9.1 with dual-channel-replication-enabled: `Can't store key`)";
-    Some(log_fact(line, means))
-}
-
 pub fn sync_running(e: &Evidence) -> Option<Finding> {
-    let link = broken_link(e).filter(|_| fails_without_a_name(e).is_none())?;
+    let link = broken_link(e).filter(|_| super::circle::fails_without_a_name(e).is_none())?;
     if let Some((prepares, suspected)) = primary_prepares(e).filter(|_| handshake_green(e)) {
         return Some(named(e, Cause::SyncRunning, suspected, [Some(prepares)]));
     }

@@ -521,6 +521,20 @@ fn a_replica_that_is_met_in_one_of_many_attempts_does_not_wait_in_an_old_one() {
 }
 
 #[test]
+fn a_replica_whose_syncs_begin_again_and_again_waits_in_no_old_attempt_though_no_log_says_so() {
+    let waits = |attempts: u32, ago: u64| {
+        cause(|e| {
+            e.break_link(LinkState::Connecting).stood(LONG);
+            e.log = Reading::Missing(Missing::NotAsked);
+            (e.trend.attempts, e.trend.attempted) = (attempts, Some(e.ended.before(Duration::from_secs(ago))));
+        })
+    };
+    assert_eq!(waits(1, 2), Some(Cause::NetworkCut));
+    assert_eq!(waits(2, 2), Some(Cause::Unknown));
+    assert_eq!(waits(2, 20), Some(Cause::NetworkCut), "that is over");
+}
+
+#[test]
 fn a_replica_that_waits_for_a_diskless_sync_is_not_a_hung_primary() {
     let waits = |e: &mut Evidence| {
         e.break_link(LinkState::Handshake).stood(LONG);

@@ -476,6 +476,12 @@ impl Evidence {
         self.local.seen().and_then(|view| view.role.link())
     }
 
+    /// How far the running sync has come: bytes received and loaded.
+    pub fn came(&self) -> u64 {
+        let loaded = self.local.seen().and_then(|view| view.loading_bytes).unwrap_or(0);
+        self.local_link().map_or(0, |link| link.sync_read).saturating_add(loaded)
+    }
+
     /// The Sentinels that answered.
     pub fn answering(&self) -> impl Iterator<Item = (&Endpoint, &SentinelSays)> {
         self.sentinels.iter().filter_map(|s| s.says.seen().map(|says| (&s.endpoint, says)))

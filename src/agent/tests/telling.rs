@@ -126,6 +126,31 @@ fn a_sync_that_is_loaded_from_the_line_is_never_told_either_nor_one_name_that_ca
     assert_eq!((world.incidents_opened(), world.said().len()), (0, 0));
 }
 
+/// Nobody reads a log, the primary tells nothing, and one circle takes four minutes: each look finds more bytes than the
+/// one before.
+#[test]
+fn a_sync_that_begins_again_and_again_is_told_though_it_moves_at_every_look() {
+    let mut world = World::healthy();
+    let bare = |e: &mut Evidence| {
+        syncing(e);
+        e.log = Reading::Missing(Missing::NotAsked);
+        (e.primary, e.primary_limits) = (Reading::Missing(Missing::NotAsked), Reading::Missing(Missing::NotAsked));
+    };
+    world.set(bare);
+    world.wake(Why::Timer);
+    for attempt in 1..=4 {
+        for read in 1..=24 {
+            world.evidence.link().sync_read = read << 30;
+            world.advance(s(10));
+        }
+        assert_eq!(world.said().len(), usize::from(attempt > 2), "{attempt}: {:?}", world.trace.last());
+    }
+    let told = &world.notices[0].incident.finding;
+    assert_eq!(told.cause, Cause::Unknown);
+    assert!(told.because[0].saw.contains("the sync has begun 3 times"), "{told:?}");
+    assert_eq!(world.said(), ["opened"]);
+}
+
 #[test]
 fn a_local_server_that_restarts_within_patience_is_no_incident() {
     let mut world = World::healthy();

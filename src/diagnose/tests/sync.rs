@@ -104,6 +104,44 @@ fn of_a_flood_that_journald_cuts_off_the_last_line_counts_for_longer() {
     assert_ne!(silent_for(30, "file:/var/log/redis.log", 900), failed);
 }
 
+/// With production's data one circle takes minutes, so that the log holds one line of each kind, or none that is fresh.
+#[test]
+fn a_sync_that_goes_in_a_circle_is_no_sync_that_runs() {
+    let circling = |attempts: u32, bend: &dyn Fn(&mut Evidence)| {
+        bent(|e| {
+            broken(e);
+            (e.link().syncing, e.link().sync_read) = (true, 5 << 30);
+            (e.trend.attempts, e.trend.furthest) = (attempts, 9 << 30);
+            bend(e);
+        })
+    };
+    assert_eq!(diagnose(&circling(2, &|_| {})).cause(), Some(Cause::SyncRunning));
+    let stale = |e: &mut Evidence| {
+        e.log(LogKind::TransferError, CUT, 1);
+        e.ended = e.ended.after(Duration::from_secs(60));
+    };
+    let Diagnosis::Inconclusive { missing, .. } = diagnose(&circling(3, &stale)) else { panic!() };
+    assert!(missing[0].saw.contains("begun 3 times") && missing[0].saw.contains("9 GiB"), "{missing:?}");
+    assert!(missing[0].means.contains(CUT) && missing[0].means.contains("output buffer"), "{missing:?}");
+    let beyond = |e: &mut Evidence| e.link().sync_read = 10 << 30;
+    assert_eq!(diagnose(&circling(9, &beyond)).cause(), Some(Cause::SyncRunning), "this one may get through");
+    let suspected = |bend: &dyn Fn(&mut Evidence)| match diagnose(&circling(3, bend)) {
+        Diagnosis::Broken(finding) => (finding.cause, finding.suspected),
+        other => panic!("{other:?}"),
+    };
+    let no_room = |e: &mut Evidence| seen(&mut e.host.disk).free = 4096;
+    assert_eq!(suspected(&no_room), (Cause::ReplicaDiskFull, true));
+    let cuts = |e: &mut Evidence| {
+        (e.source().output_buffer_cuts, e.trend.output_buffer_cuts) = (Some(3), Some(1));
+    };
+    assert_eq!(suspected(&cuts), (Cause::OutputBufferExceeded, true));
+    let into_memory = |e: &mut Evidence| {
+        no_room(e);
+        e.settings().diskless_load = "swapdb".into();
+    };
+    assert_eq!(diagnose(&circling(3, &into_memory)).cause(), Some(Cause::Unknown), "nothing is written there");
+}
+
 #[test]
 fn a_line_from_before_the_last_good_sync_speaks_of_another_break() {
     let since = |kind: LogKind| {

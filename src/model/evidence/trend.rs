@@ -24,6 +24,15 @@ pub struct Trend {
     /// Bytes of it loaded at that look.
     #[serde(default)]
     pub sync_loaded: Option<u64>,
+    /// Full syncs that were seen to begin since the link was last up for long, whatever the log remembers.
+    #[serde(default)]
+    pub attempts: u32,
+    /// When the newest of them was found.
+    #[serde(default)]
+    pub attempted: Option<Timestamp>,
+    /// How far the furthest of those before this look came: bytes received and loaded.
+    #[serde(default)]
+    pub furthest: u64,
     /// When the local server last told that a sync was under way, and whether it was loading then; none where it has told
     /// otherwise since.
     #[serde(default)]
