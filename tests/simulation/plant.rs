@@ -90,6 +90,8 @@ impl Plant {
                     says.failover_state = None;
                     says.flags.remove("failover_in_progress");
                     says.role_reported_ms = 3_600_000;
+                    // Without it nobody can tell when a Sentinel tries again.
+                    says.failover_timeout_ms = 0;
                 }
             }
         }

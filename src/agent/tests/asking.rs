@@ -58,7 +58,11 @@ fn an_approval_whose_turn_does_not_come_is_withdrawn_and_says_so() {
     world.set(|e| {
         e.refuse().told_down();
         let ours = e.local.seen().unwrap().run_id.clone();
-        e.each_sentinel(|says| says.replicas.retain(|replica| replica.run_id != ours));
+        e.each_sentinel(|says| {
+            says.replicas.retain(|replica| replica.run_id != ours);
+            // Its own next try is far away.
+            says.failover_timeout_ms = 180_000;
+        });
     });
     world.wake(Why::Timer);
     world.advance(s(14));
