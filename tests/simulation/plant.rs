@@ -90,7 +90,8 @@ impl Plant {
                     says.failover_state = None;
                     says.flags.remove("failover_in_progress");
                     says.role_reported_ms = 3_600_000;
-                    // Without it nobody can tell when a Sentinel tries again.
+                    // As if the Sentinels' own tries were over, and none to come.
+                    says.o_down_ms = says.o_down_ms.map(|age| age + 20_000);
                     says.failover_timeout_ms = 0;
                 }
             }
