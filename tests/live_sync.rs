@@ -179,7 +179,10 @@ fn a_limit_above_the_data_set_is_too_small(kind: Kind) {
     let told = scene.told("firm", |message| {
         message["cause"]["code"] == "output-buffer-exceeded" && message["cause"]["suspected"] == false
     });
-    because(&told, "the stream grew by");
+    // Where the primary counts its cuts, that may be seen first.
+    let facts = told["because"].to_string();
+    let counted = kind != Kind::Redis70 && facts.contains("client_output_buffer_limit_disconnections went from");
+    assert!(counted || facts.contains("the stream grew by"), "{told:#}");
     assert!(!told["because"].to_string().contains("the data set takes"), "it is above the data set: {told:#}");
     drop(writes);
     slow.and(limit).undo().expect("undone");
