@@ -50,9 +50,11 @@ struct Rules {
     standing: bool,
     /// Every replica has to be in sight.
     in_sight: bool,
+    /// What was read before a request counts until a moment that is fixed before the questions.
+    bounded: bool,
 }
 
-const ALL: Rules = Rules { turns: true, reread: true, majority: true, standing: true, in_sight: true };
+const ALL: Rules = Rules { turns: true, reread: true, majority: true, standing: true, in_sight: true, bounded: true };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -70,6 +72,8 @@ enum Fault {
     Jump,
     /// A request is lost.
     Loss,
+    /// An agent stands still between its last questions and its request, and goes on at any time.
+    Stop,
 }
 
 struct Day {
@@ -117,6 +121,8 @@ struct Agent {
     decided: Option<u8>,
     /// A request to this Sentinel, so many ticks old.
     sent: Option<(u8, u8)>,
+    /// It stands still with what it has read.
+    still: bool,
     /// Its ledger holds an attempt: it cools down, over any crash.
     asked: bool,
 }
@@ -145,6 +151,7 @@ enum Act {
     ComeToNothing(usize),
     Learn(usize),
     Lose(usize),
+    Stop(usize),
     Cut(usize, usize),
     Blind(usize, usize),
     CrashAgent(usize),
@@ -190,7 +197,8 @@ impl Day {
 
     /// What has to happen before time goes on.
     fn is_due(&self, state: &State) -> bool {
-        let arriving = state.agents.iter().any(|a| a.sent.is_some_and(|(_, age)| age >= self.late.request));
+        let late = |a: &Agent| !a.still && a.sent.is_some_and(|(_, age)| age >= self.late.request);
+        let arriving = state.agents.iter().any(late);
         let promoting = state.sentinels.iter().any(|s| s.running.is_some_and(|age| age >= self.late.promotion));
         let learning = state.promoted.is_some_and(|(_, age)| age >= self.late.sight)
             && (0..SENTINELS).any(|s| self.may_learn(state, s));
@@ -220,15 +228,19 @@ impl Day {
         }
         for agent in &mut state.agents {
             agent.up_for = if agent.up { (agent.up_for + 1).min(self.stagger) } else { 0 };
-            agent.sent = agent.sent.map(|(to, age)| (to, age + 1));
+            agent.sent = agent.sent.map(|(to, age)| (to, (age + 1).min(self.late.request + 1)));
             agent.decided = agent.decided.map(|age| age.saturating_add(1).min(self.stagger));
         }
         state.promoted = state.promoted.map(|(replica, age)| (replica, (age + 1).min(self.late.sight)));
     }
 
     fn arrive(&self, state: &mut State, who: usize) {
-        let Some((to, _)) = state.agents[who].sent.take() else { return };
+        let Some((to, age)) = state.agents[who].sent.take() else { return };
+        state.agents[who].still = false;
         let to = usize::from(to);
+        if self.rules.bounded && age > self.late.request {
+            return;
+        }
         // INPROG, or nobody there.
         if !state.sentinels[to].up || state.sentinels[to].running.is_some() {
             return;
@@ -245,6 +257,10 @@ impl Day {
         let agents = 0..AGENTS;
         if self.may_fail(state, Fault::Loss) {
             acts.extend(agents.clone().filter(|a| state.agents[*a].sent.is_some()).map(Act::Lose));
+        }
+        if self.may_fail(state, Fault::Stop) {
+            let begins = |a: &usize| state.agents[*a].sent.is_some_and(|(_, age)| age == 0) && !state.agents[*a].still;
+            acts.extend(agents.clone().filter(begins).map(Act::Stop));
         }
         if self.may_fail(state, Fault::Agent) {
             acts.extend(agents.clone().filter(|a| state.agents[*a].up).map(Act::CrashAgent));
@@ -274,7 +290,7 @@ impl Model for Day {
     type Action = Act;
 
     fn init_states(&self) -> Vec<State> {
-        let agent = Agent { up: true, up_for: self.stagger, decided: None, sent: None, asked: false };
+        let agent = Agent { up: true, up_for: self.stagger, decided: None, sent: None, still: false, asked: false };
         let sentinel = |apart: u8| Sentinel {
             up: true,
             agreed_for: self.stagger - 1 + apart,
@@ -335,6 +351,7 @@ impl Model for Day {
         let fault = matches!(
             act,
             Act::Lose(_)
+                | Act::Stop(_)
                 | Act::Cut(..)
                 | Act::Blind(..)
                 | Act::CrashAgent(_)
@@ -362,7 +379,8 @@ impl Model for Day {
             }
             Act::ComeToNothing(s) => state.sentinels[s].running = None,
             Act::Learn(s) => state.sentinels[s].knows = true,
-            Act::Lose(who) => state.agents[who].sent = None,
+            Act::Lose(who) => (state.agents[who].sent, state.agents[who].still) = (None, false),
+            Act::Stop(who) => state.agents[who].still = true,
             Act::Cut(who, s) => state.heard[who][s] = false,
             Act::Blind(s, replica) => {
                 // What was read last was read before the promotion, or it would be known.
@@ -409,7 +427,8 @@ const MANY: &str = "never one in a minority";
 const AT_LAST: &str = "in the end one";
 const AT_ALL: &str = "a request can be made";
 
-const EVERY: &[Fault] = &[Fault::Cut, Fault::Blind, Fault::Agent, Fault::Sentinel, Fault::Order, Fault::Loss];
+const EVERY: &[Fault] =
+    &[Fault::Cut, Fault::Blind, Fault::Agent, Fault::Sentinel, Fault::Order, Fault::Loss, Fault::Stop];
 
 /// All rules, the smallest safe stagger, and one fault of any kind.
 fn day() -> Day {
@@ -457,12 +476,15 @@ fn fails(day: Day, property: &'static str) {
 fn one_request_for_one_outage_whatever_fails() {
     holds(day());
     // Two at once: an agent that does not hear the Sentinel that others ask, and one thing more.
-    for second in [Fault::Agent, Fault::Order, Fault::Blind] {
-        let faults: &'static [Fault] = match second {
-            Fault::Agent => &[Fault::Cut, Fault::Agent],
-            Fault::Order => &[Fault::Cut, Fault::Order],
-            _ => &[Fault::Cut, Fault::Blind],
-        };
+    let two: [&'static [Fault]; 6] = [
+        &[Fault::Cut, Fault::Agent],
+        &[Fault::Cut, Fault::Order],
+        &[Fault::Cut, Fault::Blind],
+        &[Fault::Cut, Fault::Sentinel],
+        &[Fault::Cut, Fault::Stop],
+        &[Fault::Sentinel, Fault::Loss],
+    ];
+    for faults in two {
         holds(Day { faults, budget: 2, ticks: 2 * (LATE.sum() + 1), ..day() });
     }
 }
@@ -506,6 +528,11 @@ fn without_turns_two_agents_ask_two_sentinels() {
 #[test]
 fn without_a_second_look_an_agent_asks_for_what_another_has_begun() {
     fails(Day { rules: Rules { reread: false, ..ALL }, faults: &[Fault::Cut], ..day() }, ONCE);
+}
+
+#[test]
+fn without_a_last_moment_an_agent_that_stood_still_asks_again() {
+    fails(Day { rules: Rules { bounded: false, ..ALL }, faults: &[Fault::Stop], ..day() }, ONCE);
 }
 
 #[test]

@@ -149,14 +149,18 @@ impl Agent {
         self.flush(None);
     }
 
-    /// A failover that was approved a moment ago waits for its turn, and for what the next look may show.
+    /// A failover that was approved a moment ago waits for its turn, for a Sentinel's own next try to be over, and for what
+    /// the next look may show.
     fn awaits_its_turn(&self, approved: Timestamp, now: Timestamp) -> bool {
         let Some(Decision::Hold(refusal)) = &self.last.decision else { return false };
         let expires = self.incidents.open().and_then(|incident| incident.people.expires);
         refusal.remedy == Some(Remedy::RequestFailover)
             && matches!(
                 refusal.code,
-                RefusalCode::NotOurTurn | RefusalCode::EvidenceStale | RefusalCode::EvidenceMissing
+                RefusalCode::NotOurTurn
+                    | RefusalCode::SentinelActing
+                    | RefusalCode::EvidenceStale
+                    | RefusalCode::EvidenceMissing
             )
             && now.since(approved) < TURNS
             && expires.is_none_or(|at| now < at)

@@ -134,7 +134,8 @@ impl Memory {
         let tries = e.answering().any(|(_, says)| says.fails_over());
         let begins = tries && !self.tries;
         self.tries = tries;
-        let from = self.seated.unwrap_or(e.began);
+        // One that ran at our first look began nobody knows when.
+        let Some(from) = self.seated else { return };
         if begins && self.own_try.is_none_or(|(_, to)| to < from) {
             self.own_try = Some((from, e.ended));
         }
