@@ -5,6 +5,7 @@ mod live;
 
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use lab::{Agent, Group, Kind, Server};
 use live::{RELINKD, Setup, config};
@@ -186,8 +187,10 @@ fn each_planted_weakness_is_found(kind: Kind) {
     let done = AtomicBool::new(false);
     let said = std::thread::scope(|scope| {
         scope.spawn(|| {
+            // At most 20 MB/s: on a quick machine an unbounded client writes more than any limit holds.
             while !done.load(Ordering::Relaxed) {
                 primary.write(100, 1000).expect("the primary takes writes");
+                std::thread::sleep(Duration::from_millis(5));
             }
         });
         let said = audit.run(&["--sample", "300ms"]);
