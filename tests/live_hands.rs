@@ -3,16 +3,15 @@
 
 mod live;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use lab::{Group, Kind, Server, fault};
+use lab::{Group, Kind, Node, Server, fault};
+use live::relay::on_word;
 use live::{PATIENCE, on_each_server};
 use relinkd::act::Hands;
 use relinkd::model::Endpoint;
-use relinkd::model::remedy::{Change, Outcome, Precondition, Step};
+use relinkd::model::remedy::{Change, Handover, Outcome, Precondition, Step};
 use relinkd::secrets::{Salt, Secret, SecretRef};
 use relinkd::wire::Dial;
 
@@ -32,38 +31,6 @@ fn step(expect: Precondition, change: Change) -> Step {
 fn run(hands: &mut Hands, step: &Step) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(hands.run(step, None))
-}
-
-/// In front of a server: what is to happen when somebody says the word there, before the server hears it.
-fn on_word(server: &Server, word: &'static str, act: impl Fn() + Send + Sync + 'static) -> Endpoint {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let (peer, act) = (server.address(), std::sync::Arc::new(act));
-    thread::spawn(move || {
-        while let Ok((mut client, _)) = listener.accept() {
-            let (mut server, act) = (TcpStream::connect(&peer).expect("the server"), std::sync::Arc::clone(&act));
-            let (mut back, mut answers) =
-                (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
-            thread::spawn(move || {
-                let _ = std::io::copy(&mut answers, &mut back);
-                let _ = back.shutdown(Shutdown::Both);
-            });
-            thread::spawn(move || {
-                let mut chunk = [0; 16 * 1024];
-                while let Ok(count @ 1..) = client.read(&mut chunk) {
-                    let said = &chunk[..count];
-                    if said.windows(word.len()).any(|window| window == word.as_bytes()) {
-                        act();
-                    }
-                    if server.write_all(said).is_err() {
-                        break;
-                    }
-                }
-                let _ = server.shutdown(Shutdown::Both);
-            });
-        }
-    });
-    Endpoint::new("127.0.0.1", address.port())
 }
 
 /// Two primaries without a password; the first has data.
@@ -174,6 +141,60 @@ fn an_undo_that_may_not_touch_the_link(kind: Kind) {
     assert_eq!((masterauth(replica).as_str(), bounces()), ("first", bounced));
     let again = run(&mut hands, &undo(expect));
     assert!(matches!(&again, Outcome::Failed(why) if why.contains("not known any more")), "{again:?}");
+}
+
+/// Somebody promotes the replica while the Sentinels are asked. Then one Sentinel holds the primary down, and another one a
+/// server of its own: that is no majority that holds this one down.
+#[test]
+fn what_has_changed_meanwhile_and_what_is_said_of_another_primary_valkey_80() {
+    let Some(kind) = lab::require(Kind::Valkey80) else { return };
+    let builder = Group::builder(kind).replicas(1).sentinels(3).password("first").sentinel_timers(2_000, 60_000);
+    let group = builder.config_of(Node::Replica(0), "replica-priority", "0").start().expect("a group");
+    let (primary, replica) = (endpoint(group.primary()), group.replica(0).clone());
+    let hands = |sentinels: [Endpoint; 3]| {
+        let local = dial(endpoint(group.replica(0)), Some("first"));
+        let sentinels = sentinels.into_iter().map(Dial::plain).collect();
+        Hands::new(local, sentinels, Some("mymaster".to_owned()), None, Salt::fleeting())
+    };
+    let [one, two, three] = [0, 1, 2].map(|number| group.sentinel(number));
+    let promoted = replica.clone();
+    let told = on_word(one, "SENTINEL", move || _ = promoted.run(&["REPLICAOF", "NO", "ONE"]).expect("promoted"));
+    let expect = Precondition {
+        replica_of: Some(primary.clone()),
+        sentinels_name: Some(primary.clone()),
+        no_failover: true,
+        ..Precondition::default()
+    };
+    let bounce = step(expect, Change::BounceLink { to: primary.clone() });
+    let outcome = run(&mut hands([told, endpoint(two), endpoint(three)]), &bounce);
+    let gone = matches!(&outcome, Outcome::PreconditionGone(why) if why.contains("not a replica any more"));
+    assert!(gone && replica.is_primary(), "{outcome:?}");
+
+    let (host, port) = lab::closed_port().expect("a port");
+    three.run(&["SENTINEL", "REMOVE", "mymaster"]).expect("forgotten");
+    three.run(&["SENTINEL", "MONITOR", "mymaster", &host, &port.to_string(), "2"]).expect("watched");
+    three.run(&["SENTINEL", "SET", "mymaster", "down-after-milliseconds", "1000"]).expect("soon");
+    let locked_out = |sentinel: &Server| sentinel.run(&["SENTINEL", "SET", "mymaster", "auth-pass", "wrong"]).map(drop);
+    let holds_down = |sentinel: &Server| {
+        let down = |it: &Server| it.sentinel_field("flags").is_some_and(|flags| flags.contains("s_down"));
+        assert!(sentinel.wait_until(down, PATIENCE).is_some(), "{}", sentinel.log_text());
+    };
+    locked_out(one).expect("a wrong password");
+    holds_down(one);
+    holds_down(three);
+    let expect = Precondition { sentinels_name: Some(primary), primary_down: true, ..Precondition::default() };
+    // Nobody is on the list of those to ask.
+    let change = Change::RequestFailover { group: "mymaster".into(), sentinels: Vec::new(), how: Handover::Lost };
+    let request = step(expect, change);
+    let mut hands = hands([one, two, three].map(endpoint));
+    let outcome = run(&mut hands, &request);
+    let few =
+        matches!(&outcome, Outcome::PreconditionGone(why) if why.contains("1 of 3 Sentinels hold the primary down"));
+    assert!(few, "{outcome:?}");
+    locked_out(two).expect("a wrong password");
+    holds_down(two);
+    let outcome = run(&mut hands, &request);
+    assert!(matches!(&outcome, Outcome::Failed(why) if why.contains("no Sentinel could be reached")), "{outcome:?}");
 }
 
 on_each_server! {

@@ -1,8 +1,12 @@
 //! Reasons to hold that no other test comes by. Each is told in every place: the status, the record (`show`), a message,
 //! the metrics. Then what stood in the way goes, and the incident ends.
 //!
-//! Two codes are not among them. `stopping` holds between SIGTERM and the end of the step in flight, and no question is
-//! answered any more by then. `role-changed` needs an instance that stops being a replica within one look.
+//! `stopping` holds between SIGTERM and the end of the step in flight, and no status is told any more by then: the record
+//! and the metrics tell of it at once, and the next life's message.
+//!
+//! `role-changed` is not among them. A look sees one role, so what it leads to never fails for want of another: who is no
+//! replica any more when the hands ask again ends the attempt (`tests/live_hands.rs`). `relinkd rotate` is where the code is
+//! shown (`tests/live_rotate.rs`).
 
 #[path = "live/catalogue.rs"]
 mod catalogue;
@@ -12,12 +16,15 @@ mod outage;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
-use lab::{Builder, Group, Kind, Port, Server, fault, transfer};
+use lab::{Agent, Builder, Group, Kind, Port, Receiver, Server, fault, transfer};
 use live::checks::{actions, text};
-use live::{PATIENCE, Scene, Setup};
+use live::relay::on_word;
+use live::{PATIENCE, RELINKD, Scene, Setup, config};
 use rusqlite::Connection;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const OLD: &str = "old-CANARY-1";
@@ -41,21 +48,27 @@ fn told_everywhere(scene: &Scene, http: u16, id: &str, all: &[Refused]) -> Value
     let message = scene.told_of(id, "resolved");
     let shown = scene.verb_json(&["show", id]);
     for (place, report) in [("the message", &message), ("show", &shown)] {
-        for (remedy, code, words) in all {
-            let fits = |held: &Value| {
-                held["refusal"] == *code && held["remedy"] == *remedy && text(&held["detail"]).contains(words)
-            };
-            let known = report["held"].as_array().is_some_and(|held| held.iter().any(fits));
-            assert!(known, "{place} does not tell of {code}: {words}: {:#}", report["held"]);
+        for refused in all {
+            assert!(tells(report, refused), "{place} does not tell of {refused:?}: {:#}", report["held"]);
         }
     }
+    counted(http, all);
+    message
+}
+
+fn tells(report: &Value, (remedy, code, words): &Refused) -> bool {
+    let fits =
+        |held: &Value| held["refusal"] == *code && held["remedy"] == *remedy && text(&held["detail"]).contains(words);
+    report["held"].as_array().is_some_and(|held| held.iter().any(fits))
+}
+
+fn counted(http: u16, all: &[Refused]) {
     let scrape = scrape(http);
     for (remedy, code, _) in all {
         let series = format!("relinkd_holds_total{{refusal=\"{code}\",remedy=\"{remedy}\"}} ");
         let counted = scrape.lines().any(|line| line.starts_with(&series) && !line.ends_with(" 0"));
         assert!(counted, "{series} is not counted: {scrape}");
     }
-    message
 }
 
 fn scrape(port: u16) -> String {
@@ -199,4 +212,80 @@ fn what_a_failover_waits_for_redis_70() {
     let resolved = told_everywhere(&scene, http, &id, &[waits]);
     assert_eq!(actions(&resolved), [("request-failover".to_owned(), "changed".to_owned())], "{resolved:#}");
     assert_eq!(outage::requests(&scene.group), 1, "{}", outage::sentinels_tell(&scene.group));
+}
+
+/// Two replicas of one host need a new password. The last step for one of them is in flight at SIGTERM, and a look at the
+/// other, which would be the next to be mended.
+#[test]
+fn what_is_not_begun_before_the_end_redis_70() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    let group = Group::builder(kind).replicas(2).sentinels(1).password(OLD).start().expect("a group");
+    let [one, other] = [0, 1].map(|number| group.replica(number).clone());
+    let port = Port::reserve().expect("a port");
+    let (receiver, mut agent) = (Receiver::start().expect("a receiver"), Agent::new(RELINKD).expect("a place for it"));
+    let (begun, at_rewrite) = mpsc::channel();
+    let (go_on, held_up) = mpsc::channel::<()>();
+    let held_up = Mutex::new(held_up);
+    let first = on_word(&one, "REWRITE", move || {
+        let _ = begun.send(());
+        let _ = held_up.lock().unwrap().recv_timeout(PATIENCE);
+    });
+    let stops: Arc<Mutex<Option<Pid>>> = Arc::default();
+    let armed = Arc::clone(&stops);
+    let second = on_word(&other, "masterauth", move || {
+        if let Some(pid) = armed.lock().unwrap().take() {
+            kill_process(pid, Signal::TERM).expect("it runs");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    });
+    let policy = "settle = \"300ms\"\nbackground = \"10m\"".to_owned();
+    let listen = format!("127.0.0.1:{}", port.number);
+    let setup = Setup { store: Some(NEW.to_owned()), listen, policy, ..Setup::default() };
+    let cache = config(&agent, &group, &one, &receiver.url(), &setup).replace(&one.address(), &first.to_string());
+    let login = format!("password = {{ file = \"{}/replica-password\" }}", agent.dir().display());
+    let both = format!("{cache}\n[replica.other]\naddress = \"{second}\"\ngroup = \"mymaster\"\n{login}\n");
+    agent.start(&both).expect("relinkd starts");
+    let mut scene = Scene { agent, receiver, group };
+    scene.wait_status("relinkd has looked", |status| !status["looked_at"].is_null());
+
+    let primary = scene.group.primary();
+    primary.run(&["CONFIG", "SET", "requirepass", NEW]).expect("another password");
+    primary.set_admin_password(Some(NEW));
+    let breaks = |replica: &Server| {
+        let ((nobody, closed), (host, port)) = (lab::closed_port().expect("a port"), primary.endpoint());
+        for (host, port) in [(nobody, closed), (host, port)] {
+            replica.run(&["REPLICAOF", &host, &port.to_string()]).expect("it follows");
+        }
+    };
+    breaks(&one);
+    at_rewrite.recv_timeout(PATIENCE).expect("the plan comes to its last step");
+    let pid = scene.agent.pid().and_then(|pid| i32::try_from(pid).ok());
+    *stops.lock().unwrap() = pid.and_then(Pid::from_raw);
+    breaks(&other);
+    let refused = ("realign-auth", "stopping", "relinkd is stopping");
+    let began = Instant::now();
+    let id = loop {
+        let all = scene.incidents();
+        let found = all.iter().find(|incident| incident["replica"] == "other" && tells(incident, &refused));
+        if let Some(incident) = found {
+            break text(&incident["id"]);
+        }
+        assert!(began.elapsed() < PATIENCE, "{all:#?}\n{}", scene.agent.log());
+    };
+    counted(port.number, &[refused]);
+    go_on.send(()).expect("it waits");
+    assert!(
+        scene.agent.wait(PATIENCE).expect("it ran").is_some_and(|status| status.success()),
+        "{}",
+        scene.agent.log()
+    );
+    // The password, the proof of the link, CONFIG REWRITE.
+    let realigned = ["changed"; 3].map(|outcome| ("realign-auth".to_owned(), outcome.to_owned()));
+    let of_the_one = scene.incidents().into_iter().find(|incident| incident["replica"] == "cache");
+    assert_eq!(actions(&of_the_one.expect("an incident")), realigned);
+
+    scene.agent.start_again().expect("relinkd starts again");
+    let resolved = scene.told_of(&id, "resolved");
+    assert!(tells(&resolved, &refused) && tells(&scene.verb_json(&["show", &id]), &refused), "{resolved:#}");
+    assert_eq!(actions(&resolved), realigned, "{resolved:#}");
 }

@@ -296,6 +296,12 @@ fn what_stands_in_the_way_is_named_and_nothing_is_changed_redis_70() {
     refused_with("a latent mismatch", 1, "latent-auth-mismatch");
     replica.run(&["CONFIG", "SET", "masterauth", OLD]).unwrap();
 
+    let (host, port) = desk.group.primary().endpoint();
+    replica.run(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    refused_with("a second primary", 1, "role-changed");
+    replica.run(&["REPLICAOF", &host, &port.to_string()]).unwrap();
+    assert!(replica.wait_link_up(PATIENCE).is_some());
+
     replica.run(&["ACL", "SETUSER", "default", ">third-CANARY"]).unwrap();
     refused_with("a password that we do not know", 1, "not-our-turn");
     replica.run(&["ACL", "SETUSER", "default", "<third-CANARY"]).unwrap();

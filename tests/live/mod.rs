@@ -11,6 +11,7 @@ use lab::{Agent, Group, Receiver, Server};
 use serde_json::Value;
 
 pub mod desk;
+pub mod relay;
 pub mod rotation;
 pub mod tripwire;
 
