@@ -300,11 +300,13 @@ pub(super) fn of_a_primary(kind: LogKind) -> bool {
 }
 
 /// A transfer that has begun, and from which nothing has come for a while. The server itself gives up after
-/// `repl-timeout`, 60 s by default.
+/// `repl-timeout`, 60 s by default. What has come is loaded without a byte on the line, however long that takes, and
+/// `master_sync_last_io_seconds_ago` grows all the while (Redis 7.0.15, Valkey 8.0.1).
 pub fn sync_stalled(e: &Evidence) -> Option<Finding> {
     const STALLED_S: i64 = 10;
     let link = broken_link(e)?;
-    if !link.syncing || link.sync_read == 0 || link.sync_last_io_s < STALLED_S {
+    let loads = e.local.seen().is_some_and(|local| local.loading || local.loading_bytes.is_some());
+    if loads || !link.syncing || link.sync_read == 0 || link.sync_last_io_s < STALLED_S {
         return None;
     }
     let first = fact(
@@ -359,21 +361,20 @@ fn progress(e: &Evidence, link: &LinkView) -> String {
     let read = link.sync_read;
     let local = e.local.seen();
     if let Some(loaded) = local.and_then(|local| local.loading_bytes) {
-        let share =
-            local.and_then(|local| local.loading_percent).map(|p| format!(", {p:.0} % of it")).unwrap_or_default();
-        return format!("{} loaded{share}", size(loaded));
+        let share = local.and_then(|local| local.loading_percent);
+        let left = share.filter(|share| *share >= 1.0).and_then(|share| {
+            let rate = rate(e, loaded, e.trend.sync_loaded?)?;
+            time_left(((loaded as f64) / share * (100.0 - share).max(0.0)) as u64, rate)
+        });
+        let share = share.map_or_else(String::new, |share| format!(", {share:.0} % of it"));
+        let left = left.map_or_else(String::new, |left| format!(", about {left} left"));
+        return format!("{} loaded{share}{left}", size(loaded));
     }
     if read == 0 {
         return "waiting for the data set".to_owned();
     }
-    let rate = e.trend.sync_read.and_then(|(then, before)| {
-        let ms = u64::try_from(e.ended.since(then).as_millis()).ok().filter(|ms| *ms > 200)?;
-        Some(read.checked_sub(before)?.saturating_mul(1000) / ms)
-    });
-    let left = |total: u64| {
-        let rest = rate.filter(|rate| *rate > 0).map(|rate| total.saturating_sub(read) / rate)?;
-        Some(human(Duration::from_secs(rest)))
-    };
+    let rate = e.trend.sync_read.and_then(|(_, before)| rate(e, read, before));
+    let left = |total: u64| time_left(total.saturating_sub(read), rate?);
     let speed = rate.map_or_else(String::new, |rate| format!(", {}/s", size(rate)));
     let memory = e.primary.seen().map(|primary| primary.used_memory).filter(|memory| *memory > read);
     match (link.sync_total, memory) {
@@ -391,6 +392,17 @@ fn progress(e: &Evidence, link: &LinkView) -> String {
             format!("{} of {} received{speed}{left}", size(read), size(total))
         }
     }
+}
+
+/// Bytes a second since the look before, where that is long enough ago to tell.
+fn rate(e: &Evidence, now: u64, before: u64) -> Option<u64> {
+    let (then, _) = e.trend.sync_read?;
+    let ms = u64::try_from(e.ended.since(then).as_millis()).ok().filter(|ms| *ms > 200)?;
+    Some(now.checked_sub(before)?.saturating_mul(1000) / ms)
+}
+
+fn time_left(bytes: u64, rate: u64) -> Option<String> {
+    bytes.checked_div(rate).map(|s| human(Duration::from_secs(s)))
 }
 
 /// While the primary gathers replicas for a diskless transfer (`repl-diskless-sync-delay`, 5 s by default) or waits

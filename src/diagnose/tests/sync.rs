@@ -390,6 +390,27 @@ fn what_a_sync_brought_is_loaded_as_a_part_of_it() {
     assert_eq!(cause(loading(LinkState::Connect, false)), Some(Cause::ReplicaLoading), "its own, after a start");
 }
 
+/// Redis 7.0.15 and Valkey 8.0.1, from the disk: `master_sync_last_io_seconds_ago` counts on through the whole load.
+#[test]
+fn no_byte_comes_while_the_data_set_is_loaded_and_that_is_no_stall() {
+    let silent = |bend: &dyn Fn(&mut Evidence)| {
+        found(|e| {
+            broken(e);
+            let link = e.link();
+            (link.syncing, link.sync_read, link.sync_last_io_s) = (true, 618_000, 39);
+            bend(e);
+        })
+    };
+    let loads = |e: &mut Evidence| {
+        let server = e.server();
+        (server.loading, server.loading_bytes, server.loading_percent) = (true, Some(60 << 20), Some(25.0));
+        (e.trend.sync_read, e.trend.sync_loaded) =
+            (Some((e.ended.before(Duration::from_secs(2)), 618_000)), Some(40 << 20));
+    };
+    assert_eq!((silent(&|_| {}).cause, silent(&loads).cause), (Cause::SyncStalled, Cause::SyncRunning));
+    assert_eq!(silent(&loads).because[0].saw, "60 MiB loaded, 25 % of it, about 18 s left");
+}
+
 #[test]
 fn a_sync_moves_by_bytes_received_bytes_loaded_or_a_save_that_is_for_it() {
     let moves = |bend: &dyn Fn(&mut Evidence)| {
