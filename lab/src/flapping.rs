@@ -1,6 +1,6 @@
 //! A link that drops again and again and is back each time.
 
-use std::io::{Error, Result};
+use std::io::{Error, Read, Result, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -31,6 +31,24 @@ fn cut_and_write(primary: &Server) -> Result<()> {
         both.cmd("SET").arg(format!("lab:{key}")).arg("x".repeat(8_192)).ignore();
     });
     both.exec(&mut connection).map_err(Error::other)
+}
+
+/// Somebody else resumes the primary's stream and leaves at once, as often as that: a tool, a replica that crashes.
+pub fn resume_as_another(primary: &Server, times: usize) -> Result<()> {
+    for _ in 0..times {
+        let told = |field| primary.info("replication", field).ok_or_else(|| Error::other(format!("no {field}")));
+        let (replid, offset) =
+            (told("master_replid")?, told("master_repl_offset")?.parse::<u64>().map_err(Error::other)?);
+        let mut stream = std::net::TcpStream::connect(primary.endpoint())?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "PSYNC {replid} {}\r\n", offset + 1)?;
+        let mut answer = [0; 9];
+        stream.read_exact(&mut answer)?;
+        if &answer != b"+CONTINUE" {
+            return Err(Error::other(format!("PSYNC → {}", String::from_utf8_lossy(&answer))));
+        }
+    }
+    Ok(())
 }
 
 fn at_each_turn(primary: &Server, every: Duration, cut: fn(&Server) -> Result<()>) -> Fault {

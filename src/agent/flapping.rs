@@ -1,8 +1,10 @@
 //! A link that drops again and again, and is back before anybody looks: its drops, out of what is read anyway.
 //!
 //! Three witnesses, none of whom sees all: the looks and the fast poll (a drop of a millisecond passes between two
-//! polls), the replica's log (not always readable), the primary's count of partial resyncs (of all its replicas, so it
-//! speaks only where there is one). The one who saw most is believed; sums would count a drop twice.
+//! polls), the replica's log (not always readable), the primary's count of partial resyncs. The one who saw most is
+//! believed; sums would count a drop twice. The primary counts everybody's resyncs, also those of a client that came and
+//! went between two looks: it speaks only where the log does not, where it lists nobody but us, and where our connection
+//! is younger than the look before.
 //!
 //! What is no flapping: drops with a name and a remedy of their own, faults that have nothing in common, another primary
 //! or another process in between, and fewer than [`MANY`] within [`Flaps::WINDOW`]. A failover, a restart or a rotation
@@ -115,7 +117,9 @@ impl Flapping {
             tally.take(e.logged(kind), another);
         }
         if let Some(primary) = e.primary.seen() {
-            self.sum_up(primary);
+            let heard = e.log.seen().is_some_and(|log| !log.skipped);
+            let stood = e.primary_limits.seen().and_then(|limits| limits.replica_age_s).map(Duration::from_secs);
+            self.sum_up(primary, |span| !heard && stood.is_none_or(|stood| stood < span));
         }
         self.judge(e.ended)
     }
@@ -182,7 +186,8 @@ impl Flapping {
         self.up = Some((at, up));
     }
 
-    fn sum_up(&mut self, primary: &ServerView) {
+    /// `dropped`: whether a link may have dropped within this time, for all that anybody else tells.
+    fn sum_up(&mut self, primary: &ServerView, dropped: impl Fn(Duration) -> bool) {
         if self.counts.as_ref() != Some(&primary.run_id) {
             self.counts = Some(primary.run_id.clone());
             self.sums.clear();
@@ -196,7 +201,8 @@ impl Flapping {
             written: primary.repl_offset,
             alone: primary.replicas.len() <= 1,
         };
-        if let Some(before) = self.sums.back().filter(|before| before.alone && sum.alone) {
+        let alone = |before: &&Sum| before.alone && sum.alone && dropped(sum.at.since(before.at));
+        if let Some(before) = self.sums.back().filter(alone) {
             let more = u32::try_from(sum.partial_ok.saturating_sub(before.partial_ok)).unwrap_or(u32::MAX);
             spread(&mut self.resumed, before.at, sum.at, more);
         }

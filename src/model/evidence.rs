@@ -307,6 +307,9 @@ pub struct LimitsView {
     pub output_soft_s: u64,
     /// The largest output buffer of a replica connection at this moment, bytes (CLIENT LIST).
     pub output_largest: Option<u64>,
+    /// For how long the youngest connection of a replica has stood, seconds (CLIENT LIST, age); none where there is none.
+    #[serde(default)]
+    pub replica_age_s: Option<u64>,
     /// Commands of replication that the primary does not know under their own names (COMMAND INFO), where it may be
     /// asked.
     #[serde(default)]

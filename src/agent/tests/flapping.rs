@@ -1,6 +1,7 @@
 //! A link that drops again and again, and is back before anybody looks: one incident, told once, that ends when the link
 //! is steady.
 
+use super::super::flapping::Flapping;
 use super::*;
 use crate::model::event::Pulse;
 use crate::model::finding::Flaps;
@@ -158,4 +159,37 @@ fn a_clock_that_is_set_back_does_not_make_it_flap_for_ever() {
     world.wake(Why::Timer);
     world.advance(s(60));
     assert_eq!(world.recorded("resolved"), 1, "{:?}", world.trace);
+}
+
+/// Another replica that crashes and resumes, a tool that follows the stream: nobody of them has to be there at a look.
+#[test]
+fn what_the_primary_resumes_for_somebody_else_is_no_drop_of_ours() {
+    let flaps = |bend: &dyn Fn(&mut Evidence)| {
+        let mut flapping = Flapping::default();
+        let looks = [(0, 1), (30, 16)].map(|(at_s, resumed)| {
+            let mut e = healthy();
+            e.shift(T0.after(s(at_s)));
+            (e.server().at, e.source().at, e.source().sync_partial_ok) = (e.began, e.began, resumed);
+            bend(&mut e);
+            flapping.looked(&e).map(|drops| drops.flaps.drops)
+        });
+        looks[1]
+    };
+    let unread = |e: &mut Evidence| e.log = Reading::Missing(Missing::NotAsked);
+    let stood = |age_s: u64| {
+        flaps(&move |e: &mut Evidence| {
+            unread(e);
+            e.limits().replica_age_s = Some(age_s);
+        })
+    };
+    assert_eq!(flaps(&|_| {}), None, "our own log tells of no drop");
+    assert_eq!(flaps(&unread), Some(15), "nobody knows better");
+    assert_eq!((stood(30), stood(29)), (None, Some(15)), "our connection has stood since the look before");
+    let passed_over = |e: &mut Evidence| seen(&mut e.log).skipped = true;
+    assert_eq!(flaps(&passed_over), Some(15));
+    let another = |e: &mut Evidence| {
+        unread(e);
+        e.source().replicas.push(listed(OTHER, "online"));
+    };
+    assert_eq!(flaps(&another), None, "any of the two");
 }

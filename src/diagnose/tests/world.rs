@@ -66,6 +66,7 @@ pub fn healthy() -> Evidence {
             output_soft: 64 << 20,
             output_soft_s: 60,
             output_largest: Some(0),
+            replica_age_s: None,
             unknown_commands: Some(Vec::new()),
         }),
         sentinels: ["10.0.0.11:26379", "10.0.0.12:26379", "10.0.0.13:26379"]

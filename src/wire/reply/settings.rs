@@ -221,6 +221,7 @@ pub fn limits(answers: Vec<Reply>, clients: Option<&Reply>, at: Timestamp) -> Re
         output_soft,
         output_soft_s,
         output_largest: clients.and_then(Reply::text).map(largest_output),
+        replica_age_s: clients.and_then(Reply::text).and_then(youngest),
         unknown_commands: None,
     })
 }
@@ -237,8 +238,16 @@ pub fn unknown_commands(answer: &Reply) -> Option<Vec<String>> {
 
 /// The largest output buffer (`omem`) in a CLIENT LIST; 0 when nobody is listed.
 pub fn largest_output(clients: &str) -> u64 {
-    let sizes = clients.split_whitespace().filter_map(|field| field.strip_prefix("omem=")?.parse().ok());
-    sizes.max().unwrap_or(0)
+    of_each(clients, "omem=").max().unwrap_or(0)
+}
+
+/// The least `age` in a CLIENT LIST.
+fn youngest(clients: &str) -> Option<u64> {
+    of_each(clients, "age=").min()
+}
+
+fn of_each<'a>(clients: &'a str, field: &'a str) -> impl Iterator<Item = u64> + 'a {
+    clients.split_whitespace().filter_map(move |word| word.strip_prefix(field)?.parse().ok())
 }
 
 /// One value for each answer. A server that does not know a parameter sends an empty list: the value is empty.

@@ -99,6 +99,7 @@ fn settings_and_limits_are_read_and_the_password_is_not_among_them() {
             "{server}"
         );
         assert!(limits.diskless_sync && limits.backlog_size > 0 && limits.output_largest.is_some());
+        assert!(limits.replica_age_s.is_some(), "{server}: {clients:?}");
     }
     let denied = Reply::error("NOPERM this user has no permissions to run the 'config|get' command".into());
     let refused = settings::settings(vec![denied; settings::SETTINGS.len()], NOW, &SALT).unwrap_err();
