@@ -30,7 +30,7 @@ use report::{Figures, Looks};
 pub struct Faults {
     pub relinkd: PathBuf,
     pub kinds: Vec<Kind>,
-    /// Causes by code; none: all of them.
+    /// Causes by code, or faults by how their names begin; none: all of them.
     pub causes: Vec<String>,
     pub rounds: usize,
     pub seed: u64,
@@ -53,7 +53,7 @@ impl Faults {
             self.quiet.as_secs()
         );
         if !self.causes.is_empty() {
-            text += &format!(" --fault {}", self.causes.join(","));
+            text += &format!(" --fault {:?}", self.causes.join(","));
         }
         text
     }
@@ -107,14 +107,19 @@ fn into(path: &Path, report: &str) -> Result<String> {
 }
 
 fn choose<'a>(all: &'a [Recipe], causes: &[String]) -> Result<Vec<&'a Recipe>> {
-    let known = |cause: &&String| !all.iter().any(|recipe| recipe.cause() == cause.as_str());
+    let known = |cause: &&String| !all.iter().any(|recipe| is_meant(recipe, cause));
     if let Some(unknown) = causes.iter().find(known) {
         let mut codes: Vec<&str> = all.iter().filter_map(|recipe| recipe.expected.cause).collect();
         codes.dedup();
         return Err(Error::other(format!("no fault leads to {unknown}; there are: {}", codes.join(", "))));
     }
-    let wanted = |recipe: &&Recipe| causes.is_empty() || causes.iter().any(|cause| cause == recipe.cause());
+    let wanted = |recipe: &&Recipe| causes.is_empty() || causes.iter().any(|cause| is_meant(recipe, cause));
     Ok(all.iter().filter(wanted).collect())
+}
+
+/// By its code, or by the beginning of its whole name.
+fn is_meant(recipe: &Recipe, fault: &str) -> bool {
+    recipe.cause() == fault || (fault.contains(": ") && recipe.name().starts_with(fault))
 }
 
 /// Alone on the machine, as far as it is up to us. Left out where no quiet period was asked for.

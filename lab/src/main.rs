@@ -23,10 +23,11 @@ usage: lab up [--kind KIND] [--replicas N] [--sentinels N] [--auth] [--namespace
            time from break to healed link, memory and processor time, beside a floor taken in the same run
        lab rotations [--relinkd PATH] [--kinds KIND,KIND] [--runs N] [--seed N] [--jobs N]
            rotate a group's password under load, by relinkd, with kills, and in the usual order; a table in Markdown
-       lab faults [--relinkd PATH] [--server KIND,…] [--fault CODE,…] [--rounds N] [--seed N] [--jobs N] [--quiet SPAN]
-                  [--out FILE]
+       lab faults [--relinkd PATH] [--server KIND,…] [--fault FAULT,…] [--rounds N] [--seed N] [--jobs N]
+                  [--quiet SPAN] [--out FILE]
            inject every fault on every server, in random order, and report what relinkd said and when; then a quiet
-           period and the cost of a look. Exit code 1: a verdict was wrong or missing, or an incident false. SPAN is
+           period and the cost of a look. FAULT is a cause's code, \"no fault\", or the beginning of a fault's name, such
+           as \"replica-hung: stopped\". Exit code 1: a verdict was wrong or missing, or an incident false. SPAN is
            such as 90s, 60m or 0s for none. What a person wrote above the mark in FILE stays
        lab chaos [--relinkd PATH] [--kind KIND] [--rounds N] [--seed N] [--jobs N] [--out FILE]
            random trouble on three hosts with a relinkd on each, every round once with it acting and once only watching:

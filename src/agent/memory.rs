@@ -275,7 +275,7 @@ impl Memory {
         self.begun = None;
         if let Some(link) = local.role.link() {
             self.note_emptied(local, e.ended);
-            self.trend.offset = Some(link.offset);
+            self.trend.offset = Some(link.offset).filter(|offset| *offset >= 0);
             self.trend.replid = Some(local.replid.clone());
             self.trend.keys = Some(local.keys);
         }
@@ -322,7 +322,7 @@ impl Memory {
         // (Redis 7.0.15, genRedisInfoString).
         if let Some(local) = e.local.seen()
             && let Some(link) = local.role.link()
-            && link.offset > self.trend.offset.unwrap_or(1)
+            && link.offset > self.trend.offset.unwrap_or(1).max(1)
             && !self.restarted
         {
             self.trend.offset = Some(link.offset);
@@ -484,6 +484,25 @@ mod tests {
         assert_eq!(counts_from(&[look(0, 1), broken(0)]), None, "nothing is known from before");
         let anew = [look(0, 0), look(2_000, 1), broken(2_000), look(4_000, 1), look(5_000, 1)];
         assert_eq!(counts_from(&anew), Some(1), "whole again");
+    }
+
+    #[test]
+    fn a_link_that_was_whole_at_offset_zero_is_known_to_have_stood_there() {
+        let stood = |whole: i64, broken: i64| {
+            let mut memory = Memory::default();
+            let mut e = healthy();
+            e.link().offset = whole;
+            memory.before_judging(&e);
+            e.break_link(LinkState::Handshake);
+            e.link().offset = broken;
+            memory.before_judging(&e);
+            memory.trend().offset
+        };
+        assert_eq!(stood(0, 0), Some(0), "a primary that has just begun (Redis 8.2.3)");
+        assert_eq!(stood(0, 1), Some(0), "1 is what is told of no link at all");
+        assert_eq!(stood(0, 14), Some(14), "the kept link had come further");
+        assert_eq!(stood(5_000, 1), Some(5_000));
+        assert_eq!(stood(-1, 1), None, "SYNC tells no offset");
     }
 
     #[test]

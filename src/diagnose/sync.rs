@@ -203,7 +203,7 @@ pub fn backlog_too_small(e: &Evidence) -> Option<Finding> {
     let link = broken_link(e)?;
     let primary = e.primary.seen()?;
     let replid = e.trend.replid.as_deref()?;
-    let offset = e.trend.offset.filter(|offset| *offset > 1)?;
+    let offset = e.trend.offset?;
     let same_history = replid == primary.replid || (replid == primary.replid2 && offset <= primary.second_repl_offset);
     let refused = e.trend.sync_partial_err.is_none_or(|before| primary.sync_partial_err > before);
     let in_sync =

@@ -231,7 +231,9 @@ pub struct LinkView {
     /// Bytes in all, 0 where the server does not know (diskless).
     pub sync_total: u64,
     pub sync_last_io_s: i64,
-    /// `slave_repl_offset`; 0 or 1 means that nothing was ever replicated.
+    /// `slave_repl_offset`. Of an established link 0 is a place like any other: there a primary begins that came back
+    /// without data (Redis 8.2.3); -1 where SYNC linked it, which tells none. Of a broken one without a kept link 1
+    /// (Redis 7.0.15, genRedisInfoString).
     pub offset: i64,
 }
 

@@ -98,7 +98,7 @@ impl<'a> Info<'a> {
             sync_read: self.count("master_sync_read_bytes"),
             sync_total: self.count("master_sync_total_bytes"),
             sync_last_io_s: self.number("master_sync_last_io_seconds_ago").unwrap_or(-1),
-            offset: self.number("slave_repl_offset").unwrap_or(0),
+            offset: self.number("slave_repl_offset").unwrap_or(-1),
         })
     }
 
