@@ -259,7 +259,10 @@ impl Memory {
             self.restarted = true;
         }
         self.run_id = Some(run_id.clone());
-        self.trend.started = e.local.seen().map(|view| view.at.before(Duration::from_secs(view.uptime_s)));
+        // The server counts from whole second to whole second (Redis 7.0.15, genRedisInfoString), so the difference may be
+        // a second too long.
+        let began = |view: &ServerView| view.at.before(Duration::from_secs(view.uptime_s.saturating_sub(1)));
+        self.trend.started = e.local.seen().map(began);
     }
 
     fn link_whole(&mut self, e: &Evidence) {

@@ -254,12 +254,19 @@ async fn follow_log(
         let resolved = log::resolve(&source, server.as_ref());
         tracing::debug!("following {resolved:?}");
         let now = move || clock.now();
-        let following = log::follow(resolved, Arc::clone(&book), knocks.clone(), now);
-        tokio::select! {
-            never = following => match never {},
-            changed = told.changed() => if changed.is_err() {
-                return;
-            },
+        let following = log::follow(resolved.clone(), Arc::clone(&book), knocks.clone(), now);
+        tokio::pin!(following);
+        loop {
+            tokio::select! {
+                never = &mut following => match never {},
+                changed = told.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+            // Another process of the server mostly writes where the one before it wrote.
+            if log::resolve(&source, told.borrow_and_update().as_ref()) != resolved {
+                break;
+            }
         }
     }
 }

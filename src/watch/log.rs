@@ -88,8 +88,9 @@ impl<C: Fn() -> Timestamp> Follower<C> {
         let mut book = locked(&self.book);
         match file.begin() {
             Ok(old) => {
+                let noted = book.noted(now);
                 for (at, line) in old {
-                    if at <= now && now.since(at) <= WINDOW {
+                    if at > noted && at <= now && now.since(at) <= WINDOW {
                         take(&mut book, at, &line);
                     }
                 }
@@ -112,7 +113,7 @@ impl<C: Fn() -> Timestamp> Follower<C> {
         // journalctl says nothing of a unit that does not exist. A server has logged its start at least, so a journal
         // that shows no line at all is not the server's.
         locked(&self.book).lost(Missing::Unsupported(format!("the journal has shown no line of {unit}")));
-        let mut given = Timestamp::default();
+        let mut given = locked(&self.book).noted((self.clock)());
         let mut pause = RESTART.0;
         loop {
             let began = Instant::now();

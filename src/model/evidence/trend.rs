@@ -66,7 +66,7 @@ pub struct Trend {
     /// the store has not.
     #[serde(default)]
     pub store_left: bool,
-    /// When the local server's process began, as it told when it last answered, to a second and no earlier.
+    /// When the local server's process began, as it told when it last answered: no earlier, and up to two seconds later.
     #[serde(default)]
     pub started: Option<Timestamp>,
     /// Full transfers that were seen to begin since the break.

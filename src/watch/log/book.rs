@@ -19,6 +19,9 @@ const STEP: Duration = Duration::from_secs(5);
 const SAMPLE: usize = 400;
 /// A server's greeting has less than this without a prefix.
 pub(super) const STRANGE: usize = 8 * 1024;
+/// Lines that are read in one go bear one time, and a server says much in a moment: each counts as a microsecond later
+/// than the one before, so that what it says last is known to be the last. A clock that was set back goes further.
+const ONE_GO: Duration = Duration::from_millis(50);
 /// The span over which bytes are counted, and its steps.
 const RATE: Duration = Duration::from_secs(1);
 const RATE_STEP: Duration = Duration::from_millis(100);
@@ -31,6 +34,8 @@ pub struct LogBook {
     kinds: BTreeMap<LogKind, Track>,
     rate: VecDeque<(Timestamp, u64)>,
     skipped: Option<Timestamp>,
+    /// The time of the newest telling line.
+    newest: Timestamp,
     form: Form,
 }
 
@@ -64,6 +69,7 @@ impl Default for LogBook {
             kinds: BTreeMap::new(),
             rate: VecDeque::new(),
             skipped: None,
+            newest: Timestamp::default(),
             form: Form::Strange(0),
         }
     }
@@ -94,6 +100,12 @@ impl LogBook {
             bytes_per_s: fresh.fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes)),
             skipped: self.skipped.is_some_and(|at| now.since(at) <= WINDOW),
         }
+    }
+
+    /// Whoever follows the log anew passes over what was written up to here: it was noted already. After the clock was
+    /// set back nobody can tell.
+    pub(super) fn noted(&self, now: Timestamp) -> Timestamp {
+        if self.newest.since(now) < ONE_GO { self.newest } else { Timestamp::default() }
     }
 
     /// Which log this is: `file:PATH` or `journal:UNIT`.
@@ -136,8 +148,11 @@ impl LogBook {
         }
     }
 
-    /// One telling line.
+    /// One telling line, in the order of the log.
     pub(super) fn note(&mut self, at: Timestamp, kind: LogKind, message: &str) {
+        let behind = at <= self.newest && self.newest.since(at) < ONE_GO;
+        let at = if behind { self.newest.after(Duration::from_micros(1)) } else { at };
+        self.newest = at;
         self.kinds.entry(kind).or_default().note(at, message);
     }
 }
@@ -190,6 +205,23 @@ mod tests {
         assert_eq!(view.lines.len(), 1);
         let fact = &view.lines[0];
         assert_eq!((fact.first, fact.last, fact.count, fact.sample.as_str()), (at(0), at(60), 3, "three"));
+    }
+
+    #[test]
+    fn lines_of_one_moment_keep_their_order() {
+        let mut book = LogBook::default();
+        for (kind, text) in [
+            (LogKind::Ready, "one process"),
+            (LogKind::Shutdown, "told to stop"),
+            (LogKind::Shutdown, "bye bye"),
+            (LogKind::Ready, "the next"),
+        ] {
+            book.note(at(0), kind, text);
+        }
+        let last = |kind| book.view(at(1)).lines.iter().find(|fact| fact.kind == kind).map(|fact| fact.last);
+        assert_eq!(last(LogKind::Shutdown), Some(at(0).after(Duration::from_micros(2))));
+        assert_eq!(last(LogKind::Ready), Some(at(0).after(Duration::from_micros(3))));
+        assert_eq!(book.view(at(1)).lines.iter().map(|fact| fact.count).collect::<Vec<_>>(), [2, 2]);
     }
 
     #[test]

@@ -68,6 +68,28 @@ fn old_lines_count_as_evidence_only_within_the_window() {
     assert_eq!(view.lines.iter().map(|fact| fact.count).collect::<Vec<_>>(), [2, 1]);
 }
 
+#[test]
+fn a_log_that_is_followed_anew_counts_each_line_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let lost = |ms: u64| format!("1:S {} * Connection with master lost.\n", 1_795_414_320_000 - ms);
+    std::fs::write(&path, lost(9_000)).unwrap();
+    let (mut follower, _woken) = follower();
+    let mut counts = |file: &mut file::LogFile| {
+        follower.look(file, POLL);
+        locked(&follower.book).view(NOW).lines.iter().map(|fact| fact.count).collect::<Vec<_>>()
+    };
+    let mut file = file::LogFile::new(path.clone(), BYTES_PER_S);
+    assert_eq!(counts(&mut file), [1]);
+    File::append(&path, &lost(5_000));
+    File::append(&path, &lost(5_000));
+    let mut anew = file::LogFile::new(path.clone(), BYTES_PER_S);
+    assert_eq!(counts(&mut anew), [3], "written meanwhile");
+    File::append(&path, &lost(0));
+    assert_eq!(counts(&mut anew), [4]);
+    assert_eq!(counts(&mut file::LogFile::new(path, BYTES_PER_S)), [4]);
+}
+
 struct File;
 
 impl File {
