@@ -16,19 +16,19 @@ use crate::fault::Fault;
 use crate::kind::Kind;
 
 mod judge;
+mod losses;
 mod plan;
 mod report;
 mod stage;
 mod witness;
 mod writer;
 
-use judge::Happened;
+use judge::{Did, Happened};
 use plan::{Event, Round};
 pub use report::Verdict;
-use stage::Stage;
+use stage::{RECOVERS, Stage};
+use witness::Line;
 
-/// Sentinel's own second try comes after twice its timeout of 10 s.
-const RECOVERS: Duration = Duration::from_secs(60);
 /// A new group now and then, so that what one round left behind does not colour all that follow.
 const ROUNDS_A_GROUP: usize = 10;
 
@@ -46,21 +46,32 @@ pub struct Chaos {
 pub struct Played {
     pub plan: String,
     pub number: usize,
-    pub acted: usize,
-    /// … of these, changes that decide which server's writes are kept.
-    pub moved: usize,
+    /// Whether a Sentinel tried, and gave up.
+    pub gave_up: bool,
+    /// For how long after that a request was due.
+    pub due: Duration,
     pub requests: usize,
+    changes: Vec<Did>,
+    /// Why it held a request back, for whoever wonders why none was made.
+    pub held: Vec<String>,
     pub wrong: Vec<String>,
     pub unclosed: Vec<String>,
     pub lost_messages: Vec<String>,
     pub without_primary: Duration,
     pub broken_link: Duration,
     pub acked: usize,
-    pub lost: usize,
+    /// Acknowledged writes that were lost, by the node that took them.
+    pub lost: Vec<usize>,
     /// Whether the group was whole again in the end.
     pub whole: bool,
     /// Why the round could not be judged.
     pub void: Option<String>,
+}
+
+impl Played {
+    fn lost(&self) -> usize {
+        self.lost.iter().sum()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,7 +135,8 @@ fn play_block(chaos: &Chaos, mode: Mode, block: &[Round], done: &dyn Fn(Played))
         };
         match stage.and_then(|mut stage| play(&mut stage, round).map(|played| (stage, played))) {
             Ok((stage, played)) => {
-                kept = played.whole.then_some(stage);
+                // Sentinels that gave up wait for a minute: that would be the next round's trouble, of nobody's plan.
+                kept = (played.whole && !played.gave_up).then_some(stage);
                 done(played);
             }
             Err(error) => done(void(error)),
@@ -138,19 +150,20 @@ fn play(stage: &mut Stage, round: &Round) -> Result<Played> {
     }
     stage.writer.begin();
     stage.witness.begin();
-    let (from, requests) = (Timestamp::now(), stage.requests());
+    let from = Timestamp::now();
     let happened = upsets(stage, round)?;
     let whole = stage.wait_whole(RECOVERS);
-    // What is still broken is rightly open: a group in pieces, or a wrong `masterauth` that nobody has put right.
-    let mut unclosed = if whole { stage.open_incidents() } else { Vec::new() };
-    let samples = stage.witness.samples();
-    if samples.last().is_some_and(|last| !last.stale.is_empty()) {
-        unclosed.clear();
-    }
+    // What is still broken is rightly open.
+    let unclosed = if whole { stage.open_incidents()? } else { Vec::new() };
+    let (samples, heard) = (stage.witness.samples(), stage.witness.heard());
+    let (requests, beside) = judge::requests(&heard);
     let mut played = Played {
         plan: round.to_string(),
         number: round.number,
-        requests: stage.requests() - requests,
+        gave_up: heard.iter().any(|one| one.what == Line::GivesUp),
+        due: judge::due(&heard, &happened, &samples),
+        requests,
+        wrong: beside,
         unclosed,
         without_primary: stage.writer.without_primary(),
         broken_link: stage.witness.broken(),
@@ -158,15 +171,17 @@ fn play(stage: &mut Stage, round: &Round) -> Result<Played> {
         ..Played::default()
     };
     for number in 0..stage::HOSTS {
-        let incidents = stage.incidents(number);
-        let here: Vec<_> = judge::changes(number, &incidents).into_iter().filter(|did| did.at >= from).collect();
-        played.acted += here.len();
-        played.moved += here.iter().filter(|did| did.moves_the_group()).count();
-        played.wrong.extend(here.iter().filter_map(|did| judge::wrong(did, &happened, &samples)));
+        // An incident that was over before has been judged in its own round.
+        let mut incidents = stage.incidents(number)?;
+        incidents.retain(|one| judge::ends_after(one, from));
+        let here = judge::changes(number, &incidents).into_iter().filter(|did| did.at >= from);
+        played.changes.extend(here);
+        played.held.extend(judge::held_requests(number, &incidents));
         played.lost_messages.extend(missing_messages(stage, number, &incidents));
     }
+    played.wrong.extend(played.changes.iter().filter_map(|did| judge::wrong(did, &happened, &samples)));
     if let Some(primary) = stage.group.current_primary() {
-        (played.acked, played.lost) = stage.writer.lost(primary)?;
+        (played.acked, played.lost) = stage.writer.lost(primary, stage::HOSTS)?;
     }
     Ok(played)
 }
@@ -211,5 +226,6 @@ fn upsets(stage: &mut Stage, round: &Round) -> Result<Vec<Happened>> {
         thread::sleep(Duration::from_millis(20));
     }
     stage.revive(None)?;
+    stage.put_right();
     Ok(happened)
 }

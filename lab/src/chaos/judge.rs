@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::plan::Upset;
-use super::witness::{Sample, Standing};
+use super::stage::HOSTS;
+use super::witness::{Heard, Line, Sample, Standing};
 
 /// An upset as it happened.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Did {
 
 /// For how long a trouble that is over still explains what was decided in it.
 const AFTERMATH: Duration = Duration::from_secs(3);
+/// From a try until everybody can see what came of it.
+const BESIDE: Duration = Duration::from_secs(5);
 /// How far the witness and relinkd may be apart.
 const BLUR: Duration = Duration::from_millis(1_500);
 
@@ -39,15 +42,23 @@ impl Happened {
         at >= self.began && self.ended.is_none_or(|ended| at <= later(ended, AFTERMATH))
     }
 
+    fn stands_at(&self, at: Timestamp) -> bool {
+        at >= self.began && self.ended.is_none_or(|ended| at <= ended)
+    }
+
     /// Whether a node that it concerns could not serve anybody as a primary.
     fn disables(&self) -> bool {
         matches!(self.upset, Upset::Kill(_) | Upset::Hang(_) | Upset::Unplug(_) | Upset::FullDisk(_))
     }
 
-    /// The other end of a way that it closes to a node.
-    fn parts(&self, node: usize) -> Option<usize> {
-        let closes = matches!(self.upset, Upset::Cut(..) | Upset::Deaf(..)) && self.nodes.contains(&node);
-        closes.then(|| self.nodes.iter().copied().find(|other| *other != node)).flatten()
+    fn concerns(&self, node: usize) -> bool {
+        self.nodes.contains(&node)
+    }
+
+    /// The other ends of the ways that it closes to a node.
+    fn parts(&self, node: usize) -> Vec<usize> {
+        let closes = matches!(self.upset, Upset::Cut(..) | Upset::Deaf(..) | Upset::Scatter) && self.concerns(node);
+        if closes { self.nodes.iter().copied().filter(|other| *other != node).collect() } else { Vec::new() }
     }
 }
 
@@ -55,8 +66,77 @@ impl Happened {
 /// the Sentinel of the node's own host and the third one see it.
 fn was_lost(node: usize, at: Timestamp, happened: &[Happened]) -> bool {
     let standing = || happened.iter().filter(|one| one.stood_at(at));
-    let parted: BTreeSet<usize> = standing().filter_map(|one| one.parts(node)).collect();
-    parted.len() > 1 || standing().any(|one| one.disables() && one.nodes.contains(&node))
+    let parted: BTreeSet<usize> = standing().flat_map(|one| one.parts(node)).collect();
+    parted.len() > 1 || standing().any(|one| one.disables() && one.concerns(node))
+}
+
+/// The Sentinels that run and that a host can reach, its own among them.
+fn reached(host: usize, at: Timestamp, happened: &[Happened]) -> usize {
+    let standing = || happened.iter().filter(|one| one.stands_at(at));
+    let unplugged = |node: usize| standing().any(|one| matches!(one.upset, Upset::Unplug(_)) && one.concerns(node));
+    let runs = |node: usize| !standing().any(|one| matches!(one.upset, Upset::KillSentinels(count) if node < count));
+    let open = |other: usize| {
+        other == host
+            || !(unplugged(host) || unplugged(other) || standing().any(|one| one.parts(host).contains(&other)))
+    };
+    (0..HOSTS).filter(|other| runs(*other) && open(*other)).count()
+}
+
+/// For how long without a break all was there that a request needs, after Sentinel had given up: the primary lost and nobody
+/// else one, nothing wrong for which a request is held, and a replica that may be promoted, whose host reaches a
+/// majority of the Sentinels and has a relinkd.
+pub fn due(heard: &[Heard], happened: &[Happened], samples: &[Sample]) -> Duration {
+    let Some(gave_up) = heard.iter().find(|one| one.what == Line::GivesUp).map(|one| one.at) else {
+        return Duration::ZERO;
+    };
+    let mut longest = Duration::ZERO;
+    let mut since: Option<Timestamp> = None;
+    for sample in samples.iter().filter(|sample| sample.at >= gave_up) {
+        if needs_a_request(sample, happened) {
+            let began = *since.get_or_insert(sample.at);
+            longest = longest.max(gap(sample.at, began));
+        } else {
+            since = None;
+        }
+    }
+    longest
+}
+
+fn needs_a_request(sample: &Sample, happened: &[Happened]) -> bool {
+    let standing = || happened.iter().filter(|one| one.stands_at(sample.at));
+    let Some(primary) = sample.named else { return false };
+    let lost = standing().any(|one| one.disables() && one.concerns(primary));
+    let held = standing().any(|one| matches!(one.upset, Upset::NoCandidate | Upset::Password(_) | Upset::FullDisk(_)));
+    let fit = |node: usize| {
+        let troubled =
+            |one: &Happened| (one.disables() || matches!(one.upset, Upset::KillAgent(_))) && one.concerns(node);
+        !standing().any(troubled) && reached(node, sample.at, happened) * 2 > HOSTS
+    };
+    let others = || (0..HOSTS).filter(|node| *node != primary);
+    let promoted = others().any(|node| sample.nodes.get(node).copied().flatten() == Some(Standing::Primary));
+    lost && !held && !promoted && others().any(fit)
+}
+
+/// The requests that Sentinels took, and which of them lay beside a try of a Sentinel's own: it may promote another.
+pub fn requests(heard: &[Heard]) -> (usize, Vec<String>) {
+    let (mut asked, mut tried): (Vec<Timestamp>, Vec<Timestamp>) = (Vec::new(), Vec::new());
+    let mut answers = BTreeSet::new();
+    for one in heard {
+        match one.what {
+            Line::Asked => {
+                asked.push(one.at);
+                answers.insert(one.sentinel);
+            }
+            // What it was asked for begins like any other.
+            Line::Tries if answers.remove(&one.sentinel) => {}
+            Line::Tries => tried.push(one.at),
+            Line::GivesUp => {}
+        }
+    }
+    let near = |at: &Timestamp| tried.iter().find(|tried| gap(**tried, *at) < BESIDE);
+    let beside =
+        asked.iter().filter_map(|at| Some(format!("a request at {at} beside Sentinel's own try at {}", near(at)?)));
+    (asked.len(), beside.collect())
 }
 
 /// Out of one relinkd's `incidents --json`: what it changed, and what it asked for and may have got. Proofs and CONFIG
@@ -79,6 +159,19 @@ pub fn changes(node: usize, incidents: &[Value]) -> Vec<Did> {
         .collect()
 }
 
+/// Whether an incident was open at some time after this.
+pub fn ends_after(incident: &Value, from: Timestamp) -> bool {
+    let resolved: Option<Timestamp> = incident["resolved_at"].as_str().and_then(|text| text.parse().ok());
+    resolved.is_none_or(|at| at >= from)
+}
+
+/// Why a relinkd held a request for a failover back, in the order in which it said so.
+pub fn held_requests(node: usize, incidents: &[Value]) -> Vec<String> {
+    let held = incidents.iter().flat_map(|one| one["held"].as_array().cloned().unwrap_or_default());
+    let held = held.filter(|one| one["remedy"] == "request-failover");
+    held.map(|one| format!("node {node}: {}", one["refusal"].as_str().unwrap_or_default())).collect()
+}
+
 impl Did {
     /// Whether it decides which server's writes are kept.
     pub fn moves_the_group(&self) -> bool {
@@ -94,6 +187,10 @@ pub fn wrong(did: &Did, happened: &[Happened], samples: &[Sample]) -> Option<Str
         "request-failover" => {
             let named: BTreeSet<usize> = samples.iter().filter(near).filter_map(|sample| sample.named).collect();
             let troubled = named.iter().any(|node| was_lost(*node, did.at, happened));
+            let around = [earlier(did.at, BLUR), did.at, later(did.at, BLUR)];
+            if around.iter().all(|at| reached(did.node, *at, happened) * 2 <= HOSTS) {
+                return told("no majority of the Sentinels was in its reach");
+            }
             // What nobody saw is no proof of anything.
             if troubled || named.is_empty() { None } else { told("nothing was wrong with the primary") }
         }
@@ -153,6 +250,10 @@ fn later(at: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(at)
 }
 
+fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by).ok().and_then(|by| at.checked_sub(by).ok()).unwrap_or(at)
+}
+
 fn gap(one: Timestamp, other: Timestamp) -> Duration {
     one.duration_since(other).unsigned_abs()
 }
@@ -194,6 +295,55 @@ mod tests {
         assert!(wrong(&did("request-failover", 1, ""), &[cut(1)], &samples).is_some(), "two of three hosts see it");
         assert!(wrong(&did("request-failover", 1, ""), &[cut(1), cut(1)], &samples).is_some());
         assert_eq!(wrong(&did("request-failover", 1, ""), &[cut(1), cut(2)], &samples), None);
+    }
+
+    #[test]
+    fn a_request_out_of_a_minority_or_beside_a_try_of_sentinels_own_is_wrong() {
+        let upset = |upset, nodes: &[usize]| Happened { upset, nodes: nodes.to_vec(), began: at(5), ended: None };
+        let killed = upset(Upset::Kill(Who::Primary), &[0]);
+        let judge = |happened: &[Happened]| wrong(&did("request-failover", 1, ""), happened, &[sample(10, WHOLE)]);
+        assert!(judge(&[killed.clone(), upset(Upset::Scatter, &[0, 1, 2])]).is_some());
+        assert!(judge(&[killed.clone(), upset(Upset::KillSentinels(2), &[])]).is_some());
+        assert_eq!(judge(&[killed.clone(), upset(Upset::Cut(Who::Replica(0), Who::Replica(1)), &[1, 2])]), None);
+
+        let heard = |second, sentinel, what| Heard { at: at(second), sentinel, what };
+        let asked = [heard(10, 1, Line::Asked), heard(10, 1, Line::Tries)];
+        assert_eq!(requests(&asked), (1, Vec::new()));
+        let beside = [&asked[..], &[heard(13, 2, Line::Tries)]].concat();
+        assert_eq!((requests(&beside).0, requests(&beside).1.len()), (1, 1));
+        assert_eq!(requests(&[&[heard(4, 2, Line::Tries)], &asked[..]].concat()).1.len(), 0);
+    }
+
+    #[test]
+    fn a_request_is_due_while_sentinel_has_given_up_and_nothing_stands_in_the_way() {
+        let lost = [Standing::Primary, Standing::LinkDown, Standing::LinkDown];
+        let samples: Vec<Sample> = (0..60)
+            .map(|second| {
+                let mut sample = sample(second, lost);
+                sample.nodes[0] = None;
+                sample
+            })
+            .collect();
+        let upset = |upset, nodes: &[usize], from, to| Happened {
+            upset,
+            nodes: nodes.to_vec(),
+            began: at(from),
+            ended: Some(at(to)),
+        };
+        let gave_up = [Heard { at: at(3), sentinel: 0, what: Line::GivesUp }];
+        let killed = upset(Upset::Kill(Who::Primary), &[0], 0, 40);
+        let nobody = upset(Upset::NoCandidate, &[], 0, 10);
+        let seconds = |heard: &[Heard], more: &[Happened]| {
+            let happened = [&[killed.clone(), nobody.clone()], more].concat();
+            due(heard, &happened, &samples).as_secs()
+        };
+        assert_eq!(seconds(&gave_up, &[]), 29, "from the 11th to the 40th");
+        assert_eq!(seconds(&[], &[]), 0, "Sentinel did not give up");
+        assert_eq!(seconds(&gave_up, &[upset(Upset::KillSentinels(2), &[], 20, 30)]), 9);
+        assert_eq!(seconds(&gave_up, &[upset(Upset::FullDisk(Who::Replica(0)), &[1], 0, 60)]), 0, "it holds");
+        let unplugged = upset(Upset::Unplug(Who::Replica(0)), &[1], 0, 60);
+        assert_eq!(seconds(&gave_up, std::slice::from_ref(&unplugged)), 29, "the Sentinel beside the dead one helps");
+        assert_eq!(seconds(&gave_up, &[unplugged, upset(Upset::KillSentinels(1), &[], 0, 60)]), 0, "no majority");
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub enum Upset {
     KillSentinels(usize),
     /// No replica may be promoted for a while.
     NoCandidate,
+    /// No packet between any two of the three hosts, with a quorum of one: each Sentinel tries alone, and nobody is elected.
+    Scatter,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,26 +52,75 @@ pub struct Round {
     pub events: Vec<Event>,
 }
 
-/// One to three upsets a round, at random moments and of random length, so that they overlap as they like.
+/// One to three upsets a round, at random moments and of random length, so that they overlap as they like. In one round
+/// of four Sentinel gives up besides, since by chance that hardly ever happens, and it is the only time at which
+/// relinkd may ask for a failover.
 pub fn plan(seed: u64, rounds: usize) -> Vec<Round> {
     let mut dice = Dice(seed);
     let mut all = Vec::with_capacity(rounds);
     for number in 0..rounds {
-        let mut events = Vec::new();
-        for _ in 0..=dice.below(3) {
-            let at = Duration::from_millis(dice.below(4_000));
-            let lasts = Duration::from_millis(500 + dice.below(9_000));
-            events.push(Event { at, lasts, upset: upset(&mut dice) });
-        }
+        let mut events = if dice.below(4) == 0 { giving_up(&mut dice) } else { Vec::new() };
+        let (count, until) = if events.is_empty() { (1 + dice.below(3), 4_000) } else { (dice.below(2), 12_000) };
+        let more: Vec<Event> = (0..count).map(|_| chance(&mut dice, until)).collect();
         // Nobody promotable, or no majority, matters only while the primary is away, and for a while after.
-        if events.iter().any(|event| matches!(event.upset, Upset::NoCandidate | Upset::KillSentinels(2 | 3))) {
-            let (at, lasts) = (Duration::from_millis(500), Duration::from_secs(25));
-            events.push(Event { at, lasts, upset: Upset::Kill(Who::Primary) });
+        let matters = |event: &Event| matches!(event.upset, Upset::NoCandidate | Upset::KillSentinels(2 | 3));
+        if events.is_empty() && more.iter().any(matters) {
+            events.push(event(500, 25_000, Upset::Kill(Who::Primary)));
         }
+        events.extend(more);
         events.sort_by_key(|event| event.at);
         all.push(Round { number, events });
     }
     all
+}
+
+fn chance(dice: &mut Dice, until: u64) -> Event {
+    let (at, lasts) = (dice.below(until), dice.between(500, 9_500));
+    event(at, lasts, upset(dice))
+}
+
+/// The primary goes when Sentinel's try has to fail, and stays away for long enough that each relinkd has had its turn once
+/// what made it fail is over, and not for as long as Sentinel waits until it tries again.
+fn giving_up(dice: &mut Dice) -> Vec<Event> {
+    let gone = match dice.below(5) {
+        0 => Upset::Hang(Who::Primary),
+        1 => Upset::Unplug(Who::Primary),
+        _ => Upset::Kill(Who::Primary),
+    };
+    match dice.below(10) {
+        // No good replica, and then one again.
+        0..4 => {
+            vec![
+                event(0, dice.between(4_000, 16_000), Upset::NoCandidate),
+                event(500, dice.between(30_000, 43_000), gone),
+            ]
+        }
+        4..6 => {
+            let lasts = dice.between(5_000, 14_000);
+            let both = [0, 1].map(|nth| event(300, lasts, Upset::Hang(Who::Replica(nth))));
+            let away = event(500, dice.between(34_000, 45_000), gone);
+            both.into_iter().chain([away]).collect()
+        }
+        // Not elected, and then a majority again.
+        6..8 => vec![
+            event(0, dice.between(6_000, 14_000), Upset::Scatter),
+            event(500, dice.between(36_000, 45_000), Upset::Kill(Who::Primary)),
+        ],
+        // No good replica, then no quorum, and then both again.
+        _ => vec![
+            event(0, dice.between(4_000, 8_000), Upset::NoCandidate),
+            event(500, dice.between(34_000, 45_000), Upset::Unplug(Who::Primary)),
+            event(
+                dice.between(5_000, 9_000),
+                dice.between(4_000, 10_000),
+                Upset::Cut(Who::Replica(0), Who::Replica(1)),
+            ),
+        ],
+    }
+}
+
+fn event(at_ms: u64, lasts_ms: u64, upset: Upset) -> Event {
+    Event { at: Duration::from_millis(at_ms), lasts: Duration::from_millis(lasts_ms), upset }
 }
 
 fn upset(dice: &mut Dice) -> Upset {
@@ -124,6 +175,7 @@ impl fmt::Display for Upset {
             Upset::KillAgent(who) => write!(f, "kill relinkd at {who}"),
             Upset::KillSentinels(count) => write!(f, "kill {count} Sentinels"),
             Upset::NoCandidate => f.write_str("no replica promotable"),
+            Upset::Scatter => f.write_str("all hosts cut from each other"),
         }
     }
 }
@@ -151,6 +203,10 @@ impl Dice {
 
     fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
+    }
+
+    fn between(&mut self, from: u64, to: u64) -> u64 {
+        from + self.below(to - from)
     }
 
     fn index(&mut self, bound: usize) -> usize {
@@ -183,10 +239,20 @@ mod tests {
             "relinkd",
             "Sentinels",
             "promotable",
+            "from each other",
         ] {
             assert!(told.contains(word), "{word}");
         }
         let overlaps = |round: &Round| round.events.windows(2).any(|pair| pair[0].at + pair[0].lasts > pair[1].at);
         assert!(all.iter().filter(|round| overlaps(round)).count() > 50);
+    }
+    #[test]
+    fn sentinel_gives_up_in_a_quarter_of_the_rounds_and_its_primary_stays_away() {
+        let lost = |event: &Event| {
+            let gone = [Upset::Kill(Who::Primary), Upset::Hang(Who::Primary), Upset::Unplug(Who::Primary)];
+            event.lasts >= Duration::from_secs(30) && gone.contains(&event.upset)
+        };
+        let given_up = plan(21, 200).iter().filter(|round| round.events.iter().any(lost)).count();
+        assert!((40..60).contains(&given_up), "{given_up}");
     }
 }

@@ -3,7 +3,12 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use super::losses::Losses;
+use super::stage::RECOVERS;
 use super::{Chaos, Mode, Played};
+
+/// A request that is due for this long has been every relinkd's turn (two turns of 8 s, and a look).
+const DUE: Duration = Duration::from_secs(20);
 
 pub struct Verdict {
     text: String,
@@ -23,14 +28,20 @@ pub fn line(mode: Mode, one: &Played) -> String {
         "{:>4} {:<8}{:>2} acts {:>2} requests {:>6.1} s without primary {:>6.1} s link broken {:>4}/{} lost  {}",
         one.number,
         mode.word(),
-        one.acted,
+        one.changes.len(),
         one.requests,
         one.without_primary.as_secs_f64(),
         one.broken_link.as_secs_f64(),
-        one.lost,
+        one.lost(),
         one.acked,
         one.plan
     );
+    if one.gave_up {
+        let _ = write!(text, "\n       Sentinel gave up; a request was due for {:.1} s", one.due.as_secs_f64());
+        if one.requests == 0 && !one.held.is_empty() {
+            let _ = write!(text, ", held: {}", one.held.join(", "));
+        }
+    }
     for told in faults(one) {
         let _ = write!(text, "\n       {told}");
     }
@@ -52,6 +63,9 @@ fn faults(one: &Played) -> Vec<String> {
 struct Sums {
     rounds: usize,
     acted: usize,
+    gave_up: usize,
+    due: usize,
+    unmade: usize,
     requests: usize,
     doubles: usize,
     wrong: usize,
@@ -59,16 +73,27 @@ struct Sums {
     messages: usize,
     not_whole: usize,
     without_primary: Duration,
+    /// … in rounds in which Sentinel gave up, in either mode.
+    given_up: Duration,
     broken_link: Duration,
     acked: usize,
     lost: usize,
 }
 
+fn due(one: &Played) -> bool {
+    one.due >= DUE
+}
+
 impl Sums {
-    fn of<'a>(all: impl Iterator<Item = &'a Played>) -> Sums {
-        all.fold(Sums::default(), |sums, one| Sums {
+    /// Each with whether Sentinel gave up in that round, in either mode.
+    fn of<'a>(all: impl Iterator<Item = (&'a Played, bool)>) -> Sums {
+        all.fold(Sums::default(), |sums, (one, given_up)| Sums {
             rounds: sums.rounds + 1,
-            acted: sums.acted + one.acted,
+            acted: sums.acted + one.changes.len(),
+            gave_up: sums.gave_up + usize::from(one.gave_up),
+            // One that was made is due no longer.
+            due: sums.due + usize::from(due(one) || (one.gave_up && one.requests > 0)),
+            unmade: sums.unmade + usize::from(due(one) && one.requests == 0),
             requests: sums.requests + one.requests,
             doubles: sums.doubles + usize::from(one.requests > 1),
             wrong: sums.wrong + one.wrong.len(),
@@ -76,9 +101,10 @@ impl Sums {
             messages: sums.messages + one.lost_messages.len(),
             not_whole: sums.not_whole + usize::from(!one.whole),
             without_primary: sums.without_primary + one.without_primary,
+            given_up: sums.given_up + if given_up { one.without_primary } else { Duration::ZERO },
             broken_link: sums.broken_link + one.broken_link,
             acked: sums.acked + one.acked,
-            lost: sums.lost + one.lost,
+            lost: sums.lost + one.lost(),
         })
     }
 }
@@ -87,11 +113,16 @@ impl Verdict {
     pub(super) fn of(chaos: &Chaos, mut played: Vec<(Mode, Played)>) -> Verdict {
         played.sort_by_key(|(mode, one)| (one.number, *mode));
         // A round counts where both modes could be judged.
-        let judged =
-            |number: usize| played.iter().filter(|(_, one)| one.number == number && one.void.is_none()).count() == 2;
-        let of = |mode| Sums::of(played.iter().filter(|(m, one)| *m == mode && judged(one.number)).map(|(_, one)| one));
-        let (auto, observe) = (of(Mode::Auto), of(Mode::Observe));
-        let costly = costly(&played);
+        let find = |mode, number| {
+            let judged = |(m, one): &&(Mode, Played)| *m == mode && one.number == number && one.void.is_none();
+            played.iter().find(judged).map(|(_, one)| one)
+        };
+        let pairs: Vec<(&Played, &Played)> =
+            (0..chaos.rounds).filter_map(|number| find(Mode::Auto, number).zip(find(Mode::Observe, number))).collect();
+        let given_up = |(auto, observe): &(&Played, &Played)| auto.gave_up || observe.gave_up;
+        let auto = Sums::of(pairs.iter().map(|pair| (pair.0, given_up(pair))));
+        let observe = Sums::of(pairs.iter().map(|pair| (pair.1, given_up(pair))));
+        let losses = Losses::of(&pairs);
         let mut text = String::new();
         let _ = writeln!(
             text,
@@ -103,10 +134,7 @@ impl Verdict {
             auto.rounds,
             chaos.rounds
         );
-        let _ = write!(text, "{}", table(&auto, &observe, costly.len()));
-        for told in &costly {
-            let _ = write!(text, "\n{told}\n");
-        }
+        let _ = write!(text, "{}\n{losses}", table(&auto, &observe, losses.costly));
         for (mode, one) in &played {
             let told = faults(one);
             if !told.is_empty() {
@@ -115,30 +143,10 @@ impl Verdict {
             }
         }
         let good = auto.rounds > 0
-            && auto.wrong + auto.doubles + auto.unclosed + auto.messages + costly.len() == 0
+            && auto.wrong + auto.doubles + auto.unclosed + auto.messages + losses.costly == 0
             && observe.unclosed + observe.messages + observe.acted == 0;
         Verdict { text, good }
     }
-}
-
-/// Acknowledged writes by which two plays of one round differ without anybody's doing: a second of them.
-const NOISE: usize = 200;
-
-/// The rounds in which relinkd moved the group and more was lost than in the twin that only watched.
-fn costly(played: &[(Mode, Played)]) -> Vec<String> {
-    let moved = played.iter().filter(|(mode, one)| *mode == Mode::Auto && one.moved > 0 && one.void.is_none());
-    let twin = |number: usize| {
-        played.iter().find(|(mode, one)| *mode == Mode::Observe && one.number == number && one.void.is_none())
-    };
-    moved
-        .filter_map(|(_, one)| {
-            let (_, other) = twin(one.number)?;
-            (one.lost > other.lost + NOISE).then(|| {
-                let (number, plan) = (one.number, &one.plan);
-                format!("round {number}: {} lost where relinkd moved the group, {} else: {plan}", one.lost, other.lost)
-            })
-        })
-        .collect()
 }
 
 fn table(auto: &Sums, observe: &Sums, costly: usize) -> String {
@@ -147,16 +155,24 @@ fn table(auto: &Sums, observe: &Sums, costly: usize) -> String {
     let rows = [
         ("changes made", count(auto.acted), count(observe.acted)),
         ("wrong changes (aim 0)", count(auto.wrong), count(observe.wrong)),
+        ("rounds in which Sentinel gave up", count(auto.gave_up), count(observe.gave_up)),
+        ("rounds in which a request was due", count(auto.due), count(observe.due)),
+        ("... and none was made", count(auto.unmade), count(observe.unmade)),
         ("failovers requested", count(auto.requests), count(observe.requests)),
         ("rounds with a second request (aim 0)", count(auto.doubles), count(observe.doubles)),
         ("incidents never closed (aim 0)", count(auto.unclosed), count(observe.unclosed)),
         ("messages lost (aim 0)", count(auto.messages), count(observe.messages)),
-        ("groups not whole again within a minute", count(auto.not_whole), count(observe.not_whole)),
+        (
+            &*format!("groups not whole again within {} s", RECOVERS.as_secs()),
+            count(auto.not_whole),
+            count(observe.not_whole),
+        ),
         ("time without a primary", seconds(auto.without_primary), seconds(observe.without_primary)),
+        ("... in rounds in which Sentinel gave up", seconds(auto.given_up), seconds(observe.given_up)),
         ("time with a broken link, over all replicas", seconds(auto.broken_link), seconds(observe.broken_link)),
         ("writes acknowledged", count(auto.acked), count(observe.acked)),
         ("acknowledged writes lost", count(auto.lost), count(observe.lost)),
-        ("rounds in which a move of ours lost more (aim 0)", count(costly), "-".to_owned()),
+        ("rounds in which relinkd lost more (aim 0)", count(costly), "-".to_owned()),
     ];
     let mut text =
         format!("| {:<48} | {:>12} | {:>12} |\n|{:-<50}|{:->14}|{:->14}|\n", "", "auto", "observe", "", "", "");
@@ -168,6 +184,10 @@ fn table(auto: &Sums, observe: &Sums, costly: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
+    use super::super::judge::Did;
+    use super::super::losses::NOISE;
     use super::*;
 
     fn chaos() -> Chaos {
@@ -182,14 +202,16 @@ mod tests {
     fn a_second_request_a_wrong_change_and_a_lost_message_each_spoil_it() {
         let judge = |auto: Played| Verdict::of(&chaos(), vec![(Mode::Auto, auto), (Mode::Observe, whole())]).good;
         assert!(judge(whole()));
-        assert!(judge(Played { requests: 1, acted: 1, ..whole() }));
+        assert!(judge(Played { requests: 1, ..whole() }));
         assert!(!judge(Played { requests: 2, ..whole() }));
         assert!(!judge(Played { wrong: vec!["x".into()], ..whole() }));
         assert!(!judge(Played { lost_messages: vec!["x".into()], ..whole() }));
         assert!(!judge(Played { unclosed: vec!["x".into()], ..whole() }));
-        assert!(judge(Played { moved: 1, lost: NOISE, ..whole() }));
-        assert!(!judge(Played { moved: 1, lost: NOISE + 1, ..whole() }));
-        assert!(judge(Played { lost: 5_000, ..whole() }), "nothing that relinkd did");
+        let moved =
+            || vec![Did { node: 1, remedy: "request-failover".into(), what: String::new(), at: Timestamp::UNIX_EPOCH }];
+        assert!(judge(Played { changes: moved(), lost: vec![NOISE], ..whole() }));
+        assert!(!judge(Played { changes: moved(), lost: vec![NOISE + 1], ..whole() }));
+        assert!(judge(Played { lost: vec![5_000], ..whole() }), "nothing that relinkd did");
         assert!(!judge(Played { void: Some("x".into()), ..whole() }), "nothing judged is nothing proved");
     }
 }

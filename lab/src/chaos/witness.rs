@@ -1,5 +1,7 @@
 //! What was true while a round went on, seen through the lab's own way to each server, which no fault touches.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -31,9 +33,34 @@ pub enum Standing {
     LinkDown,
 }
 
+/// What a Sentinel wrote into its log, by the time at which the witness read it.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    pub at: Timestamp,
+    pub sentinel: usize,
+    pub what: Line,
+}
+
+/// The lines are the same from Redis 7.0.15 to Valkey 9.1 (sentinel.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// It begins a failover, its own or one that it was asked for.
+    Tries,
+    GivesUp,
+    /// Somebody asked it for a failover, and it said OK.
+    Asked,
+}
+
+const LINES: [(&str, Line); 3] = [
+    ("+try-failover", Line::Tries),
+    ("-failover-abort-", Line::GivesUp),
+    ("Executing user requested FAILOVER", Line::Asked),
+];
+
 #[derive(Debug, Default)]
 struct Notes {
     samples: Vec<Sample>,
+    heard: Vec<Heard>,
     /// Time with a broken link, added up over the replicas that answered.
     broken: Duration,
 }
@@ -51,14 +78,22 @@ impl Witness {
         let (shared, ended) = (Arc::clone(&notes), Arc::clone(&stop));
         let thread = thread::spawn(move || {
             let mut last = Instant::now();
+            let mut read = vec![0; sentinels.len()];
             while !ended.load(Ordering::Relaxed) {
                 let sample = look(&nodes, &sentinels, password);
                 let spent = last.elapsed();
                 last = Instant::now();
+                let mut heard = Vec::new();
+                for (number, (sentinel, read)) in sentinels.iter().zip(&mut read).enumerate() {
+                    let fresh = new_lines(sentinel, read);
+                    let at = Timestamp::now();
+                    heard.extend(lines(&fresh).map(|what| Heard { at, sentinel: number, what }));
+                }
                 let broken = sample.nodes.iter().flatten().filter(|one| **one == Standing::LinkDown).count();
                 let mut notes = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 notes.broken += spent * u32::try_from(broken).unwrap_or(0);
                 notes.samples.push(sample);
+                notes.heard.append(&mut heard);
                 drop(notes);
                 thread::sleep(LOOK);
             }
@@ -72,6 +107,10 @@ impl Witness {
 
     pub fn samples(&self) -> Vec<Sample> {
         self.notes().samples.clone()
+    }
+
+    pub fn heard(&self) -> Vec<Heard> {
+        self.notes().heard.clone()
     }
 
     pub fn broken(&self) -> Duration {
@@ -102,6 +141,25 @@ fn look(nodes: &[Server], sentinels: &[Server], password: &str) -> Sample {
     let stale = stale.map(|(number, _)| number).collect();
     let nodes = seen.into_iter().map(|one| one.map(|(standing, _)| standing)).collect();
     Sample { at: Timestamp::now(), nodes, stale, named }
+}
+
+/// What a server wrote into its log since the last time, as far as its lines are whole.
+fn new_lines(server: &Server, read: &mut u64) -> String {
+    let mut fresh = Vec::new();
+    let rest = File::open(server.log_path()).and_then(|mut log| {
+        log.seek(SeekFrom::Start(*read))?;
+        log.read_to_end(&mut fresh)
+    });
+    let whole = fresh.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    fresh.truncate(whole);
+    if rest.is_ok() {
+        *read += whole as u64;
+    }
+    String::from_utf8_lossy(&fresh).into_owned()
+}
+
+fn lines(text: &str) -> impl Iterator<Item = Line> {
+    text.lines().filter_map(|line| LINES.iter().find(|(words, _)| line.contains(words)).map(|(_, what)| *what))
 }
 
 /// How a node stands, and the password that it would log in to a primary with.

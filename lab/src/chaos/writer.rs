@@ -23,7 +23,8 @@ const GAP: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 struct Notes {
-    acked: Vec<u64>,
+    /// Each with the number of the node that took it.
+    acked: Vec<(u64, usize)>,
     last: Option<Instant>,
     without: Duration,
 }
@@ -37,12 +38,13 @@ pub struct Writer {
 
 impl Writer {
     /// Writes from `host`, over the network.
-    pub fn start(host: Host, sentinels: Vec<Server>, password: &str) -> Writer {
+    pub fn start(host: Host, sentinels: Vec<Server>, nodes: &[Server], password: &str) -> Writer {
+        let nodes: Vec<(String, u16)> = nodes.iter().map(Server::endpoint).collect();
         let (notes, stop) = (Arc::<Mutex<Notes>>::default(), Arc::<AtomicBool>::default());
         let (shared, ended, password) = (Arc::clone(&notes), Arc::clone(&stop), password.to_owned());
         let thread = thread::spawn(move || {
             let _ = host.inside(|| {
-                write(&sentinels, &password, &shared, &ended);
+                write(&sentinels, &nodes, &password, &shared, &ended);
                 Ok(())
             });
         });
@@ -61,19 +63,21 @@ impl Writer {
         notes.without + open_gap(&notes)
     }
 
-    /// How many writes were acknowledged, and how many of them `primary` does not hold.
-    pub fn lost(&self, primary: &Server) -> Result<(usize, usize)> {
+    /// How many writes were acknowledged, and how many of them `primary` does not hold, by the node that took them.
+    pub fn lost(&self, primary: &Server, nodes: usize) -> Result<(usize, Vec<usize>)> {
         let acked = self.notes().acked.clone();
         let mut connection = primary.connect().map_err(std::io::Error::other)?;
-        let mut lost = 0;
+        let mut lost = vec![0; nodes];
         for batch in acked.chunks(500) {
             let mut asked = redis::cmd("MGET");
-            batch.iter().for_each(|number| {
+            batch.iter().for_each(|(number, _)| {
                 asked.arg(key(*number));
             });
             let held: Vec<Option<u64>> = asked.query(&mut connection).map_err(std::io::Error::other)?;
             let held: HashSet<u64> = held.into_iter().flatten().collect();
-            lost += batch.iter().filter(|number| !held.contains(*number)).count();
+            for (_, node) in batch.iter().filter(|(number, _)| !held.contains(number)) {
+                lost[*node] += 1;
+            }
         }
         Ok((acked.len(), lost))
     }
@@ -100,12 +104,15 @@ fn key(number: u64) -> String {
     format!("chaos:{number}")
 }
 
-fn write(sentinels: &[Server], password: &str, notes: &Mutex<Notes>, stop: &AtomicBool) {
-    let mut kept: Option<Connection> = None;
+fn write(sentinels: &[Server], nodes: &[(String, u16)], password: &str, notes: &Mutex<Notes>, stop: &AtomicBool) {
+    let mut kept: Option<(usize, Connection)> = None;
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
-        let Some(connection) = kept.as_mut() else {
-            kept = named(sentinels).and_then(|address| connect(&address, Some(password)).ok());
+        let Some((node, connection)) = kept.as_mut() else {
+            kept = named(sentinels).and_then(|address| {
+                let node = nodes.iter().position(|node| *node == address)?;
+                Some((node, connect(&address, Some(password)).ok()?))
+            });
             if kept.is_none() {
                 thread::sleep(ASK);
             }
@@ -118,7 +125,7 @@ fn write(sentinels: &[Server], password: &str, notes: &Mutex<Notes>, stop: &Atom
                 let gap = open_gap(&notes);
                 notes.without += gap;
                 notes.last = Some(Instant::now());
-                notes.acked.push(number);
+                notes.acked.push((number, *node));
                 drop(notes);
                 thread::sleep(PAUSE);
             }
