@@ -37,6 +37,8 @@ pub struct Chaos {
     pub kind: Kind,
     pub rounds: usize,
     pub seed: u64,
+    /// Only this one of them, to look into it.
+    pub only: Option<usize>,
     /// Groups at the same time.
     pub jobs: usize,
 }
@@ -91,7 +93,8 @@ impl Mode {
 
 /// Plays all rounds, telling of each on `tell` as it ends.
 pub fn run(chaos: &Chaos, tell: &(dyn Fn(&str) + Sync)) -> Verdict {
-    let rounds = plan::plan(chaos.seed, chaos.rounds);
+    let mut rounds = plan::plan(chaos.seed, chaos.rounds);
+    rounds.retain(|round| chaos.only.is_none_or(|only| round.number == only));
     // The same rounds in both modes, side by side, so that the machine is as busy for one as for the other.
     let blocks: Vec<(Mode, &[Round])> =
         rounds.chunks(ROUNDS_A_GROUP).flat_map(|block| [(Mode::Auto, block), (Mode::Observe, block)]).collect();
@@ -129,7 +132,8 @@ fn play_block(chaos: &Chaos, mode: Mode, block: &[Round], done: &dyn Fn(Played))
             void: Some(why.to_string()),
             ..Played::default()
         };
-        let stage = match kept.take() {
+        // relinkd asks for no failover for ten minutes after a login was refused, so what went before would decide.
+        let stage = match kept.take().filter(|_| !round.gives_up) {
             Some(stage) => Ok(stage),
             None => Stage::set(chaos.kind, &chaos.relinkd, mode.word()),
         };
@@ -147,6 +151,9 @@ fn play_block(chaos: &Chaos, mode: Mode, block: &[Round], done: &dyn Fn(Played))
 fn play(stage: &mut Stage, round: &Round) -> Result<Played> {
     if !stage.wait_whole(RECOVERS) {
         return Err(Error::other("the group was not whole before the round"));
+    }
+    if !stage.wait_filled(RECOVERS) {
+        return Err(Error::other("what was written had not arrived everywhere before the round"));
     }
     stage.writer.begin();
     stage.witness.begin();
@@ -217,15 +224,20 @@ fn upsets(stage: &mut Stage, round: &Round) -> Result<Vec<Happened>> {
         }
         if let Some(due) = standing.iter().position(|(until, ..)| *until <= now) {
             let (_, which, fault) = standing.remove(due);
-            // What it did may have been overtaken by another upset: a dead server takes no command.
-            let undone = fault.map_or(Ok(()), Fault::undo);
-            stage.revive(Some(happened[which].upset))?;
-            drop(undone);
+            let over = happened[which].clone();
+            if standing.iter().any(|(_, other, _)| happened[*other].keeps(&over)) {
+                // It goes on until the other one ends.
+                fault.into_iter().for_each(Fault::keep);
+            } else {
+                // What it did may have been overtaken by another upset: a dead server takes no command.
+                drop(fault.map(Fault::undo));
+                stage.revive(&over)?;
+            }
             happened[which].ended = Some(Timestamp::now());
         }
         thread::sleep(Duration::from_millis(20));
     }
-    stage.revive(None)?;
+    stage.revive_all()?;
     stage.put_right();
     Ok(happened)
 }

@@ -29,7 +29,7 @@ usage: lab up [--kind KIND] [--replicas N] [--sentinels N] [--auth] [--namespace
            period and the cost of a look. FAULT is a cause's code, \"no fault\", or the beginning of a fault's name, such
            as \"replica-hung: stopped\". Exit code 1: a verdict was wrong or missing, or an incident false. SPAN is
            such as 90s, 60m or 0s for none. What a person wrote above the mark in FILE stays
-       lab chaos [--relinkd PATH] [--kind KIND] [--rounds N] [--seed N] [--jobs N] [--out FILE]
+       lab chaos [--relinkd PATH] [--kind KIND] [--rounds N] [--seed N] [--only N] [--jobs N] [--out FILE]
            random trouble on three hosts with a relinkd on each, every round once with it acting and once only watching:
            was a change wrong, a failover asked for twice, a message or an acknowledged write lost? Needs root
        lab receiver ADDRESS
@@ -202,7 +202,7 @@ fn span(text: &str) -> Option<Duration> {
 }
 
 fn chaos(options: &[&str]) -> Result<(), String> {
-    let mut chaos = Chaos { relinkd: beside_me()?, kind: Kind::Redis70, rounds: 200, seed: 1, jobs: 3 };
+    let mut chaos = Chaos { relinkd: beside_me()?, kind: Kind::Redis70, rounds: 200, seed: 1, only: None, jobs: 3 };
     let mut out = None;
     let mut words = options.iter();
     while let Some(option) = words.next() {
@@ -212,6 +212,7 @@ fn chaos(options: &[&str]) -> Result<(), String> {
             "--kind" => chaos.kind = Kind::from_code(value()?).ok_or(USAGE)?,
             "--rounds" => chaos.rounds = value()?.parse().map_err(|_| USAGE)?,
             "--seed" => chaos.seed = value()?.parse().map_err(|_| USAGE)?,
+            "--only" => chaos.only = Some(value()?.parse().map_err(|_| USAGE)?),
             "--jobs" => chaos.jobs = value()?.parse().map_err(|_| USAGE)?,
             "--out" => out = Some(PathBuf::from(value()?)),
             _ => return Err(USAGE.to_owned()),

@@ -55,6 +55,14 @@ impl Happened {
         self.nodes.contains(&node)
     }
 
+    /// Whether, while this stands, what another upset did has to stay: of two kills of one server the later end counts, and
+    /// a disk that was emptied revives nobody who was killed.
+    pub fn keeps(&self, other: &Happened) -> bool {
+        let same = std::mem::discriminant(&self.upset) == std::mem::discriminant(&other.upset);
+        let revives = matches!((self.upset, other.upset), (Upset::Kill(_), Upset::FullDisk(_)));
+        (same || revives) && self.nodes == other.nodes
+    }
+
     /// The other ends of the ways that it closes to a node.
     fn parts(&self, node: usize) -> Vec<usize> {
         let closes = matches!(self.upset, Upset::Cut(..) | Upset::Deaf(..) | Upset::Scatter) && self.concerns(node);
@@ -105,7 +113,9 @@ pub fn due(heard: &[Heard], happened: &[Happened], samples: &[Sample]) -> Durati
 fn needs_a_request(sample: &Sample, happened: &[Happened]) -> bool {
     let standing = || happened.iter().filter(|one| one.stands_at(sample.at));
     let Some(primary) = sample.named else { return false };
-    let lost = standing().any(|one| one.disables() && one.concerns(primary));
+    // One that was killed twice came back the first time.
+    let away = |one: &Happened| matches!(one.upset, Upset::Unplug(_) | Upset::Hang(_)) && one.concerns(primary);
+    let lost = sample.nodes.get(primary).copied().flatten().is_none() || standing().any(away);
     let held = standing().any(|one| matches!(one.upset, Upset::NoCandidate | Upset::Password(_) | Upset::FullDisk(_)));
     let fit = |node: usize| {
         let troubled =
@@ -165,11 +175,12 @@ pub fn ends_after(incident: &Value, from: Timestamp) -> bool {
     resolved.is_none_or(|at| at >= from)
 }
 
-/// Why a relinkd held a request for a failover back, in the order in which it said so.
+/// Why a relinkd held a request for a failover back: each reason once, in the order in which it was last said.
 pub fn held_requests(node: usize, incidents: &[Value]) -> Vec<String> {
     let held = incidents.iter().flat_map(|one| one["held"].as_array().cloned().unwrap_or_default());
     let held = held.filter(|one| one["remedy"] == "request-failover");
-    held.map(|one| format!("node {node}: {}", one["refusal"].as_str().unwrap_or_default())).collect()
+    let text = |one: &Value, key: &str| one[key].as_str().unwrap_or_default().to_owned();
+    held.map(|one| format!("node {node}: {}, {}", text(&one, "refusal"), text(&one, "detail"))).collect()
 }
 
 impl Did {
@@ -320,7 +331,7 @@ mod tests {
         let samples: Vec<Sample> = (0..60)
             .map(|second| {
                 let mut sample = sample(second, lost);
-                sample.nodes[0] = None;
+                sample.nodes[0] = (second >= 40).then_some(Standing::Primary);
                 sample
             })
             .collect();
@@ -337,12 +348,12 @@ mod tests {
             let happened = [&[killed.clone(), nobody.clone()], more].concat();
             due(heard, &happened, &samples).as_secs()
         };
-        assert_eq!(seconds(&gave_up, &[]), 29, "from the 11th to the 40th");
+        assert_eq!(seconds(&gave_up, &[]), 28, "from the 11th to the 39th");
         assert_eq!(seconds(&[], &[]), 0, "Sentinel did not give up");
-        assert_eq!(seconds(&gave_up, &[upset(Upset::KillSentinels(2), &[], 20, 30)]), 9);
+        assert_eq!(seconds(&gave_up, &[upset(Upset::KillSentinels(2), &[], 20, 30)]), 8);
         assert_eq!(seconds(&gave_up, &[upset(Upset::FullDisk(Who::Replica(0)), &[1], 0, 60)]), 0, "it holds");
         let unplugged = upset(Upset::Unplug(Who::Replica(0)), &[1], 0, 60);
-        assert_eq!(seconds(&gave_up, std::slice::from_ref(&unplugged)), 29, "the Sentinel beside the dead one helps");
+        assert_eq!(seconds(&gave_up, std::slice::from_ref(&unplugged)), 28, "the Sentinel beside the dead one helps");
         assert_eq!(seconds(&gave_up, &[unplugged, upset(Upset::KillSentinels(1), &[], 0, 60)]), 0, "no majority");
     }
 

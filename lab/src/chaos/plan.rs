@@ -48,6 +48,8 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Round {
     pub number: usize,
+    /// Whether Sentinel's try has to fail in it, and relinkd may be needed.
+    pub gives_up: bool,
     /// In order of their time.
     pub events: Vec<Event>,
 }
@@ -59,17 +61,18 @@ pub fn plan(seed: u64, rounds: usize) -> Vec<Round> {
     let mut dice = Dice(seed);
     let mut all = Vec::with_capacity(rounds);
     for number in 0..rounds {
-        let mut events = if dice.below(4) == 0 { giving_up(&mut dice) } else { Vec::new() };
-        let (count, until) = if events.is_empty() { (1 + dice.below(3), 4_000) } else { (dice.below(2), 12_000) };
+        let gives_up = dice.below(4) == 0;
+        let mut events = if gives_up { giving_up(&mut dice) } else { Vec::new() };
+        let (count, until) = if gives_up { (dice.below(2), 12_000) } else { (1 + dice.below(3), 4_000) };
         let more: Vec<Event> = (0..count).map(|_| chance(&mut dice, until)).collect();
         // Nobody promotable, or no majority, matters only while the primary is away, and for a while after.
         let matters = |event: &Event| matches!(event.upset, Upset::NoCandidate | Upset::KillSentinels(2 | 3));
-        if events.is_empty() && more.iter().any(matters) {
+        if !gives_up && more.iter().any(matters) {
             events.push(event(500, 25_000, Upset::Kill(Who::Primary)));
         }
         events.extend(more);
         events.sort_by_key(|event| event.at);
-        all.push(Round { number, events });
+        all.push(Round { number, gives_up, events });
     }
     all
 }
@@ -252,7 +255,9 @@ mod tests {
             let gone = [Upset::Kill(Who::Primary), Upset::Hang(Who::Primary), Upset::Unplug(Who::Primary)];
             event.lasts >= Duration::from_secs(30) && gone.contains(&event.upset)
         };
-        let given_up = plan(21, 200).iter().filter(|round| round.events.iter().any(lost)).count();
+        let all = plan(21, 200);
+        assert!(all.iter().all(|round| round.gives_up == round.events.iter().any(lost)));
+        let given_up = all.iter().filter(|round| round.gives_up).count();
         assert!((40..60).contains(&given_up), "{given_up}");
     }
 }

@@ -38,8 +38,8 @@ pub fn line(mode: Mode, one: &Played) -> String {
     );
     if one.gave_up {
         let _ = write!(text, "\n       Sentinel gave up; a request was due for {:.1} s", one.due.as_secs_f64());
-        if one.requests == 0 && !one.held.is_empty() {
-            let _ = write!(text, ", held: {}", one.held.join(", "));
+        if mode == Mode::Auto && due(one) && one.requests == 0 {
+            let _ = write!(text, "; held:\n         {}", one.held.join("\n         "));
         }
     }
     for told in faults(one) {
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     fn chaos() -> Chaos {
-        Chaos { relinkd: "relinkd".into(), kind: crate::Kind::Redis70, rounds: 1, seed: 1, jobs: 1 }
+        Chaos { relinkd: "relinkd".into(), kind: crate::Kind::Redis70, rounds: 1, seed: 1, only: None, jobs: 1 }
     }
 
     fn whole() -> Played {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::judge::Happened;
 use super::plan::{Upset, Who};
 use super::witness::Witness;
 use super::writer::Writer;
@@ -20,6 +21,7 @@ use crate::server::Server;
 
 pub const HOSTS: usize = 3;
 const PASSWORD: &str = "chaos";
+const PRIORITY: &str = "100";
 /// Sentinel needs two of its PING periods to be sure on a busy machine.
 const DOWN_AFTER_MS: u64 = 2_000;
 /// Sentinel tries again after twice this. A request keeps clear of each try, from 9.5 s before it to 6.6 s after
@@ -123,7 +125,7 @@ impl Stage {
             Upset::Password(nth) => {
                 let number = self.number(Who::Replica(nth));
                 let node = self.group.node(number);
-                let fault = fault::configure(node, &[("masterauth", "wrong")]).ok();
+                let fault = set(node, "masterauth", "wrong", PASSWORD);
                 let _ = node.run(&["CLIENT", "KILL", "TYPE", "master"]);
                 Ok((vec![number], fault))
             }
@@ -143,7 +145,7 @@ impl Stage {
             Upset::NoCandidate => {
                 let fault = (0..2).filter_map(|nth| {
                     let node = self.group.node(self.number(Who::Replica(nth)));
-                    fault::configure(node, &[("replica-priority", "0")]).ok()
+                    set(node, "replica-priority", "0", PRIORITY)
                 });
                 Ok((Vec::new(), fault.reduce(Fault::and)))
             }
@@ -169,36 +171,50 @@ impl Stage {
         }
     }
 
-    /// What the undoing of an upset may have left: it was told to a server that was dead or hung then, it put back what a
-    /// second upset of its kind had found, or a restart brought back what Sentinel's CONFIG REWRITE had written down.
+    /// What the undoing of an upset may have left: it was told to a server that was dead or hung then, or a restart brought
+    /// back what Sentinel's CONFIG REWRITE had written down.
     pub fn put_right(&self) {
         self.quorum(HOSTS / 2 + 1);
         for node in self.group.nodes() {
-            let _ = node.run(&["CONFIG", "SET", "replica-priority", "100", "masterauth", PASSWORD]);
+            let _ = node.run(&["CONFIG", "SET", "replica-priority", PRIORITY, "masterauth", PASSWORD]);
         }
     }
 
-    /// Starts again whatever does not run: a node that its own disk has ended, Sentinels, relinkd.
-    pub fn revive(&mut self, only: Option<Upset>) -> Result<()> {
-        let all = only.is_none();
-        if all || matches!(only, Some(Upset::KillSentinels(_))) {
-            for sentinel in self.group.sentinels().iter().filter(|sentinel| sentinel.pid().is_none()) {
-                sentinel.restart()?;
-            }
+    /// Starts again what an upset has ended: relinkd, Sentinels, a node that its own full disk has ended.
+    pub fn revive(&mut self, over: &Happened) -> Result<()> {
+        match over.upset {
+            Upset::KillSentinels(_) => self.start_sentinels(),
+            Upset::KillAgent(_) => self.start_agents(&over.nodes),
+            Upset::FullDisk(_) => self.start_nodes(&over.nodes),
+            _ => Ok(()),
         }
-        if all || matches!(only, Some(Upset::KillAgent(_))) {
-            for agent in &mut self.agents {
-                if agent.pid().is_none() {
-                    agent.start_again()?;
-                }
-            }
-        }
-        if all || matches!(only, Some(Upset::FullDisk(_))) {
-            for node in self.group.nodes().iter().filter(|node| node.pid().is_none()) {
-                node.restart()?;
+    }
+
+    /// Starts again whatever does not run.
+    pub fn revive_all(&mut self) -> Result<()> {
+        let all: Vec<usize> = (0..HOSTS).collect();
+        self.start_sentinels()?;
+        self.start_agents(&all)?;
+        self.start_nodes(&all)
+    }
+
+    fn start_sentinels(&self) -> Result<()> {
+        self.group.sentinels().iter().filter(|sentinel| sentinel.pid().is_none()).try_for_each(Server::restart)
+    }
+
+    fn start_agents(&mut self, numbers: &[usize]) -> Result<()> {
+        for number in numbers {
+            let agent = &mut self.agents[*number];
+            if agent.pid().is_none() {
+                agent.start_again()?;
             }
         }
         Ok(())
+    }
+
+    fn start_nodes(&self, numbers: &[usize]) -> Result<()> {
+        let nodes = numbers.iter().map(|number| self.group.node(*number));
+        nodes.filter(|node| node.pid().is_none()).try_for_each(Server::restart)
     }
 
     /// One primary that all Sentinels name, both others linked to it, every Sentinel content.
@@ -218,6 +234,16 @@ impl Stage {
             agreed && primary.is_primary() && self.group.nodes().iter().all(linked)
         })
         .is_some()
+    }
+
+    /// Everything that was written so far has arrived at every node: a replica of a new group reads linked before it has a
+    /// write, and rightly nobody promotes it then.
+    pub fn wait_filled(&self, patience: Duration) -> bool {
+        let Some(primary) = self.group.current_primary() else { return false };
+        let written = poll(patience, || primary.offset().filter(|offset| *offset > 1).is_some());
+        let offset = primary.offset();
+        let arrived = || self.group.nodes().iter().all(|node| node.offset() >= offset);
+        written.is_some() && poll(patience, arrived).is_some()
     }
 
     /// Waits until no relinkd has an open incident. What is still open then, by agent.
@@ -254,6 +280,14 @@ impl Stage {
             Error::other(format!("no record of the relinkd at node {number}: {}", said.trim()))
         })
     }
+}
+
+/// A setting goes wrong, and is right again: what it was is known, whatever another upset has made of it meanwhile.
+fn set(node: &Server, key: &'static str, wrong: &str, right: &'static str) -> Option<Fault> {
+    node.run(&["CONFIG", "SET", key, wrong]).ok()?;
+    let server = node.clone();
+    let put = move || server.run(&["CONFIG", "SET", key, right]).map(drop).map_err(Error::other);
+    Some(Fault::new(format!("{key} of {}", node.address()), put))
 }
 
 fn config(dir: &Path, group: &Group, node: &Server, mode: &str) -> String {
