@@ -38,11 +38,8 @@ pub fn line(mode: Mode, one: &Played) -> String {
     );
     if one.gave_up {
         let _ = write!(text, "\n       Sentinel gave up; a request was due for {:.1} s", one.due.as_secs_f64());
-        if mode == Mode::Auto && due(one) && one.requests == 0 {
-            let _ = write!(text, "; held:\n         {}", one.held.join("\n         "));
-        }
     }
-    for told in faults(one) {
+    for told in faults(one).into_iter().chain(unmade(mode, one)) {
         let _ = write!(text, "\n       {told}");
     }
     text
@@ -57,6 +54,22 @@ fn faults(one: &Played) -> Vec<String> {
         all.push("the group was not whole again within its time".to_owned());
     }
     all
+}
+
+/// What a relinkd that may act said while a request was due that none made: it may be right.
+fn unmade(mode: Mode, one: &Played) -> Vec<String> {
+    if mode == Mode::Observe || !due(one) || one.requests > 0 {
+        return Vec::new();
+    }
+    one.held.iter().map(|why| format!("no request: {why}")).collect()
+}
+
+/// Whether relinkd missed an aim in a round, whatever became of the twin.
+fn spoils(mode: Mode, one: &Played) -> bool {
+    let harmed = !one.whole && !one.changes.is_empty();
+    let acted = mode == Mode::Observe && !one.changes.is_empty();
+    let missed = one.requests > 1 || !(one.wrong.is_empty() && one.unclosed.is_empty() && one.lost_messages.is_empty());
+    one.void.is_none() && (missed || harmed || acted)
 }
 
 #[derive(Default)]
@@ -136,15 +149,14 @@ impl Verdict {
         );
         let _ = write!(text, "{}\n{losses}", table(&auto, &observe, losses.costly));
         for (mode, one) in &played {
-            let told = faults(one);
+            let told: Vec<String> = faults(one).into_iter().chain(unmade(*mode, one)).collect();
             if !told.is_empty() {
                 let _ =
                     write!(text, "\nround {} ({}): {}\n  {}\n", one.number, mode.word(), one.plan, told.join("\n  "));
             }
         }
-        let good = auto.rounds > 0
-            && auto.wrong + auto.doubles + auto.unclosed + auto.messages + losses.costly == 0
-            && observe.unclosed + observe.messages + observe.acted == 0;
+        let spoilt = played.iter().any(|(mode, one)| spoils(*mode, one));
+        let good = auto.rounds > 0 && losses.costly == 0 && !spoilt;
         Verdict { text, good }
     }
 }
@@ -212,6 +224,14 @@ mod tests {
         assert!(judge(Played { changes: moved(), lost: vec![NOISE], ..whole() }));
         assert!(!judge(Played { changes: moved(), lost: vec![NOISE + 1], ..whole() }));
         assert!(judge(Played { lost: vec![5_000], ..whole() }), "nothing that relinkd did");
+        let void = || Played { void: Some("x".into()), ..whole() };
+        let lone = Played { wrong: vec!["x".into()], ..whole() };
+        assert!(
+            !Verdict::of(&chaos(), vec![(Mode::Auto, lone), (Mode::Observe, void())]).good,
+            "the twin excuses nothing"
+        );
+        assert!(judge(Played { whole: false, ..whole() }), "nothing that relinkd did");
+        assert!(!judge(Played { whole: false, changes: moved(), ..whole() }));
         assert!(!judge(Played { void: Some("x".into()), ..whole() }), "nothing judged is nothing proved");
     }
 }
