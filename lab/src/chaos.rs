@@ -30,7 +30,7 @@ use stage::{RECOVERS, Stage};
 use witness::Line;
 
 /// A new group now and then, so that what one round left behind does not colour all that follow.
-const ROUNDS_A_GROUP: usize = 10;
+const ROUNDS_A_GROUP: usize = 5;
 
 pub struct Chaos {
     pub relinkd: PathBuf,
