@@ -67,8 +67,8 @@ faults: setup lab ## Inject every fault on every server, and report what relinkd
 	target/release/lab faults $(ARGS)
 
 .PHONY: chaos
-chaos: setup lab ## Random trouble on three hosts, with relinkd acting and with it watching: wrong actions, lost writes (half an hour; ARGS: lab help)
-	target/release/lab chaos --rounds 200 --jobs 4 $(ARGS)
+chaos: setup lab ## Random trouble on three hosts, with relinkd acting and with it watching: wrong actions, lost writes (40 minutes; ARGS: lab help)
+	target/release/lab chaos --rounds 200 --jobs 6 $(ARGS)
 
 .PHONY: lab
 lab:
