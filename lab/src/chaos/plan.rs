@@ -101,7 +101,8 @@ fn giving_up(dice: &mut Dice) -> Vec<Event> {
         4..6 => {
             let lasts = dice.between(5_000, 14_000);
             let both = [0, 1].map(|nth| event(300, lasts, Upset::Hang(Who::Replica(nth))));
-            let away = event(500, dice.between(34_000, 45_000), gone);
+            // Sentinel has to hold both down before it looks for one to promote: a hung one would follow when it goes on.
+            let away = event(1_500, dice.between(34_000, 45_000), gone);
             both.into_iter().chain([away]).collect()
         }
         // Not elected, and then a majority again.
