@@ -1,22 +1,27 @@
 //! An agent on each replica's host, all in `auto`, and one outage: one of them asks for the failover, and once, whoever
 //! is late, stopped, gone or cut off. What counts is what the Sentinels write in their logs.
 
+#[allow(dead_code)]
+#[path = "simulation/dice.rs"]
+mod dice;
 mod live;
 #[path = "live/outage.rs"]
 mod outage;
 
+use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use dice::Dice;
 use lab::{Agent, Group, Kind, Receiver, Server};
 use live::tripwire::{Moment, Tripwire};
 use live::{PATIENCE, RELINKD, Setup, config, on_each_server};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 const DOWN_AFTER_MS: u64 = 2_000;
 /// Far longer than a test: whatever moves the group before is not Sentinel's retry.
 const FAILOVER_TIMEOUT_MS: u64 = 120_000;
-/// Two rounds of turns and a little.
-const IN_THE_END: Duration = Duration::from_secs(100);
+/// The first round of turns, two of those that are twice as long, and a little.
+const IN_THE_END: Duration = Duration::from_secs(130);
 /// A second request would come within the turns of all that are left.
 const AFTERWARDS: Duration = Duration::from_secs(12);
 const POLICY: &str = "[policy.request-failover]\nafter = \"2s\"\ncooldown = \"1s\"";
@@ -84,11 +89,23 @@ impl Hosts {
     fn given_up(&self) {
         self.priorities([0, 0, 0]);
         self.group.primary().kill9();
+        self.logged("-failover-abort-");
+    }
+
+    /// Some Sentinel writes this into its log.
+    fn logged(&self, words: &str) {
         let began = Instant::now();
-        while !self.group.sentinels().iter().any(|sentinel| sentinel.log_text().contains("-failover-abort-")) {
-            assert!(began.elapsed() < PATIENCE, "no Sentinel gave up");
-            std::thread::sleep(Duration::from_millis(20));
+        while !self.group.sentinels().iter().any(|sentinel| sentinel.log_text().contains(words)) {
+            assert!(began.elapsed() < PATIENCE, "no Sentinel says {words}\n{}", self.told());
+            sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Answers to `agent`'s questions do not leave the Sentinel any more; what else is between the two hosts goes on.
+    fn cut_off(&self, agent: usize, sentinel: &Server) -> lab::Fault {
+        let host = self.group.replica(agent).host().expect("a host").address().to_owned();
+        let rule = format!("ip saddr {host} tcp dport {} drop", sentinel.endpoint().1);
+        sentinel.host().expect("a host").filter(&rule).expect("a filter")
     }
 
     fn requests(&self) -> usize {
@@ -105,21 +122,47 @@ impl Hosts {
         agents.chain(self.group.sentinels().iter().map(|one| one.log_text())).collect()
     }
 
-    /// One request, one primary, one new configuration; and it stays at that.
+    /// One request, one primary, one promotion; and it stays at that.
     fn one_request(&self, what: &str) {
+        let took = self.primary_again(what);
+        println!("{}: {what}: a primary after {took:?}", self.group.kind());
+        self.stays_at_one(what);
+    }
+
+    fn primary_again(&self, what: &str) -> Duration {
         let began = Instant::now();
         while !self.promoted() {
             assert!(began.elapsed() < IN_THE_END, "{what}: no primary\n{}", self.told());
-            std::thread::sleep(Duration::from_millis(20));
+            sleep(Duration::from_millis(20));
         }
-        println!("{}: {what}: a primary after {:?}", self.group.kind(), began.elapsed());
+        began.elapsed()
+    }
+
+    fn stays_at_one(&self, what: &str) {
         let until = Instant::now() + AFTERWARDS;
         while Instant::now() < until {
             assert_eq!(self.requests(), 1, "{what}\n{}", self.told());
-            std::thread::sleep(Duration::from_millis(200));
+            sleep(Duration::from_millis(200));
         }
         let primaries = self.group.nodes()[1..].iter().filter(|node| node.is_primary()).count();
-        assert_eq!(primaries, 1, "{what}\n{}", self.told());
+        assert_eq!((primaries, self.promotions().len()), (1, 1), "{what}\n{}", self.told());
+    }
+
+    /// The epoch and the replica of each promotion, by the log of the Sentinel that made it.
+    fn promotions(&self) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        for sentinel in self.group.sentinels() {
+            let mut epoch = String::new();
+            for line in sentinel.log_text().lines() {
+                if let Some((_, newer)) = line.split_once("+new-epoch ") {
+                    epoch = newer.to_owned();
+                }
+                if let Some((_, who)) = line.split_once("+promoted-slave ") {
+                    all.push((epoch.clone(), who.to_owned()));
+                }
+            }
+        }
+        all
     }
 }
 
@@ -153,10 +196,7 @@ fn cut_off_and_restarted(kind: Kind) {
     hosts.start_all();
     let mut order: Vec<&Server> = hosts.group.sentinels().iter().collect();
     order.sort_by_key(|sentinel| sentinel.query::<String>(&["SENTINEL", "MYID"]).expect("an id"));
-    let (sentinel, replica) = (order[0], hosts.group.replica(0));
-    let host = replica.host().expect("a host").address().to_owned();
-    let rule = format!("ip saddr {host} tcp dport {} drop", sentinel.endpoint().1);
-    let _cut = sentinel.host().expect("a host").filter(&rule).expect("a filter");
+    let _cut = hosts.cut_off(0, order[0]);
     hosts.given_up();
     hosts.priorities([100, 100, 100]);
     for number in [1, 2] {
@@ -189,7 +229,7 @@ fn stopped_just_before_it_asks(kind: Kind) {
         let began = Instant::now();
         while !until() {
             assert!(began.elapsed() < IN_THE_END, "{what}\n{}", outage::sentinels_tell(&group));
-            std::thread::sleep(Duration::from_millis(20));
+            sleep(Duration::from_millis(20));
         }
     };
     wait("no Sentinel gave up", &|| outage::sentinels_tell(&group).contains("-failover-abort-"));
@@ -207,9 +247,67 @@ fn stopped_just_before_it_asks(kind: Kind) {
     let until = Instant::now() + AFTERWARDS;
     while Instant::now() < until {
         assert_eq!(outage::requests(&group), 1, "{}\n{}", first.log(), outage::sentinels_tell(&group));
-        std::thread::sleep(Duration::from_millis(200));
+        sleep(Duration::from_millis(200));
     }
     assert_eq!(group.nodes()[1..].iter().filter(|node| node.is_primary()).count(), 1);
+}
+
+/// Two agents stand still for a while, each at some moment of the outage, and one hears a Sentinel no more from some moment
+/// on. Figures: how long until there was a primary, once there could be one.
+fn stopped_anywhere(kind: Kind, seed: u64) -> Option<Duration> {
+    let (mut hosts, mut dice) = (hosts(kind)?, Dice(seed));
+    hosts.start_all();
+    hosts.priorities([0, 0, 0]);
+    let first = dice.below(3);
+    let stops = [first, (first + 1 + dice.below(2)) % 3].map(|agent| {
+        let pid = i32::try_from(hosts.agents[agent].pid().expect("it runs")).expect("a pid");
+        let (after, length) = (dice.between_ms(0, 14_000), dice.between_ms(1_000, 20_000));
+        (agent, Pid::from_raw(pid).expect("a pid"), after, length)
+    });
+    let (deaf, sentinel, cut_after) = (dice.below(3), dice.below(3), dice.between_ms(0, 10_000));
+    let mut what = format!("seed {seed}: {deaf} does not hear Sentinel {sentinel} after {cut_after:?}");
+    for (agent, _, after, length) in &stops {
+        what += &format!(", {agent} stands still after {after:?} for {length:?}");
+    }
+    hosts.group.primary().kill9();
+    hosts.logged("+odown");
+    let hosts = &hosts;
+    let (took, _cut) = scope(|threads| {
+        let cut = threads.spawn(move || {
+            sleep(cut_after);
+            hosts.cut_off(deaf, hosts.group.sentinel(sentinel))
+        });
+        for (_, pid, after, length) in stops {
+            threads.spawn(move || {
+                sleep(after);
+                kill_process(pid, Signal::STOP).expect("it runs");
+                sleep(length);
+                kill_process(pid, Signal::CONT).expect("it stands still");
+            });
+        }
+        hosts.logged("-failover-abort-");
+        hosts.priorities([100, 100, 100]);
+        (hosts.primary_again(&what), cut.join().expect("a cut"))
+    });
+    // Whoever stood still has gone on, and its turns come.
+    hosts.stays_at_one(&what);
+    let dropped = hosts.agents.iter().map(|agent| agent.log().matches("precondition-gone").count()).sum::<usize>();
+    println!("{kind}: {what}: a primary after {took:?}, {dropped} requests were dropped by what was read again");
+    Some(took)
+}
+
+/// One round, or `LAB_STOPS` of them with `cargo test --test live_agents stands_still_anywhere -- --nocapture`. `LAB_SEED`:
+/// the first one's seed.
+#[test]
+fn one_request_whoever_stands_still_anywhere_redis_70() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let (rounds, seed) = (setting("LAB_STOPS").unwrap_or(1), setting("LAB_SEED").unwrap_or(1));
+    let mut all: Vec<Duration> = (seed..seed + rounds).filter_map(|seed| stopped_anywhere(kind, seed)).collect();
+    all.sort();
+    if let (Some(median), Some(longest)) = (all.get(all.len() / 2), all.last()) {
+        println!("{} rounds: a primary after {median:?} (median), {longest:?} at most", all.len());
+    }
 }
 
 on_each_server! {

@@ -174,6 +174,13 @@ fn what_has_changed_meanwhile_and_what_is_said_of_another_primary_valkey_80() {
     three.run(&["SENTINEL", "REMOVE", "mymaster"]).expect("forgotten");
     three.run(&["SENTINEL", "MONITOR", "mymaster", &host, &port.to_string(), "2"]).expect("watched");
     three.run(&["SENTINEL", "SET", "mymaster", "down-after-milliseconds", "1000"]).expect("soon");
+    // It may come out of a failover that the others have not heard of.
+    let since = Precondition { sentinels_name: Some(primary.clone()), no_failover: true, ..Precondition::default() };
+    let outcome = run(&mut hands([one, two, three].map(endpoint)), &step(since, Change::Persist));
+    let doubted =
+        matches!(&outcome, Outcome::PreconditionGone(why) if why.contains(&format!("names {host}:{port} now")));
+    assert!(doubted, "{outcome:?}");
+
     let locked_out = |sentinel: &Server| sentinel.run(&["SENTINEL", "SET", "mymaster", "auth-pass", "wrong"]).map(drop);
     let holds_down = |sentinel: &Server| {
         let down = |it: &Server| it.sentinel_field("flags").is_some_and(|flags| flags.contains("s_down"));

@@ -10,6 +10,7 @@ mod base;
 mod simulation {
     pub mod check;
     pub mod dice;
+    pub mod doubt;
     pub mod hands;
     pub mod host;
     pub mod look;
@@ -107,6 +108,10 @@ const ENOUGH: &[(&str, usize)] = &[
     ("apply repoint", 1),
     ("apply failover", 5),
     ("apply persist", 15),
+    ("a failover begins before realign", 2),
+    ("a failover begins before restore", 1),
+    ("a Sentinel is pointed elsewhere before realign", 1),
+    ("an undo that left the link alone", 2),
     ("crash before look", 10),
     ("crash before record", 5),
     ("crash after a record", 3),
@@ -156,6 +161,8 @@ fn planted_faults_of_order_are_caught() {
     caught(Plant::ActsFirst, &[Promise::IntentFirst]);
     caught(Plant::Resumes, &[Promise::IntentFirst]);
     caught(Plant::BlindToFailover, &[Promise::NotDuringFailover, Promise::NoHarm]);
+    caught(Plant::DeafToDissent, &[Promise::NotDuringFailover]);
+    caught(Plant::UndoesBlindly, &[Promise::NotDuringFailover]);
     caught(Plant::IgnoresMode, &[Promise::Mode]);
     caught(Plant::Uncoordinated, &[Promise::OneRequest]);
 }

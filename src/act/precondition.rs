@@ -69,15 +69,8 @@ impl Hands {
         if views.len() < need {
             return moved(format!("only {} of {known} Sentinels answer now", views.len()));
         }
-        if expect.no_failover
-            && let Some(busy) = views.iter().find(|says| says.fails_over())
-        {
-            return moved(format!("Sentinel {} runs a failover now", busy.id));
-        }
-        if expect.no_failover
-            && let Some(tilted) = views.iter().find(|says| says.tilt == Reading::Seen(true))
-        {
-            return moved(format!("Sentinel {} is in TILT now", tilted.id));
+        if expect.no_failover {
+            quiet(&views, expect.sentinels_name.as_ref())?;
         }
         // What a Sentinel says of another primary says nothing of this one.
         let named = |says: &SentinelSays| expect.sentinels_name.as_ref().is_none_or(|named| says.primary == *named);
@@ -195,6 +188,27 @@ pub(super) async fn read_local(writer: &mut Writer) -> Result<ServerView, Stop> 
         .ok_or_else(|| failed("INFO is not understood".to_owned()))
 }
 
+/// No Sentinel is at a failover, or has come out of one that the others have not heard of.
+fn quiet(views: &[SentinelSays], named: Option<&Endpoint>) -> Result<(), Stop> {
+    let moved = |what: String| Err(Stop::Moved(what));
+    if let Some(busy) = views.iter().find(|says| says.fails_over()) {
+        return moved(format!("Sentinel {} runs a failover now", busy.id));
+    }
+    if let Some(tilted) = views.iter().find(|says| says.tilt == Reading::Seen(true)) {
+        return moved(format!("Sentinel {} is in TILT now", tilted.id));
+    }
+    // One that has disagreed for long was there when the plan was made.
+    let ours = || views.iter().filter(|says| named.is_none_or(|named| says.primary == *named));
+    let newer = |says: &&SentinelSays| says.is_young() && ours().any(|one| !one.names_as(says));
+    if let Some(other) = views.iter().find(newer) {
+        return moved(format!(
+            "Sentinel {} names {} now, since {} ms: a failover may be running",
+            other.id, other.primary, other.role_reported_ms
+        ));
+    }
+    Ok(())
+}
+
 /// A Sentinel that is listed twice has one vote.
 fn each_once(views: &mut Vec<SentinelSays>) {
     let repeats = repeats(views.iter().map(|says| says.id.as_str()));
@@ -306,6 +320,39 @@ mod tests {
             nodes.get_mut(PRIMARY).unwrap().good_replicas = Some(0);
         };
         assert_eq!(moved(&living(false, true), &|views| views[..2].iter_mut().for_each(refuses)), "");
+    }
+
+    #[test]
+    fn a_sentinel_that_names_another_primary_since_a_moment_ago_may_come_out_of_a_failover() {
+        let views: Vec<SentinelSays> =
+            healthy().each_sentinel(|_| ()).answering().map(|(_, says)| says.clone()).collect();
+        let named = views[0].primary.clone();
+        let moved = |bend: &dyn Fn(&mut SentinelSays)| {
+            let mut views = views.clone();
+            bend(&mut views[2]);
+            match quiet(&views, Some(&named)) {
+                Ok(()) => String::new(),
+                Err(Stop::Moved(what) | Stop::Failed(what)) => what,
+            }
+        };
+        let elsewhere = |says: &mut SentinelSays, role_reported_ms: u64| {
+            let primary = Endpoint::new("10.0.0.99", 6379);
+            *says = SentinelSays { primary, primary_run_id: "other".into(), role_reported_ms, ..says.clone() };
+        };
+        assert_eq!(moved(&|_| ()), "");
+        let newer = moved(&|says| elsewhere(says, 9_000));
+        assert!(newer.contains("names 10.0.0.99:6379 now, since 9000 ms"), "{newer}");
+        assert_eq!(moved(&|says| elsewhere(says, 11_000)), "", "it was there when the plan was made");
+        assert_eq!(moved(&|says| says.role_reported_ms = 1_000), "", "it was started a moment ago");
+        let spelt = moved(&|says| {
+            (says.primary, says.role_reported_ms) = (Endpoint::new("db-20.example", named.port), 1_000);
+        });
+        assert_eq!(spelt, "", "the same server by its name");
+        let mut first = views.clone();
+        elsewhere(&mut first[0], 9_000);
+        assert!(quiet(&first, None).is_err(), "whichever is asked first");
+        assert!(moved(&|says| _ = says.flags.insert("failover_in_progress".into())).contains("runs a failover now"));
+        assert!(moved(&|says| says.tilt = Reading::Seen(true)).contains("in TILT now"));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Incidents {
     healed_by_us: bool,
     /// A plan that was to be written to the config file, and of whose writing no end is recorded.
     unwritten: Option<Plan>,
+    /// The same before the plan in flight, as long as that has changed nothing: dropped then, it leaves nothing of itself.
+    untouched: Option<Option<Plan>>,
     /// The primary that the failover is to replace that was begun last.
     replaces: Option<Endpoint>,
     /// The primary that a Sentinel was asked to replace in the open incident and took the request, and when.
@@ -109,7 +111,7 @@ impl Incidents {
             What::Opened { finding, .. } => {
                 self.open = Incident::open(entry);
                 self.said = Said::default();
-                (self.healed_by_us, self.unwritten) = (false, None);
+                (self.healed_by_us, self.unwritten, self.untouched) = (false, None, None);
                 self.asked = None;
                 self.lately = Lately::default();
                 self.lately.note_cause(finding, entry.at);
@@ -138,12 +140,14 @@ impl Incidents {
                 self.replaces = asks.and_then(|step| step.expect.sentinels_name.clone());
                 self.note_unwritten(plan);
             }
-            // Whatever came of it, it was tried, and is told.
             What::Finished { action, .. }
-                if action.what == Change::Persist.describe()
-                    && matches!(action.outcome, Outcome::Changed(_) | Outcome::Failed(_)) =>
+                if !matches!(action.outcome, Outcome::AlreadySo(_) | Outcome::PreconditionGone(_)) =>
             {
-                self.unwritten = None;
+                self.untouched = None;
+                // Whatever came of it, it was tried, and is told.
+                if action.what == Change::Persist.describe() {
+                    self.unwritten = None;
+                }
             }
             What::Ended { outcome, .. } => {
                 let realigned = self.runs.last().is_some_and(|run| run.remedy == Remedy::RealignAuth);
@@ -182,6 +186,7 @@ impl Incidents {
 
     /// A plan that only writes is the rest of the one before.
     fn note_unwritten(&mut self, plan: &Plan) {
+        self.untouched = Some(self.unwritten.clone());
         let changes = plan.steps.first().is_some_and(|step| step.change != Change::Persist);
         if changes && plan.steps.iter().any(|step| step.change == Change::Persist) {
             self.unwritten = Some(plan.clone());
@@ -202,7 +207,9 @@ impl Incidents {
             }
         }
         self.end(at);
+        let before = self.untouched.take();
         if matches!(outcome, Outcome::PreconditionGone(_)) {
+            self.unwritten = before.unwrap_or_else(|| self.unwritten.take());
             self.forget_unasked();
         }
     }

@@ -4,14 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{fact, finding, link_fact};
-use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole, Probe, SentinelSays};
+use crate::model::evidence::{AFTERMATH, Answer, Connect, Evidence, LinkState, PeerRole, Probe, SentinelSays};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 use crate::model::{Address, Endpoint};
-
-/// For this long after Sentinels were last seen to disagree or to fail over, they may still be moving replicas.
-/// Redis 7.0.15: followers publish `+switch-master` a second before the leader does, and a replica that was not
-/// yet told is moved within seconds.
-const AFTERMATH: Duration = Duration::from_secs(10);
 
 /// A disagreement that outlasts this is none of a failover: some Sentinel watches another group, or was cut off. It
 /// no longer hides what is wrong with the replica; whether to act on such a vote is the guards' to say.
@@ -63,7 +58,7 @@ pub fn failover_in_doubt(e: &Evidence) -> Option<Fact> {
             ));
         }
     }
-    let young = e.answering().any(|(_, says)| Duration::from_millis(says.role_reported_ms) < AFTERMATH);
+    let young = e.answering().any(|(_, says)| says.is_young());
     let lasting = e.trend.disagree_since.is_some_and(|since| e.ended.since(since) >= LASTING_DISAGREEMENT);
     if let Some((first, other)) = disagreement(e).filter(|_| young && !lasting) {
         return Some(fact(
@@ -108,7 +103,7 @@ pub fn failover_running(e: &Evidence) -> Option<Finding> {
 pub fn recent_failover(e: &Evidence) -> Option<String> {
     let (named, _) = e.named_primary()?;
     let recent = e.trend.failover_seen.is_some_and(|seen| e.ended.since(seen) < AFTERMATH)
-        || e.answering().any(|(_, says)| Duration::from_millis(says.role_reported_ms) < AFTERMATH);
+        || e.answering().any(|(_, says)| says.is_young());
     recent.then(|| format!("the Sentinels name {named} since less than {} s", AFTERMATH.as_secs()))
 }
 

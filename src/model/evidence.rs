@@ -16,7 +16,7 @@ mod successor;
 mod trend;
 
 pub use probe::{Answer, Connect, Lookup, PeerRole, Probe};
-pub use sentinel::{CachedNode, Quorum, ReplicaInSentinel, SentinelSays, SentinelView, repeats};
+pub use sentinel::{AFTERMATH, CachedNode, Quorum, ReplicaInSentinel, SentinelSays, SentinelView, repeats};
 pub use successor::Successor;
 pub use trend::{Counted, Drops, Trend};
 

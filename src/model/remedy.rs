@@ -235,7 +235,7 @@ pub struct Precondition {
     pub not_syncing: bool,
     /// A majority of the Sentinels, asked one by one, still name this address.
     pub sentinels_name: Option<Endpoint>,
-    /// No Sentinel runs a failover, none is in TILT.
+    /// No Sentinel runs a failover, none is in TILT, none has just taken up another primary.
     pub no_failover: bool,
     /// A majority of the Sentinels still hold the primary down.
     pub primary_down: bool,

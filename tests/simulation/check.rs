@@ -8,8 +8,10 @@ use relinkd::model::Timestamp;
 use relinkd::model::evidence::Evidence;
 use relinkd::model::incident::{Entry, IncidentId, Notice, What};
 use relinkd::model::people::Pause;
-use relinkd::model::remedy::{Change, Outcome, Plan, Remedy, Step};
+use relinkd::model::remedy::{Change, Outcome, Plan, Precondition, Remedy, Step};
 
+use super::doubt::Doubt;
+use super::hands::Reach;
 use super::world::{Process, World};
 
 /// A promise that was broken: its name, and what was seen.
@@ -113,6 +115,8 @@ pub struct Scene<'a> {
     /// How far the host's clock is from the truth, microseconds.
     pub skew_us: i64,
     pub seen: Option<&'a Evidence>,
+    /// By the truth, when that look began.
+    pub doubt: &'a Doubt,
     pub pauses: &'a [Pause],
 }
 
@@ -161,7 +165,9 @@ impl Record {
                 let flight = self.flight.as_mut().filter(|flight| flight.attempt == *attempt);
                 let Some(flight) = flight else { return broken(Promise::Order, format!("no such flight: {entry:?}")) };
                 flight.finished += 1;
-                flight.failed |= matches!(action.outcome, Outcome::Failed(_) | Outcome::UnderWay(_));
+                // Who is no replica any more in the middle of a plan cannot be proved to have a link.
+                let cut = flight.touched && matches!(action.outcome, Outcome::PreconditionGone(_));
+                flight.failed |= cut || matches!(action.outcome, Outcome::Failed(_) | Outcome::UnderWay(_));
                 flight.touched |= !matches!(action.outcome, Outcome::AlreadySo(_) | Outcome::PreconditionGone(_));
             }
             What::Ended { attempt, .. } | What::Interrupted { attempt } => {
@@ -235,9 +241,12 @@ impl Record {
         require(recent < rules.max_per_hour as usize, Promise::Limits, || {
             format!("{recent} runs of {} within the hour", plan.remedy)
         })?;
-        let Some(seen) = scene.seen else { return broken(Promise::IntentFirst, "a plan without a look") };
-        let busy = seen.answering().find(|(_, says)| says.fails_over());
-        require(busy.is_none(), Promise::NotDuringFailover, || format!("intended while seen: {busy:?}"))?;
+        require(scene.seen.is_some(), Promise::IntentFirst, || "a plan without a look".into())?;
+        // Whoever names another primary, for however long, speaks against moving a replica.
+        let stands = scene.doubt.stands();
+        let moves = plan.steps.iter().any(|step| matches!(step.change, Change::Repoint { .. }));
+        let stands = stands.or(scene.doubt.dissent.as_deref().filter(|_| moves));
+        require(stands.is_none(), Promise::NotDuringFailover, || format!("{} intended: {stands:?}", plan.remedy))?;
         self.runs.push(Run { remedy: plan.remedy, began: now, ended: None, clock: scene.clock });
         self.flight = Some(Flight {
             attempt,
@@ -331,18 +340,16 @@ pub fn requested(world: &World, host: usize, outcome: &Outcome, rest: Duration) 
     require(!empty, Promise::NoHarm, || format!("{to:?} has no data, and is promoted"))
 }
 
-/// A link is about to be touched, or a failover to be asked for: by the truth, no Sentinel that this host hears has been
-/// at one since before the hands looked. A login may be put back without a reconnect.
-pub fn nobody_fails_over(world: &World, host: usize, step: &Step, looked: Timestamp) -> Kept {
+/// The hands have looked, and go on to make a change: by the truth of that moment no failover runs or may be running. What
+/// touches no link and asks for nothing may follow a change of the same run, or take a login back.
+pub fn beyond_doubt(doubt: &Doubt, host: usize, step: &Step, reach: Reach) -> Kept {
     let harmless = match step.change {
-        Change::ProveLink | Change::Persist => true,
-        Change::RestoreAuth { .. } => !step.expect.no_failover,
-        _ => false,
+        Change::ProveLink => true,
+        Change::Persist => step.expect == Precondition::default(),
+        _ => reach == Reach::LoginAlone,
     };
-    let heard = world.sentinels.iter().enumerate().filter(|(other, one)| one.up && world.path(host, *other));
-    let busy = heard.filter_map(|(_, one)| one.failover.as_ref()).find(|failover| failover.began < looked);
-    require(harmless || busy.is_none(), Promise::NotDuringFailover, || {
-        format!("host {host} begins to {} during {busy:?}", step.change.describe())
+    require(harmless || doubt.stands().is_none(), Promise::NotDuringFailover, || {
+        format!("host {host} is about to {}: {doubt:?}", step.change.describe())
     })
 }
 

@@ -1,7 +1,7 @@
 //! Carries out a step in the toy world, as `act` does in the real one: the precondition read once more, then the change.
 
 use relinkd::model::Endpoint;
-use relinkd::model::evidence::SentinelSays;
+use relinkd::model::evidence::{AFTERMATH, SentinelSays};
 use relinkd::model::remedy::{Change, Outcome, Precondition, Step};
 use relinkd::model::turn::{Clock, all_in_sight};
 
@@ -10,6 +10,13 @@ use super::world::{HOSTS, Link, Process, Target, Way, World};
 
 /// What the hands of one run remember: the former password, for the undo.
 pub type Former = Option<u32>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    All,
+    /// The link is left alone.
+    LoginAlone,
+}
 
 impl World {
     /// Why the step may not be made any more.
@@ -28,6 +35,9 @@ impl World {
                 |other: usize| self.sentinels[other].failover.is_some() || self.now < self.sentinels[other].tilt_until;
             if expect.no_failover && heard.iter().any(|other| busy(*other)) {
                 return Some("a failover runs, or TILT".into());
+            }
+            if expect.no_failover && self.names_another_now(&heard, expect.sentinels_name.as_ref()) {
+                return Some("a Sentinel names another since a moment ago".into());
             }
             if let Some(named) = &expect.sentinels_name
                 && !votes(&|other| target_at(named) == Target::Node(self.sentinels[other].primary))
@@ -52,14 +62,22 @@ impl World {
         self.moved_here(host, expect)
     }
 
-    /// The same for an undo, which puts the login back also where the Sentinels are at work, and then no more than that.
-    pub fn moved_for(&self, host: usize, step: &mut Step) -> Option<String> {
-        let moved = self.moved(host, &step.expect)?;
+    fn names_another_now(&self, heard: &[usize], named: Option<&Endpoint>) -> bool {
+        let names = |other: usize| Target::Node(self.sentinels[other].primary);
+        let ours = || heard.iter().filter(|other| named.is_none_or(|named| names(**other) == target_at(named)));
+        let young = |other: usize| self.now.since(self.sentinels[other].role_since) < AFTERMATH;
+        heard.iter().any(|other| young(*other) && ours().any(|one| names(*one) != names(*other)))
+    }
+
+    /// How much of a step may be made. An undo puts the login back also where the Sentinels are at work, and then no more
+    /// than that.
+    pub fn reach(&self, host: usize, step: &Step) -> Result<Reach, String> {
+        let Some(moved) = self.moved(host, &step.expect) else { return Ok(Reach::All) };
         if !matches!(step.change, Change::RestoreAuth { .. }) {
-            return Some(moved);
+            return Err(moved);
         }
-        (step.expect.sentinels_name, step.expect.no_failover) = (None, false);
-        self.moved(host, &step.expect)
+        let here = Precondition { sentinels_name: None, no_failover: false, ..step.expect.clone() };
+        self.moved(host, &here).map_or(Ok(Reach::LoginAlone), Err)
     }
 
     fn moved_here(&self, host: usize, expect: &Precondition) -> Option<String> {
@@ -82,6 +100,9 @@ impl World {
             } else {
                 self.no_primary(host, expect)
             };
+        }
+        if expect.still_primary {
+            return node.follows.is_some().then(|| "not the primary any more".into());
         }
         let Some(followed) = node.follows else { return Some("not a replica any more".into()) };
         if expect.replica_of.as_ref().is_some_and(|of| *of != target(followed)) {
@@ -107,7 +128,7 @@ impl World {
     }
 
     /// The change itself; `ProveLink` is not one.
-    pub fn change(&mut self, host: usize, step: &Step, former: &mut Former) -> Outcome {
+    pub fn change(&mut self, host: usize, step: &Step, reach: Reach, former: &mut Former) -> Outcome {
         let done = || Outcome::Changed("done".into());
         if self.nodes[host].process != Process::Up && !matches!(step.change, Change::RequestFailover { .. }) {
             return Outcome::Failed("the local server: connection refused".into());
@@ -132,8 +153,7 @@ impl World {
             Change::RestoreAuth { bounce_to } => match former.take() {
                 Some(version) => {
                     self.nodes[host].masterauth = version;
-                    // Where the Sentinels did not agree any more, the link is left alone.
-                    if step.expect.no_failover {
+                    if reach == Reach::All {
                         self.follow(host, target_at(bounce_to));
                     }
                     done()

@@ -14,7 +14,8 @@ use relinkd::model::remedy::{Change, Outcome, Step};
 use relinkd::model::{Address, LinkId, Timestamp};
 
 use super::check::Record;
-use super::hands::Former;
+use super::doubt::Doubt;
+use super::hands::{Former, Reach};
 use super::look::node;
 use super::plant::Plant;
 
@@ -25,12 +26,14 @@ pub const RETRY: Duration = Duration::from_secs(1);
 pub enum Busy {
     Looking {
         seen: Box<Evidence>,
+        doubt: Doubt,
         until: Timestamp,
     },
     /// The precondition was read; the change comes.
     Reaching {
         attempt: u32,
         step: Box<Step>,
+        reach: Reach,
         until: Timestamp,
         began: Timestamp,
     },
@@ -97,6 +100,8 @@ pub struct Host {
     pub deliver_at: Timestamp,
     pub record: Record,
     pub seen: Option<Box<Evidence>>,
+    /// What the truth was when that look began.
+    pub doubt: Doubt,
     pub last_up: Option<Timestamp>,
     pub looks: usize,
 }
@@ -130,6 +135,7 @@ impl Host {
             deliver_at: now,
             record: Record::default(),
             seen: None,
+            doubt: Doubt::default(),
             last_up: None,
             looks: 0,
         }

@@ -28,6 +28,10 @@ pub enum Plant {
     IgnoresMode,
     /// It looks all the time.
     NeverRests,
+    /// What the Sentinels name beside what most of them name is not heard, by agent or hands.
+    DeafToDissent,
+    /// An undo asks no Sentinel before it touches the link.
+    UndoesBlindly,
     /// No agent knows of the others' turns, none reads again before it asks, and each asks its own Sentinel first.
     Uncoordinated,
 }
@@ -84,6 +88,15 @@ impl Plant {
                 }
             }
         }
+        if plant == Some(Plant::DeafToDissent)
+            && let Some(named) = seen.named_primary().map(|(named, _)| named.clone())
+        {
+            for sentinel in &mut seen.sentinels {
+                if let relinkd::model::evidence::Reading::Seen(says) = &mut sentinel.says {
+                    says.primary = named.clone();
+                }
+            }
+        }
         if plant == Some(Plant::BlindToFailover) {
             for sentinel in &mut seen.sentinels {
                 if let relinkd::model::evidence::Reading::Seen(says) = &mut sentinel.says {
@@ -98,7 +111,11 @@ impl Plant {
         }
     }
 
-    pub fn ask_elsewhere(plant: Option<Plant>, host: usize, step: &mut Step) {
+    /// A step as the hands of a faulty daemon would have it.
+    pub fn bend(plant: Option<Plant>, host: usize, step: &mut Step) {
+        if plant == Some(Plant::UndoesBlindly) && matches!(step.change, Change::RestoreAuth { .. }) {
+            (step.expect.sentinels_name, step.expect.no_failover) = (None, false);
+        }
         if let (Some(Plant::Uncoordinated), Change::RequestFailover { sentinels, .. }) = (plant, &mut step.change) {
             (step.expect.turn, step.expect.in_sight) = (None, None);
             let count = sentinels.len();

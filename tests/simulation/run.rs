@@ -12,8 +12,9 @@ use relinkd::model::event::{Pulse, Why};
 use relinkd::model::incident::What;
 use relinkd::model::remedy::{Change, Outcome, Remedy, Step};
 
-use super::check::{Kept, Promise, broken, may_be_asked, nobody_fails_over, requested};
+use super::check::{Kept, Promise, beyond_doubt, broken, may_be_asked, requested};
 use super::dice::Dice;
+use super::hands::Reach;
 use super::host::{Busy, Host, Waiting, name, word};
 use super::look::{Asked, target_at};
 use super::plant::Plant;
@@ -330,33 +331,41 @@ impl Run {
         let until = now.after(took);
         seen.ended = host.clock(until);
         seen.trend.last_up = host.last_up;
-        host.busy = Some(Busy::Looking { seen, until });
+        let doubt = self.world.doubt(index);
+        self.hosts[index].busy = Some(Busy::Looking { seen, doubt, until });
         Ok(())
     }
 
     fn apply(&mut self, index: usize, attempt: u32, mut step: Box<Step>) -> Kept {
         let began = self.world.now;
+        self.meddle(index, &step.change);
         self.count(format!("apply {}", word(&step.change)));
         self.say(|| format!("{index}: apply {}", step.change.describe()));
         self.hosts[index].record.begin(attempt, &step)?;
-        Plant::ask_elsewhere(self.plant, index, &mut step);
+        Plant::bend(self.plant, index, &mut step);
         let busy = if step.change == Change::ProveLink {
             let until = began.after(Duration::from_millis(step.within_ms));
             Busy::Proving { attempt, until, next: began.after(Duration::from_millis(5)), began }
         } else {
             let blind = self.plant == Some(Plant::BlindToFailover);
-            match self.world.moved_for(index, &mut step).filter(|_| !blind) {
-                Some(why) => {
+            let doubt = self.world.doubt(index);
+            let reach = if blind { Ok(Reach::All) } else { self.world.reach(index, &step) };
+            match reach {
+                Err(why) => {
                     let until = began.after(self.dice.between_ms(1, 400));
                     Busy::Answering { attempt, outcome: Outcome::PreconditionGone(why), until, began }
                 }
-                None => {
+                Ok(reach) => {
+                    beyond_doubt(&doubt, index, &step, reach)?;
+                    if reach == Reach::LoginAlone {
+                        self.count("an undo that left the link alone");
+                    }
                     let far = matches!(step.change, Change::RequestFailover { .. });
                     if far {
                         may_be_asked(&self.world)?;
                     }
                     let until = began.after(self.dice.between_ms(1, if far { 500 } else { 20 }));
-                    Busy::Reaching { attempt, step, until, began }
+                    Busy::Reaching { attempt, step, reach, until, began }
                 }
             }
         };
@@ -364,23 +373,39 @@ impl Run {
         Ok(())
     }
 
+    /// Now and then the world moves right before the hands look: more often before an undo, which is rare.
+    fn meddle(&mut self, index: usize, change: &Change) {
+        let sides = match change {
+            Change::ProveLink => return,
+            Change::RestoreAuth { .. } => 2,
+            _ => 5,
+        };
+        if !self.mended
+            && self.dice.one_in(sides)
+            && let Some(what) = self.world.meddle(index)
+        {
+            self.count(format!("{what} before {}", word(change)));
+            self.say(|| what.to_owned());
+        }
+    }
+
     fn carry_on(&mut self, index: usize, busy: Busy) -> Kept {
         let now = self.world.now;
         match busy {
-            Busy::Looking { mut seen, .. } => {
+            Busy::Looking { mut seen, doubt, .. } => {
                 if self.dies(index, 900, "while looking") {
                     return Ok(());
                 }
                 self.hosts[index].seen = Some(seen.clone());
+                self.hosts[index].doubt = doubt;
                 Plant::blind(self.plant, &mut seen);
                 self.hosts[index].feed(Input::Looked(seen), now);
             }
-            Busy::Reaching { attempt, step, began, .. } => {
+            Busy::Reaching { attempt, step, reach, began, .. } => {
                 if self.dies(index, 12, "between check and change") {
                     return Ok(());
                 }
-                nobody_fails_over(&self.world, index, &step, began)?;
-                let outcome = self.change(index, &step)?;
+                let outcome = self.change(index, &step, reach)?;
                 let until = now.after(self.dice.between_ms(1, 30));
                 self.hosts[index].busy = Some(Busy::Answering { attempt, outcome, until, began });
             }
@@ -409,7 +434,7 @@ impl Run {
     }
 
     /// The change, by the hands; it may fail, and its answer may be lost.
-    fn change(&mut self, index: usize, step: &Step) -> Result<Outcome, super::check::Broken> {
+    fn change(&mut self, index: usize, step: &Step, reach: Reach) -> Result<Outcome, super::check::Broken> {
         if step.change == Change::Persist && self.dice.one_in(6) {
             return Ok(Outcome::Failed("CONFIG REWRITE: no space".into()));
         }
@@ -421,7 +446,7 @@ impl Run {
                 broken(Promise::NoHarm, format!("{index} is pointed at {to}, which holds nothing"))?;
             }
         }
-        let outcome = self.world.change(index, step, &mut self.hosts[index].former);
+        let outcome = self.world.change(index, step, reach, &mut self.hosts[index].former);
         if let Change::RequestFailover { .. } = &step.change {
             let rest = self.hosts[index].policy.of(Remedy::RequestFailover).cooldown;
             requested(&self.world, index, &outcome, rest)?;

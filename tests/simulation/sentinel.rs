@@ -21,6 +21,8 @@ pub struct Failover {
 #[derive(Clone, Debug)]
 pub struct Sentinel {
     pub up: bool,
+    /// The others do not hear it, nor does it hear them; hosts hear it all the same.
+    pub alone: bool,
     pub primary: usize,
     pub epoch: u64,
     pub s_down: Option<Timestamp>,
@@ -40,6 +42,7 @@ impl Sentinel {
     pub fn new(primary: usize, now: Timestamp) -> Sentinel {
         Sentinel {
             up: true,
+            alone: false,
             primary,
             epoch: 1,
             s_down: None,
@@ -62,7 +65,7 @@ impl Sentinel {
         self.primary == primary && (!self.up || (quiet && now >= self.tilt_until))
     }
 
-    fn take_up(&mut self, primary: usize, epoch: u64, now: Timestamp) {
+    pub fn take_up(&mut self, primary: usize, epoch: u64, now: Timestamp) {
         (self.primary, self.epoch, self.role_since) = (primary, epoch, now);
         (self.s_down, self.o_down, self.silent_since, self.failover) = (None, None, None, None);
     }
@@ -70,7 +73,8 @@ impl Sentinel {
 
 impl World {
     pub fn sentinel_hears(&self, a: usize, b: usize) -> bool {
-        self.sentinels[a].up && self.sentinels[b].up && self.path(a, b)
+        let (one, other) = (&self.sentinels[a], &self.sentinels[b]);
+        one.up && other.up && (a == b || !(one.alone || other.alone)) && self.path(a, b)
     }
 
     pub fn sentinels_heard(&self, host: usize) -> usize {

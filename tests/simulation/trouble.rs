@@ -77,6 +77,13 @@ const ALL: &[(&str, Trouble)] = &[
         run.world.store.offers = vec![run.world.password, run.world.password - 1];
         shake(run);
     }),
+    ("rotate and cut, and a Sentinel is pointed elsewhere", |run| {
+        rotate(run);
+        run.world.store.offers = vec![run.world.password, run.world.password - 1];
+        let host = run.dice.below(HOSTS);
+        run.world.stray(host);
+        shake(run);
+    }),
     ("the store lags", |run| {
         rotate(run);
         shake(run);
@@ -101,6 +108,15 @@ const ALL: &[(&str, Trouble)] = &[
         run.world.sentinels[host].failover = None;
     }),
     ("start all Sentinels", |run| run.world.sentinels.iter_mut().for_each(|sentinel| sentinel.up = true)),
+    ("a Sentinel is pointed elsewhere", |run| {
+        let host = run.dice.below(HOSTS);
+        run.world.stray(host);
+    }),
+    ("a Sentinel is out of the others' hearing", |run| {
+        let host = run.dice.below(HOSTS);
+        run.world.sentinels[host].alone = true;
+    }),
+    ("all Sentinels hear each other", |run| run.world.sentinels.iter_mut().for_each(|sentinel| sentinel.alone = false)),
     ("TILT", |run| {
         let host = run.dice.below(HOSTS);
         run.world.sentinels[host].tilt_until = run.world.now.after(Duration::from_secs(30));

@@ -134,6 +134,8 @@ pub struct World {
     pub stirred: Vec<usize>,
     /// Replicas that a Sentinel is about to move.
     pub moves: Vec<(Timestamp, usize, usize)>,
+    /// Since when the Sentinels that a host hears have named two primaries.
+    pub dissent_since: [Option<Timestamp>; HOSTS],
     next_id: u64,
 }
 
@@ -174,6 +176,7 @@ impl World {
             in_outage: false,
             stirred: Vec::new(),
             moves: Vec::new(),
+            dissent_since: [None; HOSTS],
             next_id: 10,
         }
     }
@@ -205,6 +208,7 @@ impl World {
                 let slices = i64::try_from(until.since(self.now).as_millis() / SLICE.as_millis()).unwrap();
                 self.nodes.iter_mut().for_each(|node| node.offset += 40 * slices);
                 self.now = until;
+                self.dissent_since = [None; HOSTS];
                 return;
             }
             self.now = self.now.after(SLICE).min(until);
@@ -213,6 +217,7 @@ impl World {
                 self.move_link(host);
             }
             self.move_sentinels();
+            self.note_dissent();
             self.note_outage();
         }
     }
@@ -390,7 +395,7 @@ impl World {
         let Some(newest) = newest else { return };
         for host in 0..HOSTS {
             let sentinel = &mut self.sentinels[host];
-            (sentinel.up, sentinel.tilt_until, sentinel.failover) = (true, now, None);
+            (sentinel.up, sentinel.alone, sentinel.tilt_until, sentinel.failover) = (true, false, now, None);
             (sentinel.primary, sentinel.epoch) = (newest.primary, newest.epoch);
             self.start_node(host);
             let node = &mut self.nodes[host];

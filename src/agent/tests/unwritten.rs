@@ -175,6 +175,26 @@ fn a_rewrite_that_fails_calls_a_person_and_one_whose_world_moved_is_tried_again(
 }
 
 #[test]
+fn a_plan_that_was_dropped_before_its_change_leaves_what_was_left_before_it() {
+    let mut world = World::healthy();
+    break_password(&mut world);
+    world.script.push_back(Outcome::PreconditionGone("a Sentinel runs a failover now".into()));
+    world.wake(Why::Timer);
+    assert_eq!(world.recorded("ended precondition-gone"), 1, "{:?}", world.trace);
+    assert!(world.agent.incidents().unwritten().is_none(), "nothing was set");
+
+    let mut world = cut_short();
+    world.crash();
+    let left = world.agent.incidents().unwritten().cloned();
+    assert!(left.is_some());
+    break_password(&mut world);
+    world.script.push_back(Outcome::PreconditionGone("a Sentinel runs a failover now".into()));
+    world.advance(s(13));
+    assert_eq!(world.recorded("ended precondition-gone"), 1, "{:?}", world.trace);
+    assert_eq!(world.agent.incidents().unwritten().cloned(), left, "{:?}", world.trace);
+}
+
+#[test]
 fn a_plan_that_ran_to_its_end_leaves_nothing() {
     let mut world = World::healthy();
     break_password(&mut world);

@@ -10,6 +10,11 @@ use super::{Evidence, Flavour, Reading, Role};
 use crate::model::turn::preference;
 use crate::model::{Address, Endpoint, Timestamp};
 
+/// For this long after Sentinels were last seen to disagree or to fail over, they may still be moving replicas.
+/// Redis 7.0.15: followers publish `+switch-master` a second before the leader does, and a replica that was not
+/// yet told is moved within seconds.
+pub const AFTERMATH: Duration = Duration::from_secs(10);
+
 /// One Sentinel's account of the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentinelView {
@@ -231,6 +236,11 @@ impl SentinelSays {
     pub fn names_as(&self, other: &SentinelSays) -> bool {
         let one_run = !self.primary_run_id.is_empty() && self.primary_run_id == other.primary_run_id;
         self.primary == other.primary || (one_run && self.primary.port == other.primary.port)
+    }
+
+    /// Whether it took up its primary a moment ago, or was started then.
+    pub fn is_young(&self) -> bool {
+        Duration::from_millis(self.role_reported_ms) < AFTERMATH
     }
 
     /// Whether this Sentinel is in the middle of a failover of the group.

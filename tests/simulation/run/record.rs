@@ -38,6 +38,7 @@ impl Run {
                 clock: host.clock,
                 skew_us: host.skew_us,
                 seen: host.seen.as_deref(),
+                doubt: &host.doubt,
                 pauses: &host.pauses,
             };
             host.record.take(&entries, notice.as_deref(), &scene)?;
