@@ -62,9 +62,7 @@ fn witness(e: &Evidence) -> Witness {
         .max()
         .unwrap_or_default()
         .saturating_add(Duration::from_millis(1_500));
-    // In TILT a Sentinel declares nobody down (Redis 7.0.15, sentinelHandleRedisInstance): no witness for life.
-    let tilted = e.answering().filter(|(_, says)| says.tilt.seen() == Some(&true)).count();
-    let alive = answering.saturating_sub(down).saturating_sub(tilted);
+    let alive = answering.saturating_sub(down).saturating_sub(tilted(e));
     if unreached_for(e) < patience {
         return Witness::NotYet(tell(
             format!("{alive} of {known} Sentinels still see the primary"),
@@ -81,6 +79,12 @@ fn witness(e: &Evidence) -> Witness {
         format!("{down} of {known} Sentinels hold the primary down, {alive} see it alive"),
         "the witnesses contradict each other",
     ))
+}
+
+/// In TILT a Sentinel declares nobody down (Redis 7.0.15, sentinelHandleRedisInstance): it is no witness for life, and its
+/// PINGs go on.
+fn tilted(e: &Evidence) -> usize {
+    e.answering().filter(|(_, says)| says.tilt.seen() == Some(&true)).count()
 }
 
 /// A Sentinel pings every second, or every down-after if that is less, and waits half of that at least for an answer
@@ -110,6 +114,14 @@ fn by_their_pings(e: &Evidence, need: usize) -> Option<Witness> {
     let without = answers.iter().filter(|at| e.ended.since(**at) >= UNANSWERED).count();
     (without >= need).then(|| {
         let longest = answers.iter().map(|at| e.ended.since(*at)).max().unwrap_or_default();
+        let means = match tilted(e) {
+            0 => "it is not only us who cannot reach it; they will hold it down when down-after-milliseconds has passed"
+                .to_owned(),
+            some => format!(
+                "it is not only us who cannot reach it; {some} of them are in TILT, after a pause or a step of their clock, \
+                 and hold nobody down until that has lasted 30 s"
+            ),
+        };
         Witness::Unanswered(fact(
             Viewpoint::Sentinel,
             e.ended,
@@ -117,7 +129,7 @@ fn by_their_pings(e: &Evidence, need: usize) -> Option<Witness> {
                 "{without} of {known} Sentinels have had no answer to their PINGs for up to {} s",
                 longest.as_secs()
             ),
-            "it is not only us who cannot reach it; they will hold it down when down-after-milliseconds has passed",
+            means,
         ))
     })
 }
@@ -230,6 +242,16 @@ fn receiving(e: &Evidence) -> bool {
     e.local_link().is_some_and(|link| link.syncing && link.sync_read > 0 && (0..=2).contains(&link.sync_last_io_s))
 }
 
+/// A byte of the data set came not long ago, and none since. A line that is full drops packets of the transfer too, which
+/// then waits for seconds, so this host alone cannot tell it from a way that is gone.
+fn line_may_be_full(e: &Evidence) -> Option<Fact> {
+    let link =
+        e.local_link().filter(|link| link.syncing && (0..super::sync::STALLED_S).contains(&link.sync_last_io_s))?;
+    let saw =
+        format!("the data set was coming in {} s ago, {} bytes of it so far", link.sync_last_io_s, link.sync_read);
+    Some(fact(Viewpoint::Replica, e.ended, saw, "a line that is full looks the same for some seconds"))
+}
+
 /// No answer to the connection itself.
 pub fn silent(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e).filter(|_| !receiving(e))?;
@@ -239,15 +261,16 @@ pub fn silent(e: &Evidence) -> Option<Finding> {
         _ => return None,
     };
     let first = probe_fact(probe, &saw, "nothing comes back from that address");
+    let full = line_may_be_full(e);
     let (cause, suspected, told) = match witness(e) {
         Witness::Down(told) | Witness::Unanswered(told) => (Cause::PrimaryUnreachable, false, Some(told)),
-        Witness::Alive(told) => (Cause::NetworkCut, false, Some(told)),
+        Witness::Alive(told) => (Cause::NetworkCut, full.is_some(), Some(told)),
         // The replica's host hears neither the primary nor most Sentinels: more likely its own network.
         Witness::Unheard(told) => (Cause::NetworkCut, true, Some(told)),
         Witness::NotYet(told) => (Cause::PrimaryUnreachable, true, Some(told)),
-        Witness::None => (Cause::PrimaryUnreachable, alone_for(e) < RESTART, None),
+        Witness::None => (Cause::PrimaryUnreachable, full.is_some() || alone_for(e) < RESTART, None),
     };
-    Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
+    Some(finding(cause, suspected, [Some(first), told, full, Some(link_fact(e))].into_iter().flatten().collect()))
 }
 
 /// The kernel accepts, the process does not answer (SIGSTOP, DEBUG SLEEP, the first five seconds of a script).
@@ -255,7 +278,8 @@ pub fn hung(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e).filter(|_| !receiving(e))?;
     let step = hangs_at(probe)?;
     // Alone among those who see it alive, or before they have noticed, it may be a pause of a second.
-    let pause = unreached_for(e) < Duration::from_secs(5);
+    let full = line_may_be_full(e);
+    let pause = full.is_some() || unreached_for(e) < Duration::from_secs(5);
     let (cause, suspected, told) = match witness(e) {
         Witness::Down(told) => (Cause::PrimaryHung, false, Some(told)),
         Witness::Unanswered(told) => (Cause::PrimaryHung, pause, Some(told)),
@@ -275,7 +299,7 @@ pub fn hung(e: &Evidence) -> Option<Finding> {
         format!("{} accepts the connection, {step} → no answer in time", probe.target),
         means,
     );
-    Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
+    Some(finding(cause, suspected, [Some(first), told, full, Some(link_fact(e))].into_iter().flatten().collect()))
 }
 
 pub fn not_a_server(e: &Evidence) -> Option<Finding> {

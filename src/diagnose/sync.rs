@@ -17,6 +17,9 @@ use crate::model::{Address, Endpoint, human, size};
 /// second, and a diskless one after `repl-diskless-sync-delay` (5 s by default).
 const FRESH: Duration = Duration::from_secs(15);
 
+/// For so long nothing may come of a transfer before it has stalled.
+pub(super) const STALLED_S: i64 = 10;
+
 /// Below this a disk is as good as full for a server that is about to write its data set.
 const NO_ROOM: u64 = 1024 * 1024;
 
@@ -303,7 +306,6 @@ pub(super) fn of_a_primary(kind: LogKind) -> bool {
 /// `repl-timeout`, 60 s by default. What has come is loaded without a byte on the line, however long that takes, and
 /// `master_sync_last_io_seconds_ago` grows all the while (Redis 7.0.15, Valkey 8.0.1).
 pub fn sync_stalled(e: &Evidence) -> Option<Finding> {
-    const STALLED_S: i64 = 10;
     let link = broken_link(e)?;
     let loads = e.local.seen().is_some_and(|local| local.loading || local.loading_bytes.is_some());
     if loads || !link.syncing || link.sync_read == 0 || link.sync_last_io_s < STALLED_S {

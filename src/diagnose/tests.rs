@@ -242,6 +242,35 @@ fn silence_is_an_unreachable_primary_or_a_cut_by_what_the_sentinels_see() {
 }
 
 #[test]
+fn a_line_that_is_full_of_the_data_set_is_no_firm_cut() {
+    let silent_in_a_sync = |witnesses: bool, connect: &Connect, last_byte_s: i64| {
+        verdict(|e| {
+            cut(e).stood(LONG);
+            if !witnesses {
+                e.alone();
+            }
+            e.link().state = LinkState::Sync;
+            (e.link().syncing, e.link().sync_read, e.link().sync_last_io_s) = (true, 1_000, last_byte_s);
+            e.probe().connect = connect.clone();
+            e.probe().ping = Answer::TimedOut;
+        })
+    };
+    let (lost, open) = (Connect::TimedOut, Connect::Open);
+    assert_eq!(silent_in_a_sync(false, &lost, 2), (Cause::SyncRunning, false), "bytes arrive");
+    assert_eq!(silent_in_a_sync(false, &lost, 3), (Cause::PrimaryUnreachable, true));
+    assert_eq!(silent_in_a_sync(false, &lost, 10), (Cause::PrimaryUnreachable, false), "nothing for too long");
+    assert_eq!(silent_in_a_sync(true, &lost, 3), (Cause::NetworkCut, true));
+    assert_eq!(silent_in_a_sync(true, &lost, 10), (Cause::NetworkCut, false));
+    assert_eq!(silent_in_a_sync(false, &open, 3), (Cause::PrimaryHung, true));
+    assert_eq!(silent_in_a_sync(false, &open, 10), (Cause::PrimaryHung, false));
+    let held_down = |e: &mut Evidence| {
+        cut(e).told_down().stood(LONG);
+        (e.link().syncing, e.link().sync_last_io_s) = (true, 3);
+    };
+    assert_eq!(verdict(held_down), (Cause::PrimaryUnreachable, false), "others cannot reach it either");
+}
+
+#[test]
 fn witnesses_are_given_their_time_from_when_the_primary_fell_silent_and_not_from_the_break() {
     let later = |e: &mut Evidence| {
         e.refuse().stood(LONG);
@@ -284,6 +313,14 @@ fn witnesses_who_contradict_each_other_or_are_in_tilt_prove_nothing() {
     assert_eq!(verdict(one_each), (Cause::PrimaryDown, true));
     let tilted = |e: &mut Evidence| _ = e.refuse().stood(LONG).each_sentinel(|says| says.tilt = Reading::Seen(true));
     assert_eq!(verdict(tilted), (Cause::PrimaryDown, true), "in TILT nobody is declared down");
+    let unanswered = found(|e| {
+        e.refuse().stood(LONG).each_sentinel(|says| {
+            (says.tilt, says.last_reply_ms) = (Reading::Seen(true), Some(20_000));
+        });
+        e.trend.unreached_seen = Some(e.began);
+    });
+    assert_eq!((unanswered.cause, unanswered.suspected), (Cause::PrimaryDown, false), "their PINGs go on");
+    assert!(unanswered.because[1].means.contains("3 of them are in TILT"), "{unanswered:?}");
 }
 
 fn hang(e: &mut Evidence) -> &mut Evidence {
