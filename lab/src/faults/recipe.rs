@@ -32,6 +32,8 @@ pub struct Recipe {
     pub why: &'static str,
     /// The group is of no use afterwards.
     pub spends: bool,
+    /// It is made only once the Sentinels have begun a failover, and so long after they could they may.
+    pub failover_within: Option<Duration>,
     /// Why this server cannot have it.
     pub lacks: fn(Kind) -> Option<String>,
 }
@@ -66,6 +68,7 @@ impl Recipe {
             bound: Duration::ZERO,
             why: "",
             spends: false,
+            failover_within: None,
             lacks: |_| None,
         }
     }
@@ -88,6 +91,11 @@ impl Recipe {
 
     pub const fn spends(mut self) -> Recipe {
         self.spends = true;
+        self
+    }
+
+    pub const fn failover_within(mut self, ms: u64) -> Recipe {
+        self.failover_within = Some(Duration::from_millis(ms));
         self
     }
 

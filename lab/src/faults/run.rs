@@ -118,7 +118,14 @@ fn run_trial(stand: &Stand, recipe: &Recipe, trial: &Trial) -> (Record, bool) {
     thread::sleep(trial.stay);
     let over = Instant::now();
     let trail = watch.since(broken.at);
-    let mut record = blank(recipe, trial, kind, recipe.expected.score(&trail));
+    let mut score = recipe.expected.score(&trail);
+    if let Some(span) = recipe.failover_within
+        && matches!(score.outcome, Outcome::Missing(_))
+        && stand.failovers() == failovers
+    {
+        score = Score::undone(format!("no Sentinel began a failover within {span:?}"));
+    }
+    let mut record = blank(recipe, trial, kind, score);
     record.story = story(&trail);
     if record.score.outcome != Outcome::Right {
         record.because = because(stand);
@@ -146,7 +153,7 @@ fn await_verdict(watch: &Watch, recipe: &Recipe, at: Instant) {
     if recipe.expected.cause.is_none() {
         return thread::sleep(NO_FAULT);
     }
-    let end = at + recipe.bound + GRACE;
+    let end = at + recipe.bound + recipe.failover_within.unwrap_or_default().max(GRACE);
     let met = || watch.since(at).iter().any(|(_, said)| said.as_ref().is_some_and(|said| recipe.expected.is_met(said)));
     while Instant::now() < end && !met() {
         thread::sleep(Duration::from_millis(20));

@@ -17,11 +17,16 @@ use crate::kind::Kind;
 use crate::process::poll;
 use crate::server::Server;
 
-/// How long a group may take to be whole again after a fault, and relinkd to see it so.
+/// How long a group may take to be whole again after a fault, and relinkd to see it so: a Sentinel may be in TILT meanwhile.
 const RECOVERY: Duration = Duration::from_secs(60);
 /// For so long after a Sentinel took up a primary it may still be moving replicas, and relinkd gives it that time.
 pub const AFTERMATH_MS: u64 = 10_000;
 pub const DOWN_AFTER_MS: u64 = 2_000;
+/// Of the groups in which one is promoted. An election that nobody wins is held again after twice this.
+pub const FAILOVER_MS: u64 = 10_000;
+/// For so long a Sentinel that stood still, or whose clock was set, holds nobody down (Redis 7.0.15 and Valkey 8.0.1,
+/// sentinel.c, SENTINEL_TILT_PERIOD).
+pub const TILT_MS: u64 = 30_000;
 pub const PASSWORD: &str = "word";
 pub const USER: &str = "repl";
 /// relinkd only watches: a fault stays until the lab ends it. A healthy link is looked at in depth more often than by
@@ -92,13 +97,13 @@ impl Stage {
             Stage::Tls => pair.tls(),
             Stage::Watched => three.namespaces(true).config("replica-priority", "0"),
             Stage::Guarded => three.password(PASSWORD).config("replica-priority", "0"),
-            Stage::Rolling => three.sentinel_timers(DOWN_AFTER_MS, 10_000).config("save", "3600 1").config_of(
+            Stage::Rolling => three.sentinel_timers(DOWN_AFTER_MS, FAILOVER_MS).config("save", "3600 1").config_of(
                 Node::Replica(0),
                 "replica-priority",
                 "0",
             ),
             Stage::Moving => {
-                three.sentinel_timers(DOWN_AFTER_MS, 10_000).config_of(Node::Replica(0), "replica-priority", "0")
+                three.sentinel_timers(DOWN_AFTER_MS, FAILOVER_MS).config_of(Node::Replica(0), "replica-priority", "0")
             }
         }
     }
@@ -188,7 +193,9 @@ impl Stand {
         };
         let sentinels = || {
             let (replicas, others) = (self.group.nodes().len() - 1, self.group.sentinels().len().saturating_sub(1));
-            self.group.sentinels().iter().all(|one| one.sentinel_is_whole(replicas, others) && self.is_settled(one))
+            let whole =
+                |one: &Server| one.sentinel_is_whole(replicas, others) && !is_in_tilt(one) && self.is_settled(one);
+            self.group.sentinels().iter().all(whole)
         };
         let seen = || status(&self.socket()).is_some_and(|status| status["cause"].is_null());
         let whole = poll(RECOVERY, || {
@@ -212,6 +219,10 @@ impl Stand {
         let age = sentinel.sentinel_field("role-reported-time").and_then(|age| age.parse::<u64>().ok());
         !self.stage.settles() || age.is_some_and(|age| age > AFTERMATH_MS)
     }
+}
+
+fn is_in_tilt(sentinel: &Server) -> bool {
+    sentinel.info("sentinel", "sentinel_tilt").as_deref() == Some("1")
 }
 
 /// What `relinkd status --json` prints of the instance, asked where that verb asks.

@@ -179,6 +179,9 @@ fn slow_sender(stand: &Stand) -> Result<Broken> {
 fn slow_line(stand: &Stand) -> Result<Broken> {
     let whole = fault::configure(stand.primary(), &[("rdbcompression", "no")])?;
     stand.primary().write(400, 1_024).map_err(Error::other)?;
+    // What is still on its way would fill the line for seconds, and not a packet of anybody's came through.
+    let arrived = |replica: &Server| replica.offset().is_some_and(|offset| Some(offset) == stand.primary().offset());
+    stand.replica().wait_until(arrived, STEP).ok_or_else(|| Error::other("the writes do not arrive"))?;
     let slow = host(stand.primary())?.slow_down(500)?;
     transfer::restart_empty(stand.replica())?;
     Broken::since(Instant::now(), whole.and(slow))

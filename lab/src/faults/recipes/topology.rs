@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{PROBE, PROBE_MS, STEP, host, kept, save};
 use crate::fault::{self, Fault};
 use crate::faults::recipe::{Broken, Recipe};
-use crate::faults::stage::{Stage, Stand};
+use crate::faults::stage::{FAILOVER_MS, Stage, Stand, TILT_MS};
 use crate::group::Group;
 use crate::impostor::{Impostor, Manner, closed_port};
 use crate::server::Server;
@@ -40,6 +40,7 @@ pub const ALL: [Recipe; 14] = [
     Recipe::of("failover-running", "the primary dies and another is promoted", Stage::Moving, failover)
         .also(&["primary-down"])
         .after(3_000, "down-after (2 s here) and a PING period of a second")
+        .failover_within(TILT_MS + 2 * FAILOVER_MS)
         .spends(),
 ];
 
