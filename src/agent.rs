@@ -135,6 +135,8 @@ pub struct Agent {
     /// Something woke us that wants a deep look, too soon after the last one.
     owes_deep: bool,
     passing_since: Option<Timestamp>,
+    /// Since when nothing fits the open incident any more. Tries of a sync that carry nothing do not end that.
+    unnamed_since: Option<Timestamp>,
     /// The cause that was seen last is not written: it was written a moment ago, and another between.
     unsteady: bool,
     /// When this agent may ask for a failover, if that is what it waits for.
@@ -174,6 +176,7 @@ impl Agent {
             last_deep: None,
             owes_deep: false,
             passing_since: None,
+            unnamed_since: None,
             unsteady: false,
             our_turn: None,
             ledger: LedgerHealth::Writable,
@@ -382,7 +385,7 @@ impl Agent {
         // incident not what it was.
         if let Some(incident) = self.incidents.open()
             && incident.finding.cause != Cause::Unknown
-            && stood < self.policy.patience
+            && now.since(*self.unnamed_since.get_or_insert(e.began)) < self.policy.patience
         {
             if incident.up_at.is_some() {
                 self.record(What::LinkDown { at: e.ended }, now);

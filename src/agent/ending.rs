@@ -21,7 +21,7 @@ impl Agent {
         self.last.fault = None;
         self.last.decision = None;
         self.last.next_steps.clear();
-        self.passing_since = None;
+        (self.passing_since, self.unnamed_since) = (None, None);
         (self.latent, self.flaps) = (false, false);
         if self.incidents.open().is_none() && !self.unread {
             self.note_blip(now);

@@ -169,6 +169,9 @@ impl Agent {
 
     /// A sync that makes progress begins its patience anew each time.
     pub(super) fn note_progress(&mut self, cause: Cause, e: &Evidence, now: Timestamp) {
+        if cause != Cause::SyncRunning || sync_moves(e) {
+            self.unnamed_since = None;
+        }
         if !cause.passing() {
             self.passing_since = None;
             return;

@@ -151,6 +151,30 @@ fn a_sync_that_begins_again_and_again_is_told_though_it_moves_at_every_look() {
     assert_eq!(world.said(), ["opened"]);
 }
 
+/// A login that is let in and refused at each PSYNC: a look meets a try that carries nothing, or the time between two.
+#[test]
+fn a_link_that_stays_down_under_no_name_is_told_though_tries_of_a_sync_come_between() {
+    let tried = |moving: u64| {
+        let mut world = World::healthy();
+        world.candidates.clear();
+        world.set(|e| _ = e.reject_password());
+        world.wake(Why::Timer);
+        assert_eq!(world.said(), ["opened"]);
+        for turn in 0..20 {
+            world.set(syncing);
+            world.evidence.link().sync_read = turn * moving;
+            world.advance(s(2));
+            world.set(|e| _ = e.break_link(LinkState::Connect));
+            world.advance(s(2));
+        }
+        world
+    };
+    let world = tried(0);
+    assert_eq!(world.said(), ["opened", "updated"]);
+    assert_eq!(world.notices[1].incident.finding.cause, Cause::Unknown);
+    assert_eq!(tried(1_000).said(), ["opened"], "a sync that moves is on its way");
+}
+
 #[test]
 fn a_local_server_that_restarts_within_patience_is_no_incident() {
     let mut world = World::healthy();
