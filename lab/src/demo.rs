@@ -21,6 +21,8 @@ use story::words;
 
 const OLD: &str = "spring-2026";
 const NEW: &str = "autumn-2026";
+/// The screen says so.
+const DOWN_AFTER_MS: u64 = 1_000;
 
 /// What to play, and where.
 pub struct Play<'a> {
@@ -76,6 +78,7 @@ fn open(play: &Play<'_>, screen: &mut Screen<'_>) -> Result<Scene> {
         .replicas(2)
         .sentinels(3)
         .password(OLD)
+        .sentinel_timers(DOWN_AFTER_MS, 6_000)
         .config_of(Node::Replica(0), "replica-priority", "200")
         .start()?;
     acts::say_hello(&group)?;
@@ -108,7 +111,8 @@ fn in_a_network(play: &Play<'_>, screen: &mut Screen<'_>) -> Result<Told> {
         screen.say("Skipped: network namespaces are not allowed here. They need root, iproute2 and nftables.")?;
         return Ok(Told::skipped("network cut, then whole again"));
     }
-    let group = Group::builder(play.kind).replicas(1).sentinels(3).password(OLD).namespaces(true).start()?;
+    let group = Group::builder(play.kind).replicas(1).sentinels(3).sentinel_timers(DOWN_AFTER_MS, 6_000);
+    let group = group.password(OLD).namespaces(true).start()?;
     acts::say_hello(&group)?;
     let scene = Scene::start(group, play.relinkd, "")?;
     acts::network_cut(&scene, screen)

@@ -13,6 +13,8 @@ use std::io::{Error, Result};
 use crate::group::Group;
 use crate::server::Server;
 
+const CUT_REPLICAS: [&str; 4] = ["CLIENT", "KILL", "TYPE", "replica"];
+
 type Undo = Box<dyn FnOnce() -> Result<()> + Send>;
 
 #[must_use = "dropping a fault undoes it at once"]
@@ -70,11 +72,10 @@ impl fmt::Debug for Fault {
 /// The lab itself logs in with the new one.
 pub fn rotate_password(primary: &Server, new: &str) -> Result<Fault> {
     let old = primary.admin_password().unwrap_or_default();
-    set_password(primary, new)?;
+    change_and_cut(primary, &["CONFIG", "SET", "requirepass", new])?;
+    logs_in_with(primary, new);
     let server = primary.clone();
-    let fault = Fault::new(format!("password of {} rotated", primary.address()), move || set_password(&server, &old));
-    cut_replicas(primary)?;
-    Ok(fault)
+    Ok(Fault::new(format!("password of {} rotated", primary.address()), move || set_password(&server, &old)))
 }
 
 /// The user that replicas log in with is switched off.
@@ -160,7 +161,7 @@ pub fn outrun_backlog(primary: &Server, replica: &Server) -> Result<Fault> {
 
 /// Cuts the replicas' connections at the primary: healthy ones are back within a moment, by a partial resync.
 pub fn cut_replicas(primary: &Server) -> Result<()> {
-    run(primary, &["CLIENT", "KILL", "TYPE", "replica"])
+    run(primary, &CUT_REPLICAS)
 }
 
 /// Every data node takes a new password, replicas log in with it, and no Sentinel knows it: each finds out when its
@@ -194,33 +195,47 @@ fn change_user(primary: &Server, user: &str, words: &[&str]) -> Result<Fault> {
     };
     let mut change = vec!["ACL"];
     change.extend(words);
-    run(primary, &change)?;
+    change_and_cut(primary, &change)?;
     let (server, name) = (primary.clone(), user.to_owned());
-    let fault = Fault::new(format!("ACL {} at {}", words.join(" "), primary.address()), move || {
+    Ok(Fault::new(format!("ACL {} at {}", words.join(" "), primary.address()), move || {
         let mut restore = vec!["ACL", "SETUSER", &name, "reset"];
         restore.extend(rules.split_whitespace());
         run(&server, &restore)
-    });
-    cut_replicas(primary)?;
-    Ok(fault)
+    }))
+}
+
+/// In one transaction: nobody who looks meanwhile finds a link that stands under a login that is refused.
+fn change_and_cut(primary: &Server, words: &[&str]) -> Result<()> {
+    let mut connection = primary.connect().map_err(Error::other)?;
+    let mut both = redis::pipe();
+    both.atomic();
+    for command in [words, &CUT_REPLICAS] {
+        let mut one = redis::Cmd::new();
+        one.arg(command);
+        both.add_command(one).ignore();
+    }
+    let done = both.exec(&mut connection);
+    done.map_err(|error| Error::other(format!("{} at {}: {error}", named(words), primary.address())))
 }
 
 pub(crate) fn set_password(server: &Server, password: &str) -> Result<()> {
     run(server, &["CONFIG", "SET", "requirepass", password])?;
-    server.set_admin_password(Some(password).filter(|password| !password.is_empty()));
+    logs_in_with(server, password);
     Ok(())
+}
+
+fn logs_in_with(server: &Server, password: &str) {
+    server.set_admin_password(Some(password).filter(|password| !password.is_empty()));
 }
 
 pub(crate) fn run(server: &Server, words: &[&str]) -> Result<()> {
     let answer = server.run(words);
-    answer.map(drop).map_err(|error| {
-        // The arguments may be secrets; the command's name is not.
-        Error::other(format!(
-            "{} at {}: {error}",
-            words.iter().take(2).copied().collect::<Vec<_>>().join(" "),
-            server.address()
-        ))
-    })
+    answer.map(drop).map_err(|error| Error::other(format!("{} at {}: {error}", named(words), server.address())))
+}
+
+/// The arguments may be secrets; the command's name is not.
+fn named(words: &[&str]) -> String {
+    words.iter().take(2).copied().collect::<Vec<_>>().join(" ")
 }
 
 fn describe(settings: &[(&str, &str)]) -> String {

@@ -91,7 +91,8 @@ impl Builder {
         self
     }
 
-    /// Defaults: 1000 and 6000, quick enough for a test. Production often has 30000 and 180000.
+    /// Defaults: 2000 and 6000, quick enough for a test. Production often has 30000 and 180000. With less than twice the
+    /// period of their PINGs, a second, a stall of the machine is a failover that nobody asked for.
     pub fn sentinel_timers(mut self, down_after_ms: u64, failover_timeout_ms: u64) -> Builder {
         self.down_after_ms = down_after_ms;
         self.failover_timeout_ms = failover_timeout_ms;
@@ -184,7 +185,7 @@ impl Group {
             acl_user: None,
             namespaces: false,
             together: false,
-            down_after_ms: 1000,
+            down_after_ms: 2000,
             failover_timeout_ms: 6000,
             lines: Vec::new(),
             tls: false,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use crate::port::Port;
 use crate::server::Server;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,10 +107,9 @@ impl Drop for Impostor {
     }
 }
 
-/// A port on loopback where nobody listens.
+/// A port on loopback where nobody listens, as long as this process runs.
 pub fn closed_port() -> Result<(String, u16)> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok((Ipv4Addr::LOCALHOST.to_string(), listener.local_addr()?.port()))
+    Ok((Ipv4Addr::LOCALHOST.to_string(), Port::reserve()?.keep()))
 }
 
 fn misbehave(manner: Manner, turn: usize, mut stream: TcpStream) -> Result<()> {

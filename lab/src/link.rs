@@ -16,7 +16,7 @@ impl Server {
 
     /// ROLE's own word for the link: `connect`, `connecting`, `handshake`, `sync`, `connected`. `None` for a primary.
     pub fn role_state(&self) -> Option<String> {
-        let Value::Array(parts) = self.run(&["ROLE"]).ok()? else { return None };
+        let Value::Array(parts) = self.query(&["ROLE"]).ok()? else { return None };
         let role: String = redis::from_redis_value(parts.first()?.clone()).ok()?;
         if role != "slave" {
             return None;

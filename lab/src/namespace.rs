@@ -7,14 +7,16 @@
 //! Admin commands of the lab do not use this network but unix sockets, so a cut never blinds the test itself.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Error, Result, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -180,6 +182,20 @@ impl Host {
     /// can be handed back and served from any thread.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         inside(&self.netns, work)
+    }
+
+    /// When the next SYN goes out of a connection that is being opened to this address; none: there is no such.
+    pub fn next_syn(&self, (host, port): &(String, u16)) -> Option<Duration> {
+        let peer = u32::from_ne_bytes(host.parse::<Ipv4Addr>().ok()?.octets());
+        let peer = format!("{peer:08X}:{port:04X}");
+        // proc_pid_net(5): address of the peer, state (02 is SYN_SENT), and the timer's end in hundredths of a second.
+        let table = self.inside(|| fs::read_to_string("/proc/thread-self/net/tcp")).ok()?;
+        let due = table.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let ours = fields.get(2) == Some(&peer.as_str()) && fields.get(3) == Some(&"02");
+            fields.get(5).filter(|_| ours)?.split_once(':')
+        });
+        Some(Duration::from_millis(u64::from_str_radix(due?.1, 16).ok()? * 10))
     }
 
     fn nft(&self, ruleset: &str) -> Result<()> {

@@ -36,6 +36,13 @@ impl Port {
         Err(Error::other(format!("no free loopback port from {FIRST} to {}", FIRST + COUNT - 1)))
     }
 
+    /// Its number, for as long as this process runs.
+    pub fn keep(self) -> u16 {
+        let number = self.number;
+        std::mem::forget(self);
+        number
+    }
+
     fn try_reserve(number: u16) -> Option<Port> {
         let name = SocketAddr::from_abstract_name(format!("relinkd-lab-port-{number}")).ok()?;
         let reservation = UnixListener::bind_addr(&name).ok()?;

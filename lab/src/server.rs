@@ -26,6 +26,8 @@ use crate::tls::Certificates;
 const START: Duration = Duration::from_secs(15);
 const STOP: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(2);
+/// A command may wait for a disk that others write to as well (CONFIG REWRITE), and is given only once.
+const DONE: Duration = Duration::from_secs(10);
 /// A stranger may take a port between its choice and its use.
 const PORT_ATTEMPTS: u32 = 5;
 
@@ -165,10 +167,12 @@ impl Server {
 
     /// One command as the admin, on a connection of its own.
     pub fn run(&self, words: &[&str]) -> RedisResult<Value> {
-        self.query(words)
+        let mut connection = self.connect()?;
+        connection.set_read_timeout(Some(DONE))?;
+        crate::link::command(words).query(&mut connection)
     }
 
-    /// The same, with the answer converted.
+    /// A question, with the answer converted; who gets none in time asks again.
     pub fn query<T: redis::FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
         crate::link::command(words).query(&mut self.connect()?)
     }

@@ -90,14 +90,19 @@ fn a_host_far_away_is_heard_as_late_as_that_and_keeps_its_connections() {
     let Some(group) = group_in_namespaces() else { return };
     let (_, replica) = hosts(&group);
     let far = replica.move_away(Duration::from_millis(200)).unwrap();
-    let began = std::time::Instant::now();
-    let opened = replica.inside(|| TcpStream::connect_timeout(&"10.77.0.1:6379".parse().unwrap(), PATIENCE));
-    opened.unwrap();
-    let took = began.elapsed();
+    // The quickest of five: a SYN that is lost is sent again a second later.
+    let quickest = || {
+        let connect = |_| {
+            let began = std::time::Instant::now();
+            replica.inside(|| TcpStream::connect_timeout(&"10.77.0.1:6379".parse().unwrap(), PATIENCE)).unwrap();
+            began.elapsed()
+        };
+        (0..5).map(connect).min().unwrap()
+    };
+    let took = quickest();
     assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(900), "{took:?}");
     assert!(group.replica(0).is_link_up());
     far.undo().unwrap();
-    let began = std::time::Instant::now();
-    replica.inside(|| TcpStream::connect_timeout(&"10.77.0.1:6379".parse().unwrap(), PATIENCE)).unwrap();
-    assert!(began.elapsed() < Duration::from_millis(150));
+    let took = quickest();
+    assert!(took < Duration::from_millis(150), "{took:?}");
 }

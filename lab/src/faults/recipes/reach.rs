@@ -74,9 +74,9 @@ fn held_up(stand: &Stand) -> Result<Broken> {
     poll(STEP, named).ok_or_else(|| Error::other("a name without a resolver is not told"))?;
     let at = Instant::now();
     let dead = super::host(replica)?.dead_resolver()?;
-    let silent = replica.wait_until(|server| server.run(&["PING"]).is_err(), STEP);
+    let silent = replica.wait_until(|server| server.query::<redis::Value>(&["PING"]).is_err(), STEP);
     silent.ok_or_else(|| Error::other("the server never stands still"))?;
-    let _ended_early = replica.wait_until(|server| server.run(&["PING"]).is_ok(), HELD_UP);
+    let _ended_early = replica.wait_until(|server| server.query::<redis::Value>(&["PING"]).is_ok(), HELD_UP);
     let server = replica.clone();
     let back = Fault::new("a name", move || {
         let back = |server: &Server| server.run(&["REPLICAOF", &host, &port.to_string()]).is_ok();
