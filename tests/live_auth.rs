@@ -371,6 +371,7 @@ fn a_proof_that_fails(kind: Kind) {
     let group = Group::builder(kind).replicas(1).sentinels(3).acl_user("repl", OLD).start().expect("a group");
     let scene = Scene::start(group, &with_store(&login("trap", NEW)));
     let primary = scene.group.primary().clone();
+    ahead(&scene);
     let trap = ["ACL", "SETUSER", "trap", "on", &format!(">{NEW}"), "+psync|?", "+replconf", "+ping"];
     primary.run(&trap).expect("a user whose real PSYNC is refused");
     let off = fault::user_off(&primary, "repl").expect("the user is switched off");
@@ -393,6 +394,7 @@ fn a_proof_that_fails(kind: Kind) {
 
 fn a_config_file_that_cannot_be_written(kind: Kind) {
     let scene = Scene::start(with_password(kind), &with_store(NEW));
+    ahead(&scene);
     let conf = scene.replica().conf_path();
     let real = conf.with_file_name("real.conf");
     std::fs::rename(&conf, &real).expect("the file moves");

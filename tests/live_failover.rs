@@ -117,7 +117,9 @@ fn the_quorum_comes_back(kind: Kind) {
     dead.undo().expect("the Sentinels are back");
     let took = primary_again(&scene, back);
     println!("{kind}: a primary {took:?} after the quorum was back, {} requests", requests(&scene.group));
-    assert!(took < Duration::from_secs(15), "{took:?}\n{}", sentinels_tell(&scene.group));
+    // Two that were started together may split their votes, and wait for two minutes: then it is asked, and rightly.
+    let quick = took < Duration::from_secs(15) || requests(&scene.group) == 1;
+    assert!(quick, "{took:?}\n{}", sentinels_tell(&scene.group));
     scene.over(&text(&opened["id"]));
     assert!(requests(&scene.group) <= 1);
 }
@@ -313,6 +315,9 @@ fn sentinels_own_failover_is_left_alone(kind: Kind) {
     }
     scene.wait_status("linked to the new primary", |status| status["link_up"] == true && status["incident"].is_null());
     assert!(scene.group.replica(1).is_primary());
+    // The record is written behind what the status says.
+    let written = |_: &Server| scene.incidents().first().is_some_and(|incident| incident["phase"] == "resolved");
+    assert!(scene.replica().wait_until(written, PATIENCE).is_some(), "{:#?}", scene.incidents());
     assert_eq!(scene.receiver.messages(), Vec::<Value>::new(), "nobody is told");
     let incidents = scene.incidents();
     assert_eq!(incidents.len(), 1, "{incidents:#?}");

@@ -42,6 +42,13 @@ fn more(scene: &Scene, count: usize) {
     assert!(dropped.is_some(), "{}", scene.replica().log_text());
 }
 
+/// It has to stand for three times the longest gap between two drops first.
+fn ends(scene: &Scene, opened: &Value) -> Value {
+    let resolved = |request: &lab::Request| request.json().is_some_and(|told| told["event"] == "resolved");
+    scene.receiver.wait_until(PATIENCE * 3, |all| all.iter().any(resolved));
+    over(scene, opened)
+}
+
 /// It is known as a flapping link, under this cause.
 fn flaps(scene: &Scene, code: &str) -> Value {
     scene.wait_status("it is seen to flap", |status| {
@@ -75,7 +82,7 @@ fn backlog(kind: Kind) {
     advises(&scene, "for a minute of the writes measured here");
     by_hand_named(&scene, "backlog-too-small", &format!("flapping-{}", kind.code()));
     undo(cuts);
-    let resolved = over(&scene, &opened);
+    let resolved = ends(&scene, &opened);
     assert!(resolved["summary"].to_string().contains("which dropped and came back for"), "{resolved:#}");
 }
 
@@ -88,14 +95,16 @@ fn output_buffer(kind: Kind) {
     advises(&scene, "client-output-buffer-limit 'replica ");
     by_hand_named(&scene, "output-buffer-exceeded", &format!("flapping-{}", kind.code()));
     undo(cuts);
-    over(&scene, &opened);
+    ends(&scene, &opened);
 }
 
 fn kills(kind: Kind) {
     let mut scene = scene(kind, "16mb");
     let cuts = flapping::cut_again_and_again(scene.group.primary(), EVERY);
     let opened = flaps(&scene, "unknown");
-    assert!(opened["summary"].as_str().is_some_and(|told| told.contains("dropped 5 times in ")), "{opened:#}");
+    // Five are told at once; a look that is a turn late meets more.
+    let dropped = |told: &str| (5..=9).any(|count| told.contains(&format!("dropped {count} times in ")));
+    assert!(opened["summary"].as_str().is_some_and(dropped), "{opened:#}");
     assert!(list(&opened["because"]).any(|fact| fact["means"].to_string().contains("would decide")), "{opened:#}");
     rules_out(&opened, &["primary-down", "auth-rejected"]);
     by_hand_named(&scene, "unknown", &format!("flapping-{}", kind.code()));
@@ -105,7 +114,7 @@ fn kills(kind: Kind) {
     more(&scene, 3);
     one_message(&scene, "unknown");
     undo(cuts);
-    over(&scene, &opened);
+    ends(&scene, &opened);
 }
 
 fn blips(kind: Kind) {

@@ -63,7 +63,7 @@ fn writes_during_the_last_questions(kind: Kind) {
 
 /// What is written behind the last look is lost; it is told how much that was, and a long gap makes no change at all.
 fn writes_behind_the_last_look(kind: Kind) {
-    for (gap, changes) in [(Duration::ZERO, true), (Duration::from_millis(300), false)] {
+    let attempt = |gap: Duration, changes: bool| {
         let group = two_primaries(kind);
         let former = group.primary().clone();
         let (plan, writing) = (give_way(&former, endpoint(group.replica(0))), former.clone());
@@ -77,15 +77,22 @@ fn writes_behind_the_last_look(kind: Kind) {
         let plan = Step { expect: Precondition { leads_up_to: allowed, ..plan.expect }, ..plan };
         let mut hands = Hands::new(Dial::plain(local), Vec::new(), None, None, Salt::fleeting());
         let outcome = run(&mut hands, &plan);
-        match &outcome {
-            Outcome::Changed(told) if changes => {
-                assert!(told.contains("bytes of writes that it took in the last moment"), "{told}");
-            }
-            Outcome::PreconditionGone(why) if !changes => assert!(why.contains("not sent"), "{why}"),
-            _ => panic!("{outcome:?}"),
+        assert_eq!(former.is_primary(), !matches!(outcome, Outcome::Changed(_)), "{outcome:?}");
+        outcome
+    };
+    let held = |outcome: &Outcome| matches!(outcome, Outcome::PreconditionGone(why) if why.contains("not sent"));
+    let late = attempt(Duration::from_millis(300), false);
+    assert!(held(&late), "{late:?}");
+    // On a busy machine the last look may lie too far back by itself, and then nothing is changed either.
+    let mut soon = attempt(Duration::ZERO, true);
+    for _ in 0..2 {
+        if held(&soon) {
+            soon = attempt(Duration::ZERO, true);
         }
-        assert_eq!(former.is_primary(), !changes);
     }
+    let told =
+        matches!(&soon, Outcome::Changed(told) if told.contains("bytes of writes that it took in the last moment"));
+    assert!(told, "{soon:?}");
 }
 
 fn masterauth(replica: &Server) -> String {

@@ -6,19 +6,21 @@ use std::time::{Duration, Instant};
 
 use lab::{Agent, Group, Kind, Receiver, Server};
 use live::checks::actions;
-use live::{PATIENCE, RELINKD, Scene, Setup, config};
+use live::{PATIENCE, RELINKD, Scene, Setup, config, short_tilt};
 use serde_json::Value;
 
 const EAGER: &str = "settle = \"300ms\"\n[policy.repoint]\nafter = \"500ms\"\ncooldown = \"1s\"";
 
-/// A Sentinel converts a former primary about ten seconds after it came back.
-const CONVERTED: Duration = Duration::from_secs(30);
+/// For so long relinkd leaves a former primary alone that Sentinel is about to convert.
+const HANDOVER: Duration = Duration::from_secs(15);
 
 /// relinkd beside the primary, with a login of its own that outlives a change of the primary's password.
 fn beside_the_primary(kind: Kind, policy: &str) -> Option<Scene> {
     let kind = lab::require(kind)?;
     let builder = Group::builder(kind).replicas(1).sentinels(3).password("secret");
-    let group = builder.sentinel_timers(1000, 20_000).start().expect("a group");
+    // With less than twice a PING period they hold one down that they have just begun to watch (live/outage.rs).
+    let group = builder.sentinel_timers(2_000, 20_000).start().expect("a group");
+    short_tilt(&group);
     let primary = group.primary();
     primary.write(100, 100).expect("data");
     let offset = primary.offset();
@@ -56,6 +58,10 @@ fn because(message: &Value) -> String {
 
 /// Sentinel's word that the former primary has no password of theirs: it can never demote it.
 fn lock_out_the_sentinels(scene: &Scene) {
+    // What they go on to publish on the connections that they have is of its stream, and would be in this server alone.
+    for sentinel in scene.group.sentinels() {
+        sentinel.run(&["SENTINEL", "DEBUG", "publish-period", "3600000"]).expect("another period");
+    }
     lab::fault::rotate_password(scene.group.primary(), "other").expect("rotated").keep();
 }
 
@@ -78,13 +84,12 @@ fn one_that_wakes_up_is_told_at_once_and_left_to_sentinel(kind: Kind) {
     primary.write(50, 100).expect("it takes writes");
     let (message, after) = told(&scene, back);
     assert_eq!(message["severity"], "critical", "{message:#}");
-    assert!(after < Duration::from_secs(4), "told {after:?} after its return");
+    assert!(primary.is_primary(), "told before Sentinel converts it, {after:?} after its return");
     let counted = scene.diagnose(&format!("wrong-primary/{}-second-primary", name(kind)));
     assert_eq!(counted["cause"], "wrong-primary", "{counted:#}");
     assert!(counted.to_string().contains("bytes of its stream"), "{counted:#}");
     let resolved = scene.told("over", |m| m["event"] == "resolved" && m["id"] == message["id"]);
     assert!(actions(&resolved).is_empty(), "Sentinel has its time: {resolved:#}");
-    assert!(back.elapsed() < CONVERTED);
 }
 
 fn one_that_sentinel_cannot_reach_is_pointed_at_the_new_primary(kind: Kind) {
@@ -95,7 +100,7 @@ fn one_that_sentinel_cannot_reach_is_pointed_at_the_new_primary(kind: Kind) {
     let (message, after) = told(&scene, since);
     assert_eq!(message["severity"], "critical", "{message:#}");
     assert!(because(&message).contains("within what the new primary has"), "{message:#}");
-    assert!(after < Duration::from_secs(10), "told {after:?} after the failover was asked for");
+    assert!(after < HANDOVER, "told {after:?} after the failover was asked for");
     println!("{kind}: told {after:?} after the failover was asked for");
     let resolved = scene.told_event("resolved");
     assert_eq!(actions(&resolved)[0], ("repoint".to_owned(), "changed".to_owned()), "{resolved:#}");
@@ -119,7 +124,8 @@ fn one_with_writes_of_its_own_waits_for_a_person(kind: Kind) {
     let seen = scene.diagnose(&format!("wrong-primary/{}-second-primary-with-writes", name(kind)));
     assert_eq!(seen["decision"]["propose"]["remedy"], "repoint", "{seen:#}");
     std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(primary.info("replication", "role").as_deref(), Some("master"), "nothing is thrown away unasked");
+    let role = (0..50).find_map(|_| primary.info("replication", "role"));
+    assert_eq!(role.as_deref(), Some("master"), "nothing is thrown away unasked");
     assert!(actions(&proposed).is_empty());
 }
 
@@ -141,7 +147,7 @@ fn one_that_lost_its_history_is_told_and_left(kind: Kind) {
     let back = Instant::now();
     primary.run(&["ACL", "SETUSER", "watcher", "on", ">secret", "~*", "&*", "+@all"]).expect("a user");
     let (message, after) = told(&scene, back);
-    assert!(after < Duration::from_secs(5), "told {after:?} after its return");
+    assert!(after < HANDOVER, "told {after:?} after its return");
     assert_eq!(message["severity"], "critical", "{message:#}");
     assert!(because(&message).contains("cannot be told"), "{message:#}");
     println!("{kind}: told {after:?} after its return");

@@ -13,6 +13,7 @@ use outage::{
     DOWN_AFTER_MS, EAGER, FAILOVER_TIMEOUT_MS, filled, given_up, group, nothing_was_done, primary_again, priorities,
     with,
 };
+use relinkd::collect::DEADLINE;
 use serde_json::Value;
 
 on_each_server! {
@@ -108,13 +109,21 @@ fn held_while_a_candidate_is_out_of_reach(kind: Kind) {
     priorities(&scene.group, 100);
     held_for_the_other_one(&scene, "evidence-missing", &["reached from here"]);
     let file = scene.agent.dir().join("evidence.json");
-    scene.verb(&["diagnose", "cache", "--save", &file.to_string_lossy()]);
-    let evidence: Value = serde_json::from_slice(&std::fs::read(&file).expect("evidence")).expect("evidence");
-    let time = |what: &str| evidence[what].as_i64().expect("microseconds");
-    let took = Duration::from_micros(u64::try_from(time("ended") - time("began")).expect("forward"));
-    println!("{kind}: a look at which hardly anybody answers took {took:?}");
-    assert_eq!(evidence["successors"].as_array().map(Vec::len), Some(2));
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    let look = || {
+        scene.verb(&["diagnose", "cache", "--save", &file.to_string_lossy()]);
+        let evidence: Value = serde_json::from_slice(&std::fs::read(&file).expect("evidence")).expect("evidence");
+        assert_eq!(evidence["successors"].as_array().map(Vec::len), Some(2));
+        let time = |what: &str| evidence[what].as_i64().expect("microseconds");
+        Duration::from_micros(u64::try_from(time("ended") - time("began")).expect("forward"))
+    };
+    // The quickest of some: no load makes one quicker than it is.
+    let quick = DEADLINE + Duration::from_millis(500);
+    let mut looks = vec![look()];
+    while looks.len() < 5 && looks.iter().all(|took| *took >= quick) {
+        looks.push(look());
+    }
+    println!("{kind}: looks at which hardly anybody answers took {looks:?}");
+    assert!(looks.iter().any(|took| *took < quick), "{looks:?}");
 }
 
 /// Both passwords were accepted all the while, the new one was proved and set: nobody was refused.

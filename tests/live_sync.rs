@@ -110,8 +110,8 @@ fn the_replicas_disk_is_full(kind: Kind) {
 }
 
 fn the_backlog_is_too_small(kind: Kind) {
-    // The server's own default lets a replica wait five seconds for others to join the same transfer.
-    let group = Group::builder(kind).replicas(1).config("repl-diskless-sync-delay", "2").start().expect("a group");
+    // For so long a replica waits for others to join the same transfer, and the cause is there to be seen.
+    let group = Group::builder(kind).replicas(1).config("repl-diskless-sync-delay", "10").start().expect("a group");
     group.primary().write(100, 1024).expect("data");
     let offset = group.primary().offset();
     assert!(group.replica(0).wait_until(|replica| replica.offset() == offset, PATIENCE).is_some());
@@ -173,7 +173,8 @@ fn a_limit_above_the_data_set_is_too_small(kind: Kind) {
     let primary = scene.group.primary();
     let slow = slow_sync(primary, 1000, 3000);
     let limit = fault::configure(primary, &[("client-output-buffer-limit", "replica 24mb 0 0")]).expect("a limit");
-    let writes = Writes::start(primary, 256, 16_384, Duration::from_millis(5));
+    // At most 80 MB/s: without a bound a quick machine would have no time for anything else.
+    let writes = Writes::start(primary, 256, 16_384, Duration::from_millis(50));
     restart_empty(scene.replica());
 
     let told = scene.told("firm", |message| {

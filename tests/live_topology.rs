@@ -5,6 +5,7 @@ mod live;
 use std::time::{Duration, Instant};
 
 use lab::{Group, Impostor, Kind, Manner, Server, fault};
+use live::checks::actions;
 use live::{PATIENCE, Scene, Setup, on_each_server};
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ const AFTERMATH_MS: u64 = 10_000;
 
 fn group(kind: Kind) -> Group {
     let builder = Group::builder(kind).replicas(2).sentinels(3).password("secret");
-    let group = builder.sentinel_timers(1000, FAILOVER_TIMEOUT_MS).start().expect("a group");
+    let group = builder.sentinel_timers(2_000, FAILOVER_TIMEOUT_MS).start().expect("a group");
     group.primary().write(100, 100).expect("data");
     for replica in &group.nodes()[1..] {
         level(group.primary(), replica);
@@ -98,8 +99,10 @@ fn each_wrong_address_is_left_for_the_right_one(kind: Kind) {
         follow(replica, &address);
         let incident = resolved(&scene, count);
         assert_eq!(incident["cause"]["code"], cause, "{what}: {incident:#}");
-        assert_eq!(incident["actions"][0]["remedy"], "repoint", "{what}: {incident:#}");
-        assert_eq!(incident["actions"][0]["outcome"], "changed", "{what}: {incident:#}");
+        // Whose precondition could not be read again in time stands in the record too, and is followed by another one.
+        let did = actions(&incident);
+        assert!(did.iter().all(|(remedy, _)| remedy == "repoint"), "{what}: {incident:#}");
+        assert!(did.iter().any(|(_, outcome)| outcome == "changed"), "{what}: {incident:#}");
         assert!(replica.is_link_up(), "{what}");
         assert_eq!(replica.info("replication", "master_port"), Some(primary.endpoint().1.to_string()), "{what}");
         let told = scene.told(what, |message| message["id"] == incident["id"] && message["event"] == "resolved");
@@ -244,7 +247,7 @@ fn what_was_not_seen_is_unknown(kind: Kind) {
 }
 
 fn a_wrong_address_by_hand(kind: Kind) {
-    let scene = scene(kind, "mode = \"observe\"");
+    let scene = scene(kind, "mode = \"observe\"\n[policy.repoint]\nafter = \"500ms\"");
     follow(scene.replica(), &scene.group.replica(1).endpoint());
     let told = scene.told_event("opened");
     assert_eq!(told["cause"]["code"], "wrong-primary", "{told:#}");

@@ -3,7 +3,7 @@
 //! Each test waits for what it expects and fails when it does not come; none asserts how long that took.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -180,7 +180,7 @@ fn watch_replica(server: &Server, every_ms: u64) -> (Arc<Mutex<PulseBoard>>, Rec
 
 /// An address where nothing listens, so that attempts fail at once.
 fn nowhere() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    lab::Port::reserve().expect("a port").keep()
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ fn a_state_directory_that_hangs_at_the_start_delays_no_watching_redis_70() {
     wait(&desk, "it watches", |status| !status["looked_at"].is_null());
     let watched = began.elapsed();
     println!("watching after {watched:?}");
-    assert!(watched < Duration::from_secs(8), "{watched:?}\n{}", desk.agent.log());
+    assert!(watched < Duration::from_secs(15), "{watched:?}\n{}", desk.agent.log());
     rotate(&desk);
     let status = wait(&desk, "it sees the break", |status| status["cause"] == "auth-rejected");
     assert!(status["ledger_trouble"].is_string(), "{status:#}");

@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use lab::{Agent, Group, Receiver};
 use serde_json::Value;
 
-use super::{RELINKD, Setup, config};
+use super::{RELINKD, Setup, config, short_tilt};
 
 pub struct Desk {
     // Dropped in this order: relinkd, the receiver, the servers.
@@ -38,6 +38,7 @@ impl Said {
 
 impl Desk {
     pub fn new(group: Group) -> Desk {
+        short_tilt(&group);
         Desk { agent: Agent::new(RELINKD).unwrap(), receiver: Receiver::start().unwrap(), group }
     }
 

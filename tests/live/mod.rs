@@ -42,7 +42,7 @@ pub(crate) use on_each_server;
 pub const RELINKD: &str = env!("CARGO_BIN_EXE_relinkd");
 
 /// Long enough for a slow machine, short enough to fail a test.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How relinkd is set up in a scene.
 pub struct Setup {
@@ -84,6 +84,7 @@ pub struct Scene {
 impl Scene {
     /// Starts relinkd beside `replica(0)` and waits until it has looked.
     pub fn start(group: Group, setup: &Setup) -> Scene {
+        short_tilt(&group);
         let mut receiver = Receiver::start().expect("a receiver");
         let replica = group.replica(0).clone();
         let url = match replica.host() {
@@ -181,6 +182,14 @@ impl Scene {
             std::fs::write(&file, text).expect("the capture");
         }
         told
+    }
+}
+
+/// A Sentinel that stands still for two seconds is in TILT for 30 s, in which nobody changes anything. A busy machine makes
+/// any of them stand still.
+pub fn short_tilt(group: &Group) {
+    for sentinel in group.sentinels() {
+        sentinel.run(&["SENTINEL", "DEBUG", "tilt-period", "5000"]).expect("a shorter period");
     }
 }
 

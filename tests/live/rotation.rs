@@ -37,10 +37,13 @@ pub fn restart_all_and_link(group: &Group) {
     for replica in group.nodes().iter().skip(1) {
         assert!(replica.wait_link_up(PATIENCE).is_some(), "after a restart: {}", replica.log_text());
     }
+    let usable = format!("OK {} usable", group.sentinels().len());
     for sentinel in group.sentinels() {
         let whole = |it: &Server| {
             it.sentinel_field("flags").as_deref() == Some("master")
                 && it.sentinel_replicas().is_ok_and(|all| all.len() == 2 && all.iter().all(|r| r["flags"] == "slave"))
+                // Only those whom it does not hold down are counted, and itself.
+                && it.query::<String>(&["SENTINEL", "CKQUORUM", group.name()]).is_ok_and(|said| said.starts_with(&usable))
         };
         assert!(sentinel.wait_until(whole, PATIENCE).is_some(), "a Sentinel after a restart: {}", sentinel.log_text());
     }

@@ -2,10 +2,8 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use relinkd::model::{Address, Endpoint};
@@ -133,17 +131,9 @@ impl Drop for Server {
     }
 }
 
-/// A port where nobody listens, below those that the system gives to clients, and not given out before by this
-/// process; test processes that run at once begin at different places.
+/// A port where nobody listens, and that no other lab takes while this process runs.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let offset = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 20_000 + u16::try_from(offset % 12_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
+    lab::Port::reserve().expect("a port").keep()
 }
 
 pub fn eventually(what: &str, mut seen: impl FnMut() -> bool) {
