@@ -1,5 +1,5 @@
-//! A primary that lives and has no connection left to give: most of its replicas are turned away, and it is moved only
-//! where that loses no acknowledged write, or where a person has read what it costs.
+//! A primary that lives and has no connection left to give, or cannot make a data set to send: most of its replicas are
+//! turned away, and it is moved only where that loses no acknowledged write, or where a person has read what it costs.
 
 mod live;
 #[path = "live/outage.rs"]
@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lab::{Group, Kind, Server};
+use lab::{Agent, Group, Kind, Node, Server, ailment, fault};
 use live::checks::{actions, text};
 use live::desk::Said;
-use live::{PATIENCE, Scene, on_each_server};
+use live::{PATIENCE, RELINKD, Scene, config, on_each_server};
 use outage::{TURNS, filled, preferred, requests, sentinels_tell, with};
 
 const ALLOWED: &str =
@@ -253,6 +253,49 @@ fn refused_writes_are_not_lost(kind: Kind) {
     assert_eq!(requests(&scene.group), 1, "{}", sentinels_tell(&scene.group));
     assert!(!scene.receiver.messages().iter().any(|message| message["event"] == "proposed"), "no person was asked");
     drop(crowd);
+}
+
+/// The primary has another history now and cannot fork, so no replica gets what it would need; and it takes no writes.
+/// Beside each replica an agent sees that: one of them asks.
+#[test]
+fn a_primary_that_cannot_fork_is_failed_over_by_one_of_two_agents_redis_70() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    let Some(()) = lab::require_namespaces() else { return };
+    let builder = Group::builder(kind).replicas(2).sentinels(3).password("secret").own_user(Node::Primary);
+    let builder = builder.config("min-replicas-to-write", "1").config("repl-diskless-sync", "yes");
+    let builder = builder.config_of(Node::Primary, "enable-debug-command", "yes");
+    let builder = builder.config_of(Node::Primary, "jemalloc-bg-thread", "no");
+    let group = builder.sentinel_timers(DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS).start().expect("a group");
+    filled(&group);
+    preferred(&group, &[(group.replica(0), 10)]);
+    let scene = Scene::start(group, &with(ALLOWED));
+    let mut second = Agent::new(RELINKD).expect("a place for relinkd");
+    let beside = config(&second, &scene.group, scene.group.replica(1), &scene.receiver.url(), &with(ALLOWED));
+    second.start(&beside).expect("relinkd starts");
+    assert!(second.wait_log("replicates from", PATIENCE).is_some(), "{}", second.log());
+
+    let primary = scene.group.primary();
+    let _stuck = ailment::no_fork(primary).expect("no fork");
+    primary.run(&["DEBUG", "CHANGE-REPL-ID"]).expect("another history");
+    fault::cut_replicas(primary).expect("no links");
+    let began = Instant::now();
+    let now = moved_to(&scene, began);
+    println!("{kind}: moved after {:?}", began.elapsed());
+    assert_eq!(now.endpoint(), scene.group.replica(0).endpoint());
+    let resolved = |scene: &Scene| {
+        let all = scene.receiver.messages().into_iter().filter(|message| message["event"] == "resolved");
+        all.collect::<Vec<_>>()
+    };
+    let end = Instant::now() + TURNS;
+    while resolved(&scene).len() < 2 {
+        assert!(Instant::now() < end, "{:#?}\n{}", scene.receiver.messages(), scene.agent.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let asked: Vec<_> = resolved(&scene).iter().flat_map(actions).collect();
+    assert_eq!(asked, [("request-failover".to_owned(), "changed".to_owned())]);
+    let opened = scene.receiver.messages().into_iter().filter(|message| message["event"] == "opened");
+    assert!(opened.map(|one| text(&one["cause"]["code"])).all(|cause| cause == "primary-fork-failed"));
+    assert_eq!(requests(&scene.group), 1, "{}", sentinels_tell(&scene.group));
 }
 
 /// Neither of the two: a person reads what it costs, and may have it all the same.

@@ -65,6 +65,8 @@ impl Busy {
 pub struct Waiting {
     pub entries: Vec<Entry>,
     pub notice: Option<Box<Notice>>,
+    /// What the truth was when the look began that led to it.
+    pub doubt: Doubt,
 }
 
 pub struct Host {

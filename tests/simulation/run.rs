@@ -305,7 +305,8 @@ impl Run {
                 if entries.iter().any(|entry| matches!(entry.what, What::Intended { .. })) {
                     host.former = None;
                 }
-                host.waiting.push_back(Waiting { entries, notice });
+                let doubt = host.doubt.clone();
+                host.waiting.push_back(Waiting { entries, notice, doubt });
                 self.catch_up(index)?;
                 self.dies(index, 300, "after a record");
                 Ok(())

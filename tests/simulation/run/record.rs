@@ -16,9 +16,9 @@ impl Run {
         let now = self.world.now;
         loop {
             let host = &mut self.hosts[index];
-            let Some(Waiting { mut entries, mut notice }) = host.waiting.pop_front() else { break };
+            let Some(Waiting { mut entries, mut notice, doubt }) = host.waiting.pop_front() else { break };
             if !host.ledger_works {
-                host.waiting.push_front(Waiting { entries, notice });
+                host.waiting.push_front(Waiting { entries, notice, doubt });
                 host.failure_told = true;
                 host.retry_at = now.after(RETRY);
                 host.feed(Input::LedgerFailed("database or disk is full".into()), now);
@@ -38,7 +38,7 @@ impl Run {
                 clock: host.clock,
                 skew_us: host.skew_us,
                 seen: host.seen.as_deref(),
-                doubt: &host.doubt,
+                doubt: &doubt,
                 pauses: &host.pauses,
             };
             host.record.take(&entries, notice.as_deref(), &scene)?;
