@@ -4,6 +4,7 @@
 //! relinkd runs in `observe`: it names and records, and nothing heals but by the lab's own hand. Each fault is one
 //! [`recipe::Recipe`]; what is expected of it and how it is judged is pure ([`score`], [`plan`], [`report`]).
 
+mod capture;
 mod plan;
 mod quiet;
 mod recipe;
@@ -38,6 +39,8 @@ pub struct Faults {
     pub jobs: usize,
     pub quiet: Duration,
     pub out: Option<PathBuf>,
+    /// Where the evidence of each right verdict is kept, as scenarios.
+    pub captures: Option<PathBuf>,
 }
 
 impl Faults {

@@ -24,11 +24,12 @@ usage: lab up [--kind KIND] [--replicas N] [--sentinels N] [--auth] [--namespace
        lab rotations [--relinkd PATH] [--kinds KIND,KIND] [--runs N] [--seed N] [--jobs N]
            rotate a group's password under load, by relinkd, with kills, and in the usual order; a table in Markdown
        lab faults [--relinkd PATH] [--server KIND,…] [--fault FAULT,…] [--rounds N] [--seed N] [--jobs N]
-                  [--quiet SPAN] [--out FILE]
+                  [--quiet SPAN] [--out FILE] [--captures DIR]
            inject every fault on every server, in random order, and report what relinkd said and when; then a quiet
            period and the cost of a look. FAULT is a cause's code, \"no fault\", or the beginning of a fault's name, such
            as \"replica-hung: stopped\". Exit code 1: a verdict was wrong or missing, or an incident false. SPAN is
-           such as 90s, 60m or 0s for none. What a person wrote above the mark in FILE stays
+           such as 90s, 60m or 0s for none. What a person wrote above the mark in FILE stays.
+           Into DIR comes the evidence of each fault that a look by hand names too, as tests/scenarios has it
        lab chaos [--relinkd PATH] [--kind KIND] [--rounds N] [--seed N] [--only N] [--jobs N] [--out FILE]
            random trouble on three hosts with a relinkd on each, every round once with it acting and once only watching:
            was a change wrong, a failover asked for twice, a message or an acknowledged write lost? Needs root
@@ -168,6 +169,7 @@ fn inject(options: &[&str]) -> Result<(), String> {
         jobs: 3,
         quiet: Duration::from_secs(120),
         out: None,
+        captures: None,
     };
     let mut words = options.iter();
     while let Some(option) = words.next() {
@@ -184,6 +186,7 @@ fn inject(options: &[&str]) -> Result<(), String> {
             "--jobs" => faults.jobs = value()?.parse().map_err(|_| USAGE)?,
             "--quiet" => faults.quiet = span(value()?).ok_or(USAGE)?,
             "--out" => faults.out = Some(PathBuf::from(value()?)),
+            "--captures" => faults.captures = Some(PathBuf::from(value()?)),
             _ => return Err(USAGE.to_owned()),
         }
     }

@@ -52,7 +52,7 @@ pub fn matrix(
             scope.spawn(move || {
                 let next = || blocks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 while let Some(block) = next() {
-                    run_block(&block, recipes, relinkd, |record| drop(done.send(record)));
+                    run_block(&block, recipes, (relinkd, faults.captures.as_deref()), |record| drop(done.send(record)));
                 }
             });
         }
@@ -68,7 +68,12 @@ pub fn matrix(
 }
 
 /// One group for as long as it recovers.
-fn run_block(block: &Block, recipes: &[&Recipe], relinkd: &Arc<Path>, mut tell: impl FnMut(Record)) {
+fn run_block(
+    block: &Block,
+    recipes: &[&Recipe],
+    (relinkd, captures): (&Arc<Path>, Option<&Path>),
+    mut tell: impl FnMut(Record),
+) {
     let mut stand = None;
     for trial in &block.trials {
         let Some(recipe) = recipes.get(trial.recipe) else { continue };
@@ -80,7 +85,7 @@ fn run_block(block: &Block, recipes: &[&Recipe], relinkd: &Arc<Path>, mut tell: 
                 .ok();
         }
         let Some(here) = &stand else { continue };
-        let (record, usable) = run_trial(here, recipe, trial);
+        let (record, usable) = run_trial(here, recipe, trial, captures);
         tell(record);
         if !usable || recipe.spends {
             stand = None;
@@ -105,7 +110,7 @@ fn blank(recipe: &Recipe, trial: &Trial, kind: Kind, score: Score) -> Record {
 }
 
 /// The trial's record, and whether the group is of use for another one.
-fn run_trial(stand: &Stand, recipe: &Recipe, trial: &Trial) -> (Record, bool) {
+fn run_trial(stand: &Stand, recipe: &Recipe, trial: &Trial, captures: Option<&Path>) -> (Record, bool) {
     let kind = stand.group.kind();
     let watch = Watch::start(stand.socket());
     let failovers = stand.failovers();
@@ -129,6 +134,8 @@ fn run_trial(stand: &Stand, recipe: &Recipe, trial: &Trial) -> (Record, bool) {
     record.story = story(&trail);
     if record.score.outcome != Outcome::Right {
         record.because = because(stand);
+    } else if let Some(Err(error)) = captures.map(|into| super::capture::keep(stand, recipe, into)) {
+        record.story += &format!(" · {error}");
     }
     let undone = broken.fault.undo();
     if recipe.spends {
