@@ -39,6 +39,7 @@ mod naming;
 mod recording;
 mod status;
 mod telling;
+mod tries;
 
 use following::Following;
 pub use following::{SecretStatus, Standing};
@@ -246,12 +247,7 @@ impl Agent {
             // What it tells of may be over at once, and then only a look in depth shows why it comes again. Sentinels
             // that lose a primary while our link to it stands have a trouble of their own, or soon we have.
             Input::Wake(Wake { why: Why::Log, .. }) => self.look_deep_when_due(now),
-            Input::Wake(Wake { why: Why::Sentinel(event), at }) => {
-                if event.name == "+try-failover" {
-                    self.memory.hears_of_a_try(at);
-                }
-                self.look_deep_when_due(now);
-            }
+            Input::Wake(Wake { why: Why::Sentinel(_), .. }) => self.look_deep_when_due(now),
             Input::Wake(Wake { why: Why::Asked, .. }) => self.look_for_someone(now),
             Input::Wake(Wake { why: Why::Aligned, .. }) => {
                 self.trust_the_store();
@@ -444,7 +440,7 @@ impl Agent {
             auth_trouble: self.incidents.auth_trouble(now, quiet),
             causes: open.map(|incident| incident.causes.clone()).unwrap_or_default(),
             seats: self.memory.seats().clone(),
-            own_try: self.memory.own_try(),
+            tries: self.memory.tries().to_vec(),
             unlinked: self.memory.unlinked().clone(),
             failovers: self.incidents.failovers().to_vec(),
             ledger: self.ledger_health(),

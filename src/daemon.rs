@@ -244,6 +244,7 @@ impl Daemon {
             record: Arc::clone(&self.record),
             book: self.senses.book(index),
             pulse: self.senses.pulse(index),
+            sentinels: self.senses.board(index),
             server_log: self.senses.server_log(index),
             inputs,
             retry_login: self.settings.policy.background,

@@ -169,8 +169,9 @@ pub struct History {
     pub seats: BTreeMap<String, (Seat, Timestamp)>,
     /// What each Sentinel, by its id, has said of unlinked replicas from look to look.
     pub unlinked: BTreeMap<String, RunOn>,
-    /// When a Sentinel was last seen to begin a failover of its own, or one that somebody asked for: not before, not after.
-    pub own_try: Option<(Timestamp, Timestamp)>,
+    /// When Sentinels were heard or seen to begin a failover of their own, or one that somebody asked for, or to vote: not
+    /// before, not after.
+    pub tries: Vec<(Timestamp, Timestamp)>,
     /// Failovers of the group that were seen to succeed within the last hour, whoever made them.
     pub failovers: Vec<Timestamp>,
     pub ledger: LedgerHealth,

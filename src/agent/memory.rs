@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::attempts::Attempts;
 use super::flapping::Flapping;
+use super::tries::Calm;
 use crate::decide::{RunOn, run_on};
 use crate::diagnose::{
     LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, is_astray, role_in_doubt, same_place, serves,
@@ -20,9 +21,6 @@ use crate::model::{Endpoint, Timestamp};
 
 /// A failover tells of itself by events from its first moment, so looks are close while it runs.
 const JUST_NOW: Duration = Duration::from_secs(5);
-
-/// Between an event at a Sentinel and our hearing of it.
-const HEARD_LATE: Duration = Duration::from_millis(500);
 
 /// Between two looks that take an order of promotion for unbroken. While a turn is waited for there is one each second.
 const UNWATCHED: Duration = Duration::from_millis(2_500);
@@ -54,10 +52,7 @@ pub struct Memory {
     unlinked: BTreeMap<String, RunOn>,
     /// When the seats were last looked at.
     seated: Option<Timestamp>,
-    /// When a Sentinel last began a failover.
-    own_try: Option<(Timestamp, Timestamp)>,
-    /// One ran at the last look.
-    tries: bool,
+    calm: Calm,
     /// The newest configuration of the group that a Sentinel told of.
     epoch: Option<u64>,
     pub(super) flapping: Flapping,
@@ -120,31 +115,13 @@ impl Memory {
         &self.unlinked
     }
 
-    pub fn own_try(&self) -> Option<(Timestamp, Timestamp)> {
-        self.own_try
-    }
-
-    /// A Sentinel has just told that it begins. Most tries are over before a look could see them; the event only adds a
-    /// reason to hold, and where it is missed the schedule from o_down on is left (`decide::retry`).
-    pub fn hears_of_a_try(&mut self, at: Timestamp) {
-        self.own_try = Some((at.before(HEARD_LATE), at));
-    }
-
-    fn note_try(&mut self, e: &Evidence) {
-        let tries = e.answering().any(|(_, says)| says.fails_over());
-        let begins = tries && !self.tries;
-        self.tries = tries;
-        // One that ran at our first look began nobody knows when.
-        let Some(from) = self.seated else { return };
-        if begins && self.own_try.is_none_or(|(_, to)| to < from) {
-            self.own_try = Some((from, e.ended));
-        }
+    pub fn tries(&self) -> &[(Timestamp, Timestamp)] {
+        &self.trend.tries
     }
 
     /// A Sentinel that does not answer may change its mind unseen, so what it said before does not count any more.
     /// Nor does what it said a while ago: an order that was another in between would look the same.
     fn note_seats(&mut self, e: &Evidence) {
-        self.note_try(e);
         if self.seated.is_none_or(|last| e.began.since(last) > UNWATCHED) {
             self.seats.clear();
         }
@@ -210,6 +187,7 @@ impl Memory {
         self.trend.astray_since = (astray || is_astray(e)).then(|| self.trend.astray_since.unwrap_or(first));
         self.forget_former_process(e);
         self.note_handover(e);
+        self.calm.note_tries(&mut self.trend.tries, e);
         self.note_seats(e);
         self.unlinked = run_on(&self.unlinked, e);
         if let Some(probe) = e.upstream.seen() {

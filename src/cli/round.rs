@@ -135,6 +135,7 @@ async fn alone(settings: &Settings, watched: Watched) -> Result<Round, Failure> 
         record,
         book,
         pulse: Arc::default(),
+        sentinels: Arc::default(),
         server_log: watch::channel(None).0,
         inputs: inputs_in,
         retry_login: settings.policy.background,

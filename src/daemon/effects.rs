@@ -23,6 +23,7 @@ use crate::model::remedy::Step;
 use crate::secrets::SecretRef;
 use crate::watch::log::{LogBook, ServerLog};
 use crate::watch::replica::PulseBoard;
+use crate::watch::sentinel::SentinelBoard;
 
 /// How often records that failed are tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -33,6 +34,8 @@ pub struct Hand {
     pub record: Arc<Record>,
     pub book: Arc<Mutex<LogBook>>,
     pub pulse: Arc<Mutex<PulseBoard>>,
+    /// What the Sentinels of its group publish.
+    pub sentinels: Arc<Mutex<SentinelBoard>>,
     /// Where the server logs, for whoever follows it.
     pub server_log: board::Sender<Option<ServerLog>>,
     pub inputs: mpsc::Sender<(usize, Input)>,
@@ -230,6 +233,7 @@ impl Runner {
         };
         let mut evidence = collect::look(&self.watched.target(&dials), ask).await;
         evidence.trend.last_up = self.hand.pulse.lock().unwrap_or_else(PoisonError::into_inner).last_up;
+        evidence.trend.tries = self.hand.sentinels.lock().unwrap_or_else(PoisonError::into_inner).tries();
         self.note_log(&evidence);
         let recent = |one: &&Successor| one.refused_us() && now().since(one.at) < self.hand.retry_login;
         last.refused = evidence.successors.iter().filter(recent).cloned().collect();
@@ -326,6 +330,7 @@ mod tests {
             record: Record::of(&settings),
             book: Arc::default(),
             pulse: Arc::default(),
+            sentinels: Arc::default(),
             server_log: board::channel(None).0,
             inputs,
             retry_login: settings.policy.background,

@@ -79,6 +79,12 @@ impl Senses {
         self.instances.get(index).map(|one| Arc::clone(&one.pulse)).unwrap_or_default()
     }
 
+    /// The board of this instance's group; an empty one where it has none.
+    pub fn board(&self, index: usize) -> Shared<SentinelBoard> {
+        let group = self.groups.values().find(|group| group.members.contains(&index));
+        group.map(|group| Arc::clone(&group.board)).unwrap_or_default()
+    }
+
     pub fn server_log(&self, index: usize) -> board::Sender<Option<ServerLog>> {
         self.instances.get(index).map_or_else(|| board::channel(None).0, |one| one.server_log.clone())
     }

@@ -23,27 +23,35 @@ const DESYNC: Duration = Duration::from_millis(DESYNC_MS);
 /// What that may add up to; nobody has missed so many.
 const LATEST: Duration = Duration::from_millis(5 * DESYNC_MS);
 
+const BESIDE: &str = "a request beside that could promote a second replica";
+
 /// Between these two a try began, or its first one has to.
 pub type Span = (Timestamp, Timestamp);
 
+/// Each try that is known adds a moment and what follows from it, and takes none away: whoever did not vote for it goes on
+/// by an earlier one, and who voted waits as long as who was voted for (sentinelVoteLeader).
 pub fn sentinels_own_try(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     for (sentinel, says) in c.evidence.of_the_named() {
-        let Some(begins) = first_try(says) else { continue };
+        if let (None, Some(down_ms)) = (says.o_down_ms, says.s_down_ms) {
+            let since = human(Duration::from_millis(down_ms));
+            let when =
+                format!("has held the primary down for {since} by itself, and tries as soon as others agree with it");
+            return Err((RefusalCode::SentinelActing, format!("Sentinel {sentinel} {when}: {BESIDE}")));
+        }
+        let Some(first) = first_try(says) else { continue };
         let period = Duration::from_millis(says.failover_timeout_ms.saturating_mul(2));
-        // Whoever gave its vote waits as long as who got it (sentinelVoteLeader).
-        let seen = c.history.own_try.filter(|(_, to)| to.after(period) > begins);
-        let later = seen.unwrap_or((begins, begins.after(2 * DESYNC)));
-        let due = [Some((begins, begins.after(DESYNC))), next_after(later, period, c.now)];
-        for (from, to) in due.into_iter().flatten() {
-            if c.now.after(BEFORE) <= from || c.now > to.after(AFTER) {
-                continue;
-            }
+        let known = c.history.tries.iter().copied().filter(|(_, to)| to.after(period) > first.0);
+        // Whoever voted for the first try waits from then, and that was late itself.
+        let later = (first.0, first.1.after(DESYNC));
+        let bases = known.map(|base| (base, base)).chain([(first, later)]);
+        let due = bases.flat_map(|(base, later)| [Some(base), next_after(later, period, c.now)]).flatten();
+        let near = due.filter(|(from, to)| c.now.after(BEFORE) > *from && c.now <= to.after(AFTER)).min();
+        if let Some((from, _)) = near {
             let when = match from.since(c.now) {
                 Duration::ZERO => format!("may be trying since {}", human(c.now.since(from))),
                 left => format!("tries by itself in about {}", human(left)),
             };
-            let what = "a request beside that could promote a second replica";
-            return Err((RefusalCode::SentinelActing, format!("Sentinel {sentinel} {when}: {what}")));
+            return Err((RefusalCode::SentinelActing, format!("Sentinel {sentinel} {when}: {BESIDE}")));
         }
     }
     Ok(())
@@ -51,15 +59,16 @@ pub fn sentinels_own_try(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
 
 /// A Sentinel tries as soon as it holds the primary objectively down, unless it has done so, or has voted, within twice its
 /// failover-timeout (sentinelStartFailoverIfNeeded). One that was just started has done neither. None: it is far from it.
-fn first_try(says: &SentinelSays) -> Option<Timestamp> {
+fn first_try(says: &SentinelSays) -> Option<Span> {
     let ago = |ms: u64| says.at.before(Duration::from_millis(ms));
-    match (says.o_down_ms.or(says.s_down_ms), says.uptime_s) {
-        (Some(down_ms), _) => Some(ago(down_ms)),
+    let began = match (says.o_down_ms, says.uptime_s) {
+        (Some(down_ms), _) => ago(down_ms),
         (None, Some(uptime_s)) if uptime_s.saturating_mul(1_000) < says.down_after_ms.saturating_add(5_000) => {
-            Some(ago(uptime_s.saturating_mul(1_000)).after(Duration::from_millis(says.down_after_ms)))
+            ago(uptime_s.saturating_mul(1_000)).after(Duration::from_millis(says.down_after_ms))
         }
-        (None, _) => None,
-    }
+        (None, _) => return None,
+    };
+    Some((began, began.after(DESYNC)))
 }
 
 /// The next of the tries that follow this one, as far as it is not over.

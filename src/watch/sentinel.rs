@@ -9,7 +9,7 @@
 //!
 //! Not here: what the Sentinels say when asked (`collect`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,12 +73,39 @@ pub struct SentinelLink {
     pub events: BTreeMap<&'static str, u64>,
     /// When the last of them came.
     pub last_event: Option<Timestamp>,
+    /// When it told that it begins a failover, or votes for one: the first and the last of what came at once, newest last.
+    pub tries: VecDeque<(Timestamp, Timestamp)>,
+}
+
+/// How many tries of one Sentinel are remembered. They are minutes apart.
+const TRIES: usize = 4;
+/// What comes so soon after each other belongs together, for so long at most.
+const AT_ONCE: Duration = Duration::from_secs(1);
+const BURST: Duration = Duration::from_secs(5);
+
+impl SentinelLink {
+    fn note_try(&mut self, now: Timestamp) {
+        match self.tries.back_mut() {
+            Some((first, last)) if now.since(*last) < AT_ONCE && now.since(*first) < BURST => *last = now,
+            _ => self.tries.push_back((now, now)),
+        }
+        let surplus = self.tries.len().saturating_sub(TRIES);
+        self.tries.drain(..surplus);
+    }
 }
 
 impl SentinelBoard {
     /// How many subscriptions stand.
     pub fn connected(&self) -> usize {
         self.links.values().filter(|link| link.up_since.is_some()).count()
+    }
+
+    /// When Sentinels were heard to begin a failover, or to vote for one. Kept here and not in the wake-ups, which are
+    /// dropped where several wait.
+    pub fn tries(&self) -> Vec<(Timestamp, Timestamp)> {
+        let mut all: Vec<_> = self.links.values().flat_map(|link| link.tries.iter().copied()).collect();
+        all.sort();
+        all
     }
 }
 
@@ -99,7 +126,8 @@ where
         Address::Unix(path) => Endpoint::new(path.display().to_string(), 0),
     };
     locked(&board).links.entry(sentinel.clone()).or_default();
-    let mut ear = Ear { dial, sentinel, group, pace, granted: Granted::Everything, board, wake, clock };
+    let granted = Granted::Everything;
+    let mut ear = Ear { dial, sentinel, group, pace, granted, other_tries: false, board, wake, clock };
     let mut pause = pace.away.0;
     let mut told = None;
     loop {
@@ -135,6 +163,8 @@ struct Ear<C> {
     group: String,
     pace: Pace,
     granted: Granted,
+    /// The last event was a try of another group's.
+    other_tries: bool,
     board: Arc<Mutex<SentinelBoard>>,
     wake: Sender<Wake>,
     clock: C,
@@ -187,7 +217,7 @@ impl<C: Fn() -> Timestamp> Ear<C> {
     }
 
     /// Takes events until the subscription breaks; why it did.
-    async fn hear(&self, subscription: &mut Subscription) -> WireError {
+    async fn hear(&mut self, subscription: &mut Subscription) -> WireError {
         loop {
             match subscription.next(self.pace.ping_every, self.pace.answer).await {
                 Ok((channel, payload)) => self.heard(parse_event(&self.sentinel, &channel, &payload)),
@@ -196,17 +226,28 @@ impl<C: Fn() -> Timestamp> Ear<C> {
         }
     }
 
-    fn heard(&self, event: SentinelEvent) {
-        // Events that name no group are few, and tell of TILT or of a failover that begins.
-        if event.group.as_ref().is_some_and(|group| *group != self.group) || event.name.starts_with("__") {
+    fn heard(&mut self, event: SentinelEvent) {
+        if event.name.starts_with("__") {
             return;
         }
+        let of_another = event.group.as_ref().is_some_and(|group| *group != self.group);
+        let before = std::mem::replace(&mut self.other_tries, of_another && event.name == "+try-failover");
+        // Events that name no group are few, and tell of TILT or of a failover that begins.
+        if of_another {
+            return;
+        }
+        // A vote names no group. Whoever begins votes for itself at once (Redis 7.0.15, sentinelStartFailover); a vote for
+        // another Sentinel may be for any group, and is taken for ours.
+        let begins = event.name == "+try-failover" || (event.name == "+vote-for-leader" && !before);
         let now = (self.clock)();
         if let Some(link) = locked(&self.board).links.get_mut(&self.sentinel) {
             let name = KNOWN.iter().find(|known| **known == event.name).copied().unwrap_or(OTHER);
             let count = link.events.entry(name).or_default();
             *count = count.saturating_add(1);
             link.last_event = Some(now);
+            if begins {
+                link.note_try(now);
+            }
         }
         knock(&self.wake, now, Why::Sentinel(event));
     }
@@ -257,12 +298,13 @@ mod tests {
         let sentinel = Endpoint::new("127.0.0.1", 26379);
         let board: Arc<Mutex<SentinelBoard>> = Arc::default();
         locked(&board).links.entry(sentinel.clone()).or_default();
-        let ear = Ear {
+        let mut ear = Ear {
             dial: Dial::plain(sentinel.clone()),
             sentinel: sentinel.clone(),
             group: "mine".to_owned(),
             pace: Pace::default(),
             granted: Granted::Everything,
+            other_tries: false,
             board: board.clone(),
             wake,
             clock: || Timestamp(7),
@@ -288,6 +330,53 @@ mod tests {
         assert_eq!(link.last_event, Some(Timestamp(7)));
     }
 
+    /// However many wake-ups are lost in the burst.
+    #[test]
+    fn a_try_and_a_vote_for_one_stay_on_the_board() {
+        let (wake, _full) = tokio::sync::mpsc::channel(1);
+        let sentinel = Endpoint::new("127.0.0.1", 26379);
+        let board: Arc<Mutex<SentinelBoard>> = Arc::default();
+        locked(&board).links.entry(sentinel.clone()).or_default();
+        let clock = std::cell::Cell::new(0_i64);
+        let mut ear = Ear {
+            dial: Dial::plain(sentinel.clone()),
+            sentinel: sentinel.clone(),
+            group: "mine".to_owned(),
+            pace: Pace::default(),
+            granted: Granted::Everything,
+            other_tries: false,
+            board: board.clone(),
+            wake,
+            clock: || Timestamp(clock.get()),
+        };
+        for (channel, payload) in [
+            ("+odown", "master mine 127.0.0.1 6379 #quorum 2/2"),
+            ("+new-epoch", "7"),
+            ("+try-failover", "master mine 127.0.0.1 6379"),
+            ("+vote-for-leader", "4f6e 7"),
+            ("+try-failover", "master other 127.0.0.1 6380"),
+            ("+vote-for-leader", "4f6e 8"),
+            ("+new-epoch", "9"),
+            ("+vote-for-leader", "5a7b 9"),
+        ] {
+            clock.set(clock.get() + 1_000_000);
+            ear.heard(parse_event(&sentinel, channel, payload));
+        }
+        let seconds = |s: i64| (Timestamp(s * 1_000_000), Timestamp(s * 1_000_000));
+        assert_eq!(locked(&board).tries(), [seconds(3), seconds(4), seconds(8)]);
+        for _ in 0..10 {
+            clock.set(clock.get() + 400_000);
+            ear.heard(parse_event(&sentinel, "+try-failover", "master mine 127.0.0.1 6379"));
+        }
+        let tries = locked(&board).tries();
+        assert_eq!(tries[2], (Timestamp(8_000_000), Timestamp(12_000_000)), "they came at once");
+        for _ in 0..10 {
+            clock.set(clock.get() + 2_000_000);
+            ear.heard(parse_event(&sentinel, "+try-failover", "master mine 127.0.0.1 6379"));
+        }
+        assert_eq!(locked(&board).tries().len(), TRIES);
+    }
+
     #[test]
     fn each_change_of_the_link_wakes_once() {
         let (wake, mut woken) = tokio::sync::mpsc::channel(8);
@@ -300,6 +389,7 @@ mod tests {
             group: String::new(),
             pace: Pace::default(),
             granted: Granted::Everything,
+            other_tries: false,
             board: board.clone(),
             wake,
             clock: || Timestamp(7),

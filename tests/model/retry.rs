@@ -25,8 +25,10 @@ struct Day {
     apart: Option<(u8, u8)>,
     /// Which replica each Sentinel would promote.
     views: [u8; SENTINELS],
-    /// When each may try by itself.
-    due: u8,
+    /// When each may try by itself: one that did not vote for the others' last try goes on by an earlier one.
+    due: [u8; SENTINELS],
+    /// The agent goes by this one's schedule alone, as if a try had moved it for all. None: by each one's.
+    by: Option<usize>,
     /// The agent does not hear this one.
     deaf: Option<usize>,
     /// Two Sentinels that do not hear each other. Hello messages come through the data nodes.
@@ -85,9 +87,11 @@ impl Day {
         let calm = heard().all(|one| one.tries.is_none() && one.named.1 == 0);
         // A majority of the Sentinels reads the promoted replica within `SIGHT`.
         let seen = state.promoted.iter().any(|(_, _, age)| *age >= SIGHT);
-        let apart = self
-            .apart
-            .is_none_or(|(before, after)| state.tick + before < self.due || state.tick >= self.due + DESYNC + after);
+        let kept = |s: usize| self.by.is_none_or(|by| by == s);
+        let apart = self.apart.is_none_or(|(before, after)| {
+            let clear = |due: u8| state.tick + before < due || state.tick >= due + DESYNC + after;
+            (0..SENTINELS).filter(|s| kept(*s)).all(|s| clear(self.due[s]))
+        });
         !state.asked && calm && !seen && apart
     }
 
@@ -118,7 +122,7 @@ impl Day {
         };
         let owed = |s: usize| {
             let one = &state.sentinels[s];
-            state.tick >= self.due + DESYNC && !one.waits && one.tries.is_none() && one.named.1 == 0
+            state.tick >= self.due[s] + DESYNC && !one.waits && one.tries.is_none() && one.named.1 == 0
         };
         let news = state.promoted.iter().any(|(_, _, age)| *age >= SIGHT)
             && (0..SENTINELS).any(|from| (0..SENTINELS).any(|to| Day::hello(state, from, to)));
@@ -152,7 +156,7 @@ impl Model for Day {
         acts.extend(state.request.map(|_| Act::Arrive));
         for s in 0..SENTINELS {
             let one = &state.sentinels[s];
-            if state.tick >= self.due && !one.waits && one.tries.is_none() && one.named.1 == 0 {
+            if state.tick >= self.due[s] && !one.waits && one.tries.is_none() && one.named.1 == 0 {
                 acts.push(Act::Begin(s));
             }
             acts.extend(self.untold(state, s).map(|other| Act::Vote(s, other)));
@@ -251,7 +255,8 @@ const BEFORE: u8 = REQUEST + PROMOTION + SIGHT;
 const AFTER: u8 = ELECTION + PROMOTION + SIGHT;
 
 fn day(apart: Option<(u8, u8)>) -> Day {
-    Day { apart, views: [1, 2, 1], due: BEFORE + 1, deaf: None, cut: None, ticks: BEFORE + DESYNC + AFTER + 4 }
+    let (due, ticks) = ([BEFORE + 1; SENTINELS], BEFORE + DESYNC + AFTER + 4);
+    Day { apart, views: [1, 2, 1], due, by: None, deaf: None, cut: None, ticks }
 }
 
 fn check(day: Day, property: &'static str) -> Option<Vec<Act>> {
@@ -297,4 +302,18 @@ fn the_smallest_safe_distance_from_a_sentinels_own_try() {
     holds((BEFORE, AFTER));
     fails(Some((BEFORE - 1, AFTER)), ONE_PRIMARY);
     fails(Some((BEFORE, AFTER - 1)), ONE_PRIMARY);
+}
+
+/// A try that moves the schedule of some: by the one that it moved, a request may fall beside the other's.
+#[test]
+fn each_sentinel_goes_by_the_last_try_that_it_voted_for() {
+    let apart = Some((BEFORE, AFTER));
+    let moved =
+        |by| Day { due: [BEFORE + 1, BEFORE + 4, BEFORE + 4], by, ticks: BEFORE + DESYNC + AFTER + 7, ..day(apart) };
+    for (deaf, cut) in weather() {
+        assert_eq!(check(Day { deaf, cut, ..moved(None) }, ONE_PRIMARY), None, "deaf {deaf:?} cut {cut:?}");
+    }
+    assert!(check(moved(None), AT_ALL).is_some());
+    let found = weather().find_map(|(deaf, cut)| check(Day { deaf, cut, ..moved(Some(2)) }, ONE_PRIMARY));
+    assert!(found.is_some(), "by the later schedule alone, nothing was found");
 }

@@ -27,7 +27,10 @@ pub fn keep(stand: &Stand, recipe: &Recipe, into: &Path) -> Result<()> {
 fn save(stand: &Stand, cause: &str, file: &Path) -> Result<()> {
     let seen = stand.verb_json(&["diagnose", "cache", "--save", &file.display().to_string()])?;
     if seen["cause"] != cause || seen["suspected"] == true {
-        return Err(Error::other(format!("no capture: by hand it is {}, suspected: {}", seen["cause"], seen["suspected"])));
+        return Err(Error::other(format!(
+            "no capture: by hand it is {}, suspected: {}",
+            seen["cause"], seen["suspected"]
+        )));
     }
     // The lab's directories bear another name each time.
     let text = fs::read_to_string(file)?;

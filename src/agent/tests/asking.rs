@@ -2,8 +2,6 @@
 
 use super::driver::proposing;
 use super::*;
-use crate::model::Endpoint;
-use crate::model::event::SentinelEvent;
 use crate::model::people::Actor;
 use crate::model::turn::{SMALLEST_STAGGER_MS, SPARE_MS, Seat, Turns};
 
@@ -134,37 +132,42 @@ fn the_first_turn_is_not_slept_through() {
 
 #[test]
 fn a_sentinels_own_try_is_remembered_from_its_event_or_from_the_look_that_shows_it() {
-    let try_failover = |world: &mut World| {
-        let event = SentinelEvent {
-            sentinel: Endpoint::new("10.0.0.11", 26379),
-            name: "+try-failover".into(),
-            group: Some("mymaster".into()),
-            text: String::new(),
-        };
-        let at = world.now;
-        world.feed(Input::Wake(Wake { at, why: Why::Sentinel(event) }));
-        at
-    };
     let running = |e: &mut Evidence| e.sentinel(1).failover_state = Some("wait_start".into());
     let mut told = primary_lost(1_000);
-    let at = try_failover(&mut told);
-    assert_eq!(told.agent.memory.own_try(), Some((at.before(ms(500)), at)));
-    told.set(running);
+    let at = told.now;
+    told.set(|e| {
+        running(e);
+        e.trend.tries = vec![(at, at)];
+    });
     told.advance(s(3));
-    assert_eq!(told.agent.memory.own_try(), Some((at.before(ms(500)), at)), "the event is closer");
+    let heard = vec![(at.before(ms(500)), at)];
+    assert_eq!(told.agent.memory.tries(), heard, "the event is closer");
+    // It does not answer for once: that is no new try.
+    told.set(|e| e.sentinels[1].says = Reading::Missing(Missing::TimedOut));
+    told.advance(s(7));
+    told.set(running);
+    told.advance(s(7));
+    assert_eq!(told.agent.memory.tries(), heard);
 
     let mut seen = primary_lost(1_000);
     let before = seen.now;
     seen.set(running);
     seen.advance(s(12));
-    let (from, to) = seen.agent.memory.own_try().unwrap();
-    assert!(from >= before && to < before.after(s(6)), "when it was first seen: {from} {to}");
+    let [(from, to)] = seen.agent.memory.tries() else { panic!("{:?}", seen.agent.memory.tries()) };
+    assert!(*from >= before && *to < before.after(s(6)), "when it was first seen: {from} {to}");
+    let first = (*from, *to);
+    // The next one adds to what is known.
+    seen.set(|e| e.sentinel(1).failover_state = None);
+    seen.advance(s(40));
+    seen.set(running);
+    seen.advance(s(12));
+    assert_eq!((seen.agent.memory.tries().len(), seen.agent.memory.tries()[0]), (2, first));
 
     let mut late = World::healthy();
     late.set(running);
     late.restart();
     late.advance(s(12));
-    assert_eq!(late.agent.memory.own_try(), None, "it began nobody knows when");
+    assert_eq!(late.agent.memory.tries(), [], "it began nobody knows when");
 }
 
 /// An order that was not watched for a while, as by a process that was stopped, has to stand for a turn again.

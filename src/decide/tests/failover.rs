@@ -171,12 +171,24 @@ fn holds_a_failover_beside_a_sentinels_own_next_try() {
     holds(&agreed_for(2 * 120 - 3));
     let tried = |s: u64| {
         move |case: &mut Case| {
-            agreed_for(130 + s)(case);
-            case.history.own_try =
-                Some((case.now.before(Duration::from_secs(s + 1)), case.now.before(Duration::from_secs(s))));
+            agreed_for(SECOND_TURN_MS / 1_000)(case);
+            case.history
+                .tries
+                .push((case.now.before(Duration::from_secs(s + 1)), case.now.before(Duration::from_secs(s))));
         }
     };
     holds(&tried(112));
+    // Who hears of a try is no less careful than who is deaf.
+    assert!(holds(&tried(1)).contains("may be trying since"));
+    holds(&tried(4));
+    // Whoever did not vote for a later one goes on by the earlier.
+    holds(&|case| {
+        agreed_for(2 * 120 - 3)(case);
+        tried(110)(case);
+        case.e.each_sentinel(|says| says.o_down_ms = Some(237_000));
+    });
+    // One that holds the primary down by itself tries as soon as others agree with it.
+    holds(&|case| (case.e.sentinel(2).o_down_ms, case.e.sentinel(2).s_down_ms) = (None, Some(70_000)));
     // One that was just started takes a `down-after-milliseconds` of 5 s, and has neither tried nor voted.
     holds(&|case| {
         let says = case.e.sentinel(2);
@@ -414,7 +426,7 @@ fn a_turn_needs_a_majority_of_the_sentinels_and_an_order_that_has_stood_for_a_wh
     assert_eq!(turn.seats.len(), 3);
     holds_while(dead_primary(), RefusalCode::NotOurTurn, |case| {
         case.e.sentinel(0).o_down_ms = Some(22_000);
-        case.e.sentinel(1).o_down_ms = None;
+        (case.e.sentinel(1).o_down_ms, case.e.sentinel(1).s_down_ms) = (None, None);
     });
     let told =
         holds_while(dead_primary(), RefusalCode::NotOurTurn, |case| case.order_stood = Duration::from_millis(7_999));

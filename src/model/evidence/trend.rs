@@ -37,6 +37,9 @@ pub struct Trend {
     /// otherwise since.
     #[serde(default)]
     pub sync_seen: Option<(Timestamp, bool)>,
+    /// When Sentinels were last heard or seen to begin a failover, or to vote for one: not before, not after. Oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tries: Vec<(Timestamp, Timestamp)>,
     /// When Sentinels were last seen to disagree, or to run a failover.
     pub failover_seen: Option<Timestamp>,
     /// Since when the Sentinels that answer have named more than one address.
