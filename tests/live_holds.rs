@@ -153,7 +153,7 @@ fn one_harm_after_the_other(kind: Kind) {
     held(&scene, http, "data-at-risk", "has not synced since it started");
 
     let sentinel = scene.group.sentinel(2);
-    sentinel.run(&["SENTINEL", "DEBUG", "tilt-period", "8000"]).expect("a shorter period");
+    sentinel.run(&["SENTINEL", "DEBUG", "tilt-period", "6000"]).expect("a shorter period");
     let frozen = fault::freeze(sentinel).expect("frozen");
     std::thread::sleep(Duration::from_millis(2500));
     frozen.undo().expect("thawed");
