@@ -172,7 +172,10 @@ impl Memory {
         self.count_from(up.max(e.trend.last_up));
         // The fast poll saw the link up at this time: closer than our own last look.
         self.trend.last_up = self.trend.last_up.max(e.trend.last_up);
-        self.trend.disagree_since = disagreement(e).map(|_| self.trend.disagree_since.unwrap_or(e.ended));
+        // Who took up its primary since the last look disagrees anew, whatever the disagreement was before.
+        let anew = self.seated.is_some_and(|last| e.answering().any(|(_, says)| says.took_up_at() > last));
+        let since = self.trend.disagree_since.filter(|_| !anew).unwrap_or(e.ended);
+        self.trend.disagree_since = disagreement(e).map(|_| since);
         let doubtful = self.trend.disagree_since.is_some_and(|since| e.ended.since(since) < LASTING_DISAGREEMENT);
         if doubtful || e.answering().any(|(_, says)| says.fails_over()) {
             self.trend.failover_seen = Some(e.ended);
@@ -518,6 +521,30 @@ mod tests {
         assert_eq!(memory.trend().grown, Some(3_000), "a line without an offset");
         memory.before_judging(&healthy());
         assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (0, None), "whole again");
+    }
+
+    #[test]
+    fn a_disagreement_begins_anew_with_a_sentinel_that_took_up_its_primary_since_the_last_look() {
+        let look = |s: u64, role_reported_ms: u64| {
+            let mut e = healthy();
+            let at = T0.after(Duration::from_secs(s));
+            (e.began, e.ended) = (at, at);
+            let Reading::Seen(says) = &mut e.sentinels[1].says else { panic!() };
+            (says.primary, says.primary_run_id) = (Endpoint::new("10.0.0.99", 6379), "other".into());
+            says.role_reported_ms = role_reported_ms;
+            e.each_sentinel(|says| says.at = at);
+            e
+        };
+        let mut memory = Memory::default();
+        let mut since = |e: &Evidence| {
+            memory.before_judging(e);
+            memory.trend().disagree_since
+        };
+        let at = |s: u64| Some(T0.after(Duration::from_secs(s)));
+        assert_eq!(since(&look(0, 3_600_000)), at(0));
+        assert_eq!(since(&look(40, 3_640_000)), at(0), "it lasts");
+        assert_eq!(since(&look(70, 1_000)), at(70), "the two had agreed in between, unseen");
+        assert_eq!(since(&look(75, 6_000)), at(70));
     }
 
     #[test]

@@ -238,6 +238,11 @@ impl SentinelSays {
         self.primary == other.primary || (one_run && self.primary.port == other.primary.port)
     }
 
+    /// When it took up its primary, or was started.
+    pub fn took_up_at(&self) -> Timestamp {
+        self.at.before(Duration::from_millis(self.role_reported_ms))
+    }
+
     /// Whether it took up its primary a moment ago, or was started then.
     pub fn is_young(&self) -> bool {
         Duration::from_millis(self.role_reported_ms) < AFTERMATH
