@@ -14,6 +14,9 @@ use crate::model::remedy::{Refusal, RefusalCode, Remedy};
 const OFTEN: usize = 3;
 const WITHIN: Duration = Duration::from_secs(600);
 
+/// What has stood for so long without a break is written all the same: that is no more often.
+const STEADY: Duration = Duration::from_secs(200);
+
 /// A proposal that comes and goes is made anew no sooner than this.
 const PROPOSED: Duration = Duration::from_secs(60);
 
@@ -63,14 +66,15 @@ impl Lately {
         self.proposed = Some(at);
     }
 
-    pub(super) fn named_often(&self, finding: &Finding, now: Timestamp) -> bool {
-        often(&self.named, &(finding.cause, finding.suspected), now)
+    /// Whether it was written so often that it is not written again yet, and has not stood since.
+    pub(super) fn named_often(&self, finding: &Finding, since: Timestamp, now: Timestamp) -> bool {
+        now.since(since) < STEADY && often(&self.named, &(finding.cause, finding.suspected), now)
     }
 
-    /// The hold that was written last, or that was written often.
-    pub(super) fn held(&self, cause: Cause, refusal: &Refusal, now: Timestamp) -> bool {
+    /// The hold that was written last, or that was written often and whose cause has not stood since.
+    pub(super) fn held(&self, cause: Cause, refusal: &Refusal, since: Timestamp, now: Timestamp) -> bool {
         let hold = hold(cause, refusal);
-        self.last_held.as_ref() == Some(&hold) || often(&self.held, &hold, now)
+        self.last_held.as_ref() == Some(&hold) || (now.since(since) < STEADY && often(&self.held, &hold, now))
     }
 
     pub(super) fn proposed(&self, now: Timestamp) -> bool {
@@ -99,7 +103,7 @@ mod tests {
                 |code, detail: &str| Refusal { code, remedy: Some(Remedy::RequestFailover), detail: detail.to_owned() };
             let mut lately = Lately::default();
             lately.note_hold(one.0, &refusal(one.1, one.2), Timestamp(0));
-            let known = lately.held(other.0, &refusal(other.1, other.2), Timestamp(0).after(WITHIN));
+            let known = lately.held(other.0, &refusal(other.1, other.2), Timestamp(0), Timestamp(0).after(WITHIN));
             assert_eq!(known, same, "{one:?} {other:?}");
         }
     }

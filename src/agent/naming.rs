@@ -64,7 +64,8 @@ impl Agent {
             if linked {
                 self.record(What::LinkUp { at: e.ended }, now);
             }
-            self.unsteady = !back && !refused && self.incidents.lately().named_often(finding, now);
+            let since = self.memory.verdict().map_or(now, |(_, since)| since);
+            self.unsteady = !back && !refused && self.incidents.lately().named_often(finding, since, now);
             if !self.unsteady {
                 self.name(finding, e, now);
             }

@@ -10,7 +10,8 @@ use crate::model::remedy::{Refusal, RefusalCode};
 impl Agent {
     pub(super) fn hold(&mut self, refusal: Refusal, now: Timestamp) {
         let exhausted = refusal.code == RefusalCode::AttemptsExhausted;
-        let known = |incident: &Incident| self.incidents.lately().held(incident.finding.cause, &refusal, now);
+        let since = self.memory.verdict().map_or(now, |(_, since)| since);
+        let known = |incident: &Incident| self.incidents.lately().held(incident.finding.cause, &refusal, since, now);
         let written = self.unsteady || self.incidents.open().is_some_and(known);
         if !written {
             self.record(What::Held { refusal: refusal.clone() }, now);

@@ -388,17 +388,17 @@ fn a_link_that_comes_back_while_something_else_is_wrong_is_dated_by_its_return()
 
 #[test]
 fn causes_that_alternate_are_written_a_few_times_and_shown_as_they_are() {
+    let incompatible = |e: &mut Evidence| {
+        let line = "Failed trying to load the MASTER synchronization DB from disk: Can't handle RDB format version 11";
+        e.break_link(LinkState::Connect).log(LogKind::RdbVersion, line, 9);
+    };
     let mut world = World::healthy();
     world.set(disk_full);
     world.wake(Why::Timer);
     world.advance(s(10));
     let before = world.ledger.len();
     for _ in 0..300 {
-        world.set(|e| {
-            let line =
-                "Failed trying to load the MASTER synchronization DB from disk: Can't handle RDB format version 11";
-            e.break_link(LinkState::Connect).log(LogKind::RdbVersion, line, 9);
-        });
+        world.set(incompatible);
         world.wake(Why::Timer);
         let shown = world.agent.status(world.now).cause;
         assert_eq!(shown, Some(Cause::RdbIncompatible), "{:?}", world.trace);
@@ -411,4 +411,11 @@ fn causes_that_alternate_are_written_a_few_times_and_shown_as_they_are() {
     let written = world.ledger.len() - before;
     assert!(written < 40, "{written} entries in ten minutes");
     assert_eq!(world.incidents_opened(), 1);
+    // The one that stays is written, however often it came before.
+    let named = |world: &World| world.agent.incidents.open().map(|incident| incident.finding.cause);
+    world.set(incompatible);
+    world.wake(Why::Timer);
+    assert_eq!(world.agent.status(world.now).cause, Some(Cause::RdbIncompatible));
+    world.advance(s(210));
+    assert_eq!(named(&world), Some(Cause::RdbIncompatible), "{:?}", world.trace);
 }
