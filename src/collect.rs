@@ -11,7 +11,6 @@
 //! Not here: what the readings mean (`diagnose`), the memory of earlier looks (`agent` fills in `trend`).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,8 +18,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::model::evidence::{
-    CandidateView, EVIDENCE_FORMAT, Evidence, HostView, LogView, Missing, Probe, Reading, SentinelView, ServerView,
-    StoreView, Successor, Trend, repeats,
+    CachedNode, CandidateView, EVIDENCE_FORMAT, Evidence, HostView, LogView, Missing, Probe, Reading, SentinelView,
+    ServerView, StoreView, Successor, Trend, repeats,
 };
 use crate::model::turn::SENTINEL_MS;
 use crate::model::{Endpoint, LinkId, Timestamp};
@@ -154,10 +153,17 @@ struct Look<'a> {
 #[derive(Clone, Debug, Default)]
 struct Versions {
     by_address: BTreeMap<String, String>,
-    /// Of primaries, by port: whoever follows one by a name that no Sentinel announces finds it so.
-    of_primaries: BTreeMap<u16, String>,
     /// Sentinels and observers that have answered, or will not.
     spoken: usize,
+}
+
+/// What a Sentinel read of late. Where its login is refused its reading only ages, and the address may have another server
+/// by now: one before 7.0 would take our PSYNC for a full resync.
+fn versions_that_hold(nodes: &BTreeMap<String, CachedNode>) -> impl Iterator<Item = (String, String)> {
+    /// A Sentinel reads INFO every 10 s (Redis 7.0.15, sentinel_info_period).
+    const HOLDS_MS: u64 = 12_000;
+    let fresh = nodes.iter().filter(|(_, node)| node.age_ms <= HOLDS_MS);
+    fresh.map(|(name, node)| (name.clone(), node.version.clone()))
 }
 
 /// What the local instance and its own primary told.
@@ -316,16 +322,12 @@ impl Look<'_> {
         self.versions.borrow().by_address.get(&address.to_string()).cloned()
     }
 
-    /// The version of a node, once somebody has told it; none when nobody will.
-    async fn version_of(&self, address: &Endpoint) -> Option<String> {
+    /// The version of a node, once somebody has told it; none when nobody will. `peer` is the address that a name led to.
+    async fn version_of(&self, address: &Endpoint, peer: Option<&str>) -> Option<String> {
         let name = address.to_string();
         let speakers = self.target.sentinels.len() + usize::from(self.target.observer.is_some());
         let mut versions = self.versions.clone();
-        let found = |told: &Versions| {
-            let named = address.host.parse::<IpAddr>().is_err();
-            let by_port = told.of_primaries.get(&address.port).filter(|_| named);
-            told.by_address.get(&name).or(by_port).cloned()
-        };
+        let found = |told: &Versions| told.by_address.get(&name).or_else(|| told.by_address.get(peer?)).cloned();
         let heard = versions.wait_for(|told| found(told).is_some() || told.spoken >= speakers);
         match tokio::time::timeout(self.left(SENTINEL_MS), heard).await {
             Ok(Ok(told)) => found(&told),
@@ -340,13 +342,7 @@ impl Look<'_> {
             cast(None);
         }
         let nodes = view.says.seen().and_then(|says| says.nodes.seen());
-        if let Some((says, nodes)) = view.says.seen().zip(nodes)
-            && let Some(leads) = nodes.values().find(|node| node.is_primary && node.run_id == says.primary_run_id)
-        {
-            let (port, version) = (says.primary.port, leads.version.clone());
-            self.told.send_modify(|versions| _ = versions.of_primaries.insert(port, version));
-        }
-        self.tell(nodes.into_iter().flatten().map(|(name, node)| (name.clone(), node.version.clone())));
+        self.tell(nodes.into_iter().flat_map(versions_that_hold));
         view
     }
 

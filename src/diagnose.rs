@@ -28,7 +28,7 @@ mod tls;
 mod topology;
 
 pub use deposed::{PROMOTION, is_astray, only_here, role_in_doubt, serves, shares_history};
-pub use flapping::{advised_backlog, advised_limit, cause_of_drops};
+pub use flapping::{advised_backlog, advised_limit, cause_of_drops, more_than_now};
 pub use reach::{handshake_works, unanswered, unanswered_by_pings};
 pub use sync::{is_fresh, moves as sync_moves};
 pub use topology::{LASTING_DISAGREEMENT, disagreement, failover_in_doubt, recent_failover, same_place};

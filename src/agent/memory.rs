@@ -42,8 +42,7 @@ pub struct Memory {
     restarted: bool,
     /// The newest line that told of a cut transfer, and how many of its kind the log had then.
     cut: BTreeMap<LogKind, (Timestamp, u32)>,
-    /// The same of a transfer that began, and where the primary's stream was.
-    begun: Option<(Timestamp, u32, u64)>,
+    begun: Option<Begun>,
     /// What the primary counted at the last look at a whole link, until the link is seen up after it.
     counted: Option<Counted>,
     /// When the local server was last seen to serve as the primary that the Sentinels name.
@@ -65,9 +64,28 @@ pub struct Memory {
 #[derive(Clone, Debug, PartialEq)]
 struct Counted {
     at: Timestamp,
+    run_id: String,
     sync_full: u64,
     sync_partial_err: u64,
     output_buffer_cuts: Option<u64>,
+}
+
+/// A transfer that began: its line, how many of the kind the log had then, and where which stream of the primary's was.
+#[derive(Clone, Debug, PartialEq)]
+struct Begun {
+    at: Timestamp,
+    count: u32,
+    replid: String,
+    offset: u64,
+}
+
+impl Begun {
+    /// `Full resync from master: REPLID:OFFSET`
+    fn of(line: &LogFact) -> Option<Begun> {
+        let (replid, offset) = line.sample.split_once(": ")?.1.split_once(':')?;
+        let digits = offset.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some(Begun { at: line.last, count: line.count, replid: replid.to_owned(), offset: digits.parse().ok()? })
+    }
 }
 
 impl Memory {
@@ -170,6 +188,7 @@ impl Memory {
     pub fn before_judging(&mut self, e: &Evidence) {
         let up = e.local.seen().filter(|view| view.role.link().is_some_and(|link| link.up)).map(|view| view.at);
         self.count_from(up.max(e.trend.last_up));
+        self.forget_former_counts(e);
         // The fast poll saw the link up at this time: closer than our own last look.
         self.trend.last_up = self.trend.last_up.max(e.trend.last_up);
         // Who took up its primary since the last look disagrees anew, whatever the disagreement was before.
@@ -198,8 +217,11 @@ impl Memory {
             let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
             let before = if self.looked { Duration::ZERO } else { Duration::from_secs(told.unwrap_or(0)) };
             if self.tried.as_ref() != Some(&probe.target) {
+                (self.trend.reached, self.tried) = (None, Some(probe.target.clone()));
                 self.reached();
-                self.tried = Some(probe.target.clone());
+            }
+            if probe.connect == Connect::Open && !unanswered(probe) {
+                self.trend.reached = Some(e.ended);
             }
             let (since, seen) = (self.trend.unreached_since, self.trend.unreached_seen);
             self.trend.unreached_since = unanswered(probe).then(|| since.unwrap_or(e.began.before(before)));
@@ -254,7 +276,8 @@ impl Memory {
         self.trend.last_up = Some(e.ended);
         (self.trend.sync_read, self.trend.sync_loaded) = (None, None);
         let trend = &mut self.trend;
-        (trend.transfers, trend.cut_transfers, trend.output_largest, trend.grown) = (0, 0, 0, None);
+        (trend.transfers, trend.cut_transfers, trend.output_largest) = (0, 0, 0);
+        (trend.grown, trend.grown_ms) = (None, None);
         self.cut.clear();
         self.begun = None;
         if let Some(link) = local.role.link() {
@@ -266,6 +289,7 @@ impl Memory {
         if let Some(primary) = e.primary.seen() {
             self.counted = Some(Counted {
                 at: primary.at,
+                run_id: primary.run_id.clone(),
                 sync_full: primary.sync_full,
                 sync_partial_err: primary.sync_partial_err,
                 output_buffer_cuts: primary.output_buffer_cuts,
@@ -279,6 +303,17 @@ impl Memory {
         self.trend.sync_full = Some(counted.sync_full);
         self.trend.sync_partial_err = Some(counted.sync_partial_err);
         self.trend.output_buffer_cuts = counted.output_buffer_cuts;
+        self.trend.counts_of = Some(counted.run_id);
+    }
+
+    /// What another process counts, one that was promoted or began anew, has another beginning.
+    fn forget_former_counts(&mut self, e: &Evidence) {
+        let trend = &mut self.trend;
+        let Some(primary) = e.primary.seen() else { return };
+        if trend.counts_of.as_ref().is_some_and(|of| *of != primary.run_id) {
+            (trend.sync_full, trend.sync_partial_err, trend.output_buffer_cuts) = (None, None, None);
+            trend.counts_of = None;
+        }
     }
 
     /// The record tells of it: a link that is whole again, to a primary without data, is no health.
@@ -315,7 +350,7 @@ impl Memory {
         let seen = *self.trend.down_seen.get_or_insert(e.began);
         if let Some(line) = e.logged(LogKind::FullResync).filter(|line| line.last >= seen) {
             self.trend.transfers = line.count;
-            self.note_growth(line);
+            self.note_growth(e, line);
         }
         self.note_cut_transfers(e, seen);
         let largest = e.primary_limits.seen().and_then(|limits| limits.output_largest);
@@ -337,16 +372,23 @@ impl Memory {
         }
     }
 
-    /// `Full resync from master: REPLID:OFFSET` tells where each transfer begins.
-    fn note_growth(&mut self, line: &LogFact) {
-        let Some(offset) = line.sample.rsplit(':').next().and_then(|offset| offset.trim().parse().ok()) else { return };
-        match self.begun.replace((line.last, line.count, offset)) {
-            Some((last, count, before)) if line.last > last && offset > before => {
-                let between = u64::from(line.count.saturating_sub(count).max(1));
-                self.trend.grown = Some((offset - before) / between);
-            }
-            _ => {}
-        }
+    /// Two transfers of one stream that begin after each other tell its pace. What was written between the end of the one
+    /// and the beginning of the other waited for nobody, and where that took longer than the transfer, the pace of the
+    /// whole says little of it.
+    fn note_growth(&mut self, e: &Evidence, line: &LogFact) {
+        let Some(now) = Begun::of(line) else { return };
+        let Some(before) = self.begun.replace(now.clone()).filter(|before| now.at > before.at) else { return };
+        let grown = now.offset.checked_sub(before.offset).filter(|grown| *grown > 0 && now.replid == before.replid);
+        let ends = [LogKind::TransferError, LogKind::LoadFailed, LogKind::BulkCountError, LogKind::LinkLost];
+        let ended = ends.into_iter().filter_map(|kind| e.logged(kind)).map(|line| line.last);
+        let ended = ended.filter(|at| *at > before.at && *at <= now.at).max();
+        let between = now.count.saturating_sub(before.count).max(1);
+        let (Some(grown), Some(ended)) = (grown, ended) else { return };
+        let (each, idle) = (now.at.since(before.at) / between, now.at.since(ended));
+        let Some(lasted) = each.checked_sub(idle).filter(|lasted| *lasted >= idle) else { return };
+        let share = lasted.as_millis().max(1) * u128::from(grown / u64::from(between)) / each.as_millis().max(1);
+        self.trend.grown = u64::try_from(share).ok();
+        self.trend.grown_ms = u64::try_from(lasted.as_millis()).ok();
     }
 
     /// A look was judged to show this.
@@ -365,6 +407,7 @@ impl Memory {
         // A counter that is seen for the first time says nothing of this break: it is where the count begins.
         if let Some(primary) = e.primary.seen() {
             self.trend.output_buffer_cuts = self.trend.output_buffer_cuts.or(primary.output_buffer_cuts);
+            self.trend.counts_of.get_or_insert_with(|| primary.run_id.clone());
         }
         if let Some(link) = e.local_link().filter(|link| link.syncing) {
             self.trend.sync_read = Some((e.ended, link.sync_read));
@@ -468,6 +511,9 @@ mod tests {
         assert_eq!(counts_from(&[look(0, 1), broken(0)]), None, "nothing is known from before");
         let anew = [look(0, 0), look(2_000, 1), broken(2_000), look(4_000, 1), look(5_000, 1)];
         assert_eq!(counts_from(&anew), Some(1), "whole again");
+        let mut promoted = broken(2_500);
+        promoted.source().run_id = "run-other".into();
+        assert_eq!(counts_from(&[look(0, 0), look(2_000, 0), promoted]), None, "another process has counted that");
     }
 
     #[test]
@@ -507,6 +553,16 @@ mod tests {
             e
         };
         let (begun, cut) = (LogKind::FullResync, LogKind::TransferError);
+        let grown = |ended: u64, next: u64, sample: &str| {
+            let mut memory = Memory::default();
+            memory.before_judging(&look(0, &[(begun, 0, 1, "Full resync from master: abc:1000")]));
+            memory.before_judging(&look(next, &[(cut, ended, 1, "I/O error"), (begun, next, 1, sample)]));
+            (memory.trend().grown, memory.trend().grown_ms)
+        };
+        let later = "Full resync from master: abc:61000";
+        assert_eq!(grown(50, 60, later), (Some(50_000), Some(50_000)), "what was written until it was cut");
+        assert_eq!(grown(5, 600, later), (None, None), "an outage lies between the two");
+        assert_eq!(grown(60, 60, "Full resync from master: def:61000"), (None, None), "another history");
         let mut memory = Memory::default();
         memory.before_judging(&look(0, &[(begun, 0, 1, "Full resync from master: abc:1000")]));
         assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (0, None));

@@ -115,14 +115,23 @@ fn backlog(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load: &Loa
         return Check::pass(NAME, saw).at(&node.address);
     }
     let best = wished(rate, g.outage);
-    Check::new(
+    let check = Check::new(
         NAME,
         Verdict::Warn,
         saw,
         format!("a replica that is away for {} needs a full sync; {} would cover it", human(g.outage), size(best)),
     )
-    .at(&node.address)
-    .mend(g.set(&node.address, "repl-backlog-size", &best.to_string()))
+    .at(&node.address);
+    // Up to Redis 6.2 it is taken at once, and later as it fills.
+    let fits = |room: u64| best.saturating_add(load.data.unwrap_or(0)) <= room;
+    match room(node).filter(|room| !fits(*room)) {
+        Some(room) => check.mend(format!(
+            "add memory, or audit with a shorter --outage: {} do not fit beside the data set into {}",
+            size(best),
+            size(room)
+        )),
+        None => check.mend(g.set(&node.address, "repl-backlog-size", &best.to_string())),
+    }
 }
 
 /// While a replica takes a data set, the primary keeps every write for it.
@@ -142,9 +151,7 @@ fn output_buffer(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load
     let over_hard = hard != 0 && pending > effective;
     let seconds_below = soft.checked_div(rate).unwrap_or(u64::MAX);
     let over_soft = soft != 0 && soft_s != 0 && pending > soft && sync_s.saturating_sub(seconds_below) > soft_s;
-    let roomy = pending.saturating_mul(2).max(DEFAULT_OUTPUT_HARD);
-    let best = roomy.checked_next_power_of_two().unwrap_or(1 << 62);
-    let mend = g.set(&node.address, "client-output-buffer-limit", &format!("'replica {best} {} 60'", best / 4));
+    let mend = roomier(g, node, settings, pending);
     let about = format!("about {sync_s} s for {} (an estimate), in which {} are written", size(data), size(pending));
     let (verdict, means) = if over_hard || over_soft {
         (
@@ -159,6 +166,20 @@ fn output_buffer(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load
         return Check::pass(NAME, saw).at(&node.address);
     };
     Check::new(NAME, verdict, saw, means).at(&node.address).mend(mend)
+}
+
+/// Limits that let twice of it wait, and no less than they let now. The soft one is as far away: what a sync makes wait
+/// stays there until it is over, so a minute of grace is none.
+fn roomier(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, pending: u64) -> String {
+    let roomy = pending.saturating_mul(2).max(DEFAULT_OUTPUT_HARD);
+    let best = roomy.checked_next_power_of_two().unwrap_or(1 << 62);
+    let raised = |present: u64| if present == 0 { 0 } else { present.max(best) };
+    let (hard, soft) = (raised(settings.output_hard), raised(settings.output_soft));
+    let value = format!("'replica {hard} {soft} {}'", settings.output_soft_s.max(60));
+    format!(
+        "{}   # so much memory for each replica that syncs, at most",
+        g.set(&node.address, "client-output-buffer-limit", &value)
+    )
 }
 
 /// A primary says nothing but a PING a period on an idle link; and a replica that loads may be silent for long.
@@ -223,12 +244,24 @@ fn disk(g: &Ground<'_>, node: &GroupNode, load: &Load) -> Option<Check> {
     } else {
         return Some(Check::pass(NAME, saw).at(&node.address));
     };
-    Some(Check::new(NAME, verdict, saw, means).at(&node.address).mend(format!("make room in {}", disk.path)).mend(
-        format!(
-            "{}   # or: a replica then takes its data without the disk, with memory for two copies",
-            g.set(&node.address, "repl-diskless-load", "swapdb")
-        ),
-    ))
+    let check = Check::new(NAME, verdict, saw, means).at(&node.address).mend(format!("make room in {}", disk.path));
+    // The check of memory would ask for the contrary.
+    if room(node).is_none_or(|room| data.saturating_mul(2) > room) {
+        return Some(check);
+    }
+    Some(check.mend(format!(
+        "{}   # or: a replica then takes its data without the disk, with memory for two copies",
+        g.set(&node.address, "repl-diskless-load", "swapdb")
+    )))
+}
+
+/// Memory that is available now, and what the server itself has taken already.
+fn room(node: &GroupNode) -> Option<u64> {
+    let account = node.account.seen()?;
+    match node.memory.seen() {
+        Some(memory) => Some(memory.available.saturating_add(account.server.used_memory)),
+        None => Some(account.host_memory).filter(|bytes| *bytes > 0),
+    }
 }
 
 /// Memory for one data set, for two where a sync keeps the old one until the new one is whole.
@@ -240,12 +273,7 @@ fn memory(g: &Ground<'_>, node: &GroupNode, load: &Load) -> Option<Check> {
         _ => 1,
     };
     let need = data.saturating_mul(copies);
-    // What is available now, and what the server itself has taken already.
-    let room = match node.memory.seen() {
-        Some(memory) => memory.available.saturating_add(account.server.used_memory),
-        None if account.host_memory > 0 => account.host_memory,
-        None => return None,
-    };
+    let room = room(node)?;
     let saw = match copies {
         1 => format!("{} of memory for a data set of {}", size(room), size(data)),
         _ => format!("{} of memory for two copies of {} (repl-diskless-load swapdb)", size(room), size(data)),

@@ -241,19 +241,28 @@ fn candidates(g: &Ground<'_>) -> Check {
         replicas.len(),
         if fit.is_empty() { "none".to_owned() } else { list(fit.iter().map(|node| &node.address)) }
     );
-    let raise = |check: Check| {
-        replicas
-            .iter()
-            .filter(|node| priority(node) == 0)
-            .fold(check, |check, node| check.mend(g.set(&node.address, "replica-priority", "100")))
+    // Not one that the others could not load from: its 0 keeps their data alive until they are as new.
+    let loaded_by_all = |node: &GroupNode| {
+        let Some(known) = g.known(node) else { return true };
+        let others = g.view.nodes.iter().filter(|other| other.address != node.address);
+        others.filter_map(|other| g.known(other)).all(|other| rdb::loads(other.build(), known.build()))
+    };
+    let raise = |check: Check, unless: &str| {
+        let zero = replicas.iter().filter(|node| priority(node) == 0 && loaded_by_all(node));
+        zero.fold(check, |check, node| {
+            check.mend(format!("{}{unless}", g.set(&node.address, "replica-priority", "100")))
+        })
     };
     match (willing.len(), fit.len()) {
-        (0, _) => raise(Check::new(
-            NAME,
-            Verdict::Fail,
-            format!("replica-priority is 0 on {}", list(replicas.iter().map(|node| &node.address))),
-            "Sentinel never promotes a replica of priority 0, so there is nobody to promote",
-        )),
+        (0, _) => raise(
+            Check::new(
+                NAME,
+                Verdict::Fail,
+                format!("replica-priority is 0 on {}", list(replicas.iter().map(|node| &node.address))),
+                "Sentinel never promotes a replica of priority 0, so there is nobody to promote",
+            ),
+            "",
+        ),
         (_, 0) => Check::new(
             NAME,
             Verdict::Fail,
@@ -262,12 +271,15 @@ fn candidates(g: &Ground<'_>) -> Check {
              -failover-abort-no-good-slave",
         )
         .mend("see replica-link, sentinel-logins and node-reachable"),
-        (_, 1) => raise(Check::new(
-            NAME,
-            Verdict::Warn,
-            saw,
-            "if that one is lost with the primary, or is the one that lags, there is no other",
-        ))
+        (_, 1) => raise(
+            Check::new(
+                NAME,
+                Verdict::Warn,
+                saw,
+                "if that one is lost with the primary, or is the one that lags, there is no other",
+            ),
+            "   # unless its 0 is on purpose: a backup, another site",
+        )
         .mend("add a second replica, if there is none"),
         _ => Check::pass(NAME, saw),
     }
@@ -363,8 +375,13 @@ fn min_replicas(g: &Ground<'_>) -> Option<Check> {
             "the new primary refuses every write (NOREPLICAS) until the old one is back as a replica",
         );
         let too_high = set.iter().filter(|(_, min)| *min > left as u64);
+        let check =
+            check.mend("add a replica: the guard against writes on a primary that is cut off then outlasts a failover");
         return Some(too_high.fold(check, |check, (node, _)| {
-            check.mend(g.set(&node.address, "min-replicas-to-write", &left.to_string()))
+            check.mend(format!(
+                "{}   # or: writes go on at once, and those that a primary takes while it is cut off are lost",
+                g.set(&node.address, "min-replicas-to-write", &left.to_string())
+            ))
         }));
     }
     Some(Check::pass(

@@ -178,3 +178,88 @@ fn advice_puts_no_password_on_a_command_line() {
     }
     assert!(!advice.iter().any(|line| line.contains("PASSWORD")), "{advice:#?}");
 }
+
+/// What a mend of the audit's sets, as the server would have it.
+fn apply(view: &mut GroupView, mends: &[String]) {
+    for mend in mends.iter().filter(|mend| mend.contains("CONFIG SET")) {
+        let node = (1..=3).find(|number| mend.contains(&format!(" 10.0.0.{number} "))).expect("a node");
+        let (_, set) = mend.split_once("CONFIG SET ").unwrap();
+        let (name, value) = set.split_once(' ').unwrap();
+        let quoted = |text: &str| text.trim_start_matches('\'').split('\'').next().unwrap().to_owned();
+        let value = if value.starts_with('\'') { quoted(value) } else { value.split(' ').next().unwrap().to_owned() };
+        let settings = settings_of(view, node);
+        match name {
+            "repl-backlog-size" => settings.backlog_size = value.parse().unwrap(),
+            "repl-diskless-load" => settings.diskless_load = value,
+            "client-output-buffer-limit" => {
+                let numbers: Vec<u64> = value.split(' ').skip(1).map(|number| number.parse().unwrap()).collect();
+                (settings.output_hard, settings.output_soft, settings.output_soft_s) =
+                    (numbers[0], numbers[1], numbers[2]);
+            }
+            _ => panic!("{mend}"),
+        }
+    }
+}
+
+#[test]
+fn what_the_audit_recommends_passes_the_audit() {
+    for data_gib in [1, 12, 20, 100] {
+        for rate_mib in [1, 2, 10, 40] {
+            for (hard, soft) in [(256 << 20, 64 << 20), (1 << 30, 0), (0, 64 << 20), (4 << 30, 2 << 30)] {
+                let mut view = sound();
+                for number in 1..=3 {
+                    let account = match &mut view.nodes[number - 1].account {
+                        Reading::Seen(account) => account,
+                        Reading::Missing(_) => panic!(),
+                    };
+                    (account.data_bytes, account.host_memory) = (data_gib << 30, 512 << 30);
+                    if let Reading::Seen(memory) = &mut view.nodes[number - 1].memory {
+                        memory.available = 512 << 30;
+                    }
+                    view.nodes[number - 1].growth = Reading::Seen(Growth { bytes: rate_mib << 20, over_ms: 1_000 });
+                    (settings_of(&mut view, number).output_hard, settings_of(&mut view, number).output_soft) =
+                        (hard, soft);
+                }
+                let sized = |view: &GroupView| {
+                    let checks = judge(view, OUTAGE).into_iter();
+                    checks.filter(|check| ["backlog", "output-buffer"].contains(&check.name)).collect::<Vec<_>>()
+                };
+                for check in sized(&view) {
+                    apply(&mut view, &check.mend);
+                }
+                let case = format!("{data_gib} GiB, {rate_mib} MiB/s, {hard} {soft}");
+                assert!(sized(&view).iter().all(|check| check.verdict == Verdict::Pass), "{case}: {:#?}", sized(&view));
+                let now = settings_of(&mut view, 1);
+                assert!(now.output_hard >= hard && now.output_soft >= soft, "{case}: none is lowered");
+                assert_eq!((hard == 0, soft == 0), (now.output_hard == 0, now.output_soft == 0), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_advice_asks_for_memory_that_is_not_there() {
+    let mends = |name: &str, change: &dyn Fn(&mut GroupView)| -> String {
+        let mut view = sound();
+        change(&mut view);
+        let checks = judge(&view, OUTAGE).into_iter().filter(|check| check.name == name);
+        checks.flat_map(|check| check.mend).collect::<Vec<_>>().join("; ")
+    };
+    let no_disk = |available: u64| {
+        mends("disk", &move |v| {
+            v.nodes[1].disk =
+                Reading::Seen(Disk { at: NOW, path: "/d".into(), total: 9, free: 9, inodes_free: Some(9) });
+            v.nodes[1].memory = Reading::Seen(Memory { at: NOW, total: 8 << 30, available });
+        })
+    };
+    assert!(no_disk(4 << 30).contains("swapdb"));
+    assert!(!no_disk(1 << 20).contains("swapdb"), "two copies do not fit");
+    let backlog = |rate: u64| {
+        mends("backlog", &move |v| {
+            v.nodes.iter_mut().for_each(|node| node.growth = Reading::Seen(Growth { bytes: rate, over_ms: 1_000 }));
+        })
+    };
+    assert!(backlog(4 << 20).contains("CONFIG SET repl-backlog-size"));
+    let huge = backlog(1 << 30);
+    assert!(!huge.contains("CONFIG SET") && huge.contains("--outage"), "{huge}");
+}

@@ -75,3 +75,16 @@ fn replicas_are_looked_at_once_a_majority_of_all_sentinels_holds_the_primary_dow
     assert_eq!(held_down(&[up("a"), None, down("c", 2)], 3), Some(false));
     assert_eq!(held_down(&[down("a", 4), down("b", 4)], 2), Some(false), "two of five");
 }
+
+/// A Sentinel whose login is refused keeps its last reading for ever, and an address may be given to another server.
+#[test]
+fn a_version_that_a_sentinel_read_long_ago_is_none() {
+    let read = |age_ms: u64| {
+        let mut e = crate::diagnose::tests::world::healthy();
+        let Reading::Seen(says) = &mut e.sentinels[0].says else { panic!() };
+        let Reading::Seen(nodes) = &mut says.nodes else { panic!() };
+        nodes.values_mut().for_each(|node| node.age_ms = age_ms);
+        versions_that_hold(nodes).count()
+    };
+    assert_eq!((read(10_100), read(600_000)), (3, 0));
+}

@@ -1,7 +1,7 @@
 //! What a person would run now: commands that really work, for the cause at hand. No secret stands in them.
 
 use super::{Context, living};
-use crate::diagnose::{advised_backlog, advised_limit};
+use crate::diagnose::{advised_backlog, advised_limit, more_than_now};
 use crate::model::evidence::{Evidence, Flavour, Role};
 use crate::model::finding::Cause;
 use crate::model::remedy::{Decision, RefusalCode};
@@ -160,6 +160,9 @@ fn about_the_servers(c: &Context<'_>, local: &str, remote: &str) -> Vec<String> 
     let cause = c.finding.cause;
     match cause {
         Cause::PrimaryDiskFull => vec![
+            format!(
+                "{remote} CONFIG GET logfile   # `Write error saving DB`: its disk; `terminated by signal`: its host's memory (dmesg)"
+            ),
             format!("{remote} CONFIG GET dir   # then df -h there, and make room"),
             format!("{remote} CONFIG SET repl-diskless-sync yes   # the sync then needs no disk on the primary"),
         ],
@@ -237,11 +240,18 @@ fn larger_limit(e: &Evidence, cause: Cause, remote: &str) -> String {
         return format!("{remote} CONFIG SET repl-backlog-size {}   # {why}; on every node", in_config(mib));
     }
     let (hard, why) = match advised_limit(e) {
-        Some(bytes) => (bytes >> 20, "four times what was waiting at the last drop"),
-        None => (1024, "sized to the data set"),
+        Some(bytes) => (bytes >> 20, "four times what was waiting when it was cut, and more than now"),
+        None => ((more_than_now(e) >> 20).max(1024), "sized to the data set"),
     };
-    let (hard, soft) = (in_config(hard), in_config(hard / 4));
-    format!("{remote} CONFIG SET client-output-buffer-limit 'replica {hard} {soft} 60'   # on the primary, {why}")
+    let limits = e.primary_limits.seen();
+    // A limit that is not there stays away.
+    let raised = |present: Option<u64>, mib: u64| if present == Some(0) { "0".to_owned() } else { in_config(mib) };
+    let hard_limit = raised(limits.map(|limits| limits.output_hard), hard);
+    let soft_limit = raised(limits.map(|limits| limits.output_soft), hard / 2);
+    let soft_s = limits.map_or(60, |limits| limits.output_soft_s.max(60));
+    format!(
+        "{remote} CONFIG SET client-output-buffer-limit 'replica {hard_limit} {soft_limit} {soft_s}'   # on the primary, {why}"
+    )
 }
 
 /// Mebibytes as the servers' config has them.

@@ -354,3 +354,31 @@ fn every_cause_without_a_remedy_says_why() {
         }
     }
 }
+
+#[test]
+fn a_limit_that_is_advised_is_more_than_there_is() {
+    let advised = |hard: u64, soft: u64, grown: Option<u64>| {
+        let mut e = healthy();
+        e.break_link(LinkState::Sync);
+        (e.limits().output_hard, e.limits().output_soft, e.trend.grown) = (hard, soft, grown);
+        let Case { policy, history, now, .. } = dead_primary();
+        let finding = Finding {
+            cause: Cause::OutputBufferExceeded,
+            suspected: false,
+            link_up: false,
+            unrefused: false,
+            flaps: None,
+            because: vec![],
+            rejected: BTreeMap::new(),
+        };
+        let context = Context { evidence: &e, finding: &finding, policy: &policy, history: &history, now };
+        let steps = next_steps(&context, &decide(&context));
+        let (_, from) = steps[0].split_once("'replica ").expect("a limit");
+        from.split_once('\'').expect("its end").0.to_owned()
+    };
+    assert_eq!(advised(256 << 20, 64 << 20, None), "1gb 512mb 60");
+    assert_eq!(advised(4 << 30, 2 << 30, None), "8gb 4gb 60");
+    assert_eq!(advised(4 << 30, 2 << 30, Some(5 << 30)), "32gb 16gb 60");
+    assert_eq!(advised(4 << 30, 0, None), "8gb 0 60", "a limit that is not there stays away");
+    assert_eq!(advised(0, 2 << 30, None), "0 2gb 60");
+}

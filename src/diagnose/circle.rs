@@ -30,9 +30,9 @@ pub fn begins_again(e: &Evidence) -> Option<Finding> {
         let room = fact(Viewpoint::Host, disk.at, saw, "the data set is written there before it is loaded");
         return Some(named(e, Cause::ReplicaDiskFull, true, [Some(how_often(e)), Some(room)]));
     }
-    let (now, before) = e.primary.seen().and_then(|view| view.output_buffer_cuts).zip(e.trend.output_buffer_cuts)?;
-    let cuts = (now > before).then(|| {
-        let saw = format!("client_output_buffer_limit_disconnections went from {before} to {now}");
+    let now = e.primary.seen().and_then(|view| view.output_buffer_cuts);
+    let cuts = e.trend.cuts_since(now).filter(|more| *more > 0).map(|_| {
+        let saw = super::output_buffer::went_up(e, now);
         fact(Viewpoint::Primary, e.ended, saw, "of clients of every kind, since the link broke")
     })?;
     Some(named(e, Cause::OutputBufferExceeded, true, [Some(how_often(e)), Some(cuts)]))

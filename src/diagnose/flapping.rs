@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{fact, finding, link_fact, standing, sync};
-use crate::model::evidence::{Drops, Evidence, LogKind};
+use crate::model::evidence::{Drops, Evidence, LogKind, ServerView};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 use crate::model::size;
 
@@ -26,6 +26,7 @@ pub fn link(e: &Evidence) -> Option<Finding> {
         return None;
     }
     let (cause, because) = cut_by_the_primary(e, drops)
+        .or_else(|| named_at_most(e, drops))
         .or_else(|| outrun(e, drops))
         .or_else(|| seen_at_the_drops(e, drops))
         .unwrap_or_else(|| (Cause::Unknown, vec![what_would_decide(e)]));
@@ -77,16 +78,20 @@ fn counted(e: &Evidence, drops: &Drops) -> Option<Fact> {
 
 /// The primary closes the link because of its output buffer. Its counter has clients of every class in it (Redis 8.2.3,
 /// closeClientOnOutputBufferLimitReached), so it has to have grown with the drops, and the replica has to have been so far
-/// behind. Redis before 7.2 has no such counter: there the distance alone speaks.
+/// behind; where no line tells how far, the drops have to have cost full resyncs, since the hard limit is never below the
+/// backlog: who is resumed was not cut for that. Redis before 7.2 has no such counter: there the distance alone speaks.
 fn cut_by_the_primary(e: &Evidence, drops: &Drops) -> Option<(Cause, Vec<Fact>)> {
-    let limit = buffer_limit(e);
+    let limit = hard_limit(e);
     let behind = fell_behind(e);
-    let within = limit.zip(behind).is_some_and(|(limit, behind)| behind < limit);
+    let within = buffer_limit(e).zip(behind).is_some_and(|(limit, behind)| behind < limit);
     let beyond = limit.zip(behind).is_some_and(|(limit, behind)| behind >= limit);
+    let in_full = full_resyncs(drops).saturating_mul(2) >= drops.flaps.drops;
     let so_far = e.primary.seen().and_then(|primary| primary.output_buffer_cuts);
     let rose = drops.counted.as_ref().and_then(|counted| counted.output_buffer_cuts);
     let cut = match (rose, so_far) {
-        (Some(rose), _) => rose >= 2 && rose.saturating_mul(2) >= u64::from(drops.flaps.drops) && !within,
+        (Some(rose), _) => {
+            rose >= 2 && rose.saturating_mul(2) >= u64::from(drops.flaps.drops) && !within && (beyond || in_full)
+        }
         (None, Some(so_far)) => so_far >= 2 && beyond,
         (None, None) => beyond && drops.full >= 2,
     };
@@ -104,16 +109,25 @@ fn cut_by_the_primary(e: &Evidence, drops: &Drops) -> Option<(Cause, Vec<Fact>)>
     Some((Cause::OutputBufferExceeded, vec![fact(Viewpoint::Primary, e.ended, saw, means)]))
 }
 
-/// A third of the drops or more cost a full resync of the same history: what the replica asked for was gone from the backlog.
-fn outrun(e: &Evidence, drops: &Drops) -> Option<(Cause, Vec<Fact>)> {
-    let by_primary = drops.counted.as_ref();
-    let full = match (drops.logged, by_primary) {
+fn full_resyncs(drops: &Drops) -> u32 {
+    match (drops.logged, &drops.counted) {
         (0, Some(counted)) => u32::try_from(counted.sync_full).unwrap_or(u32::MAX),
         _ => drops.full,
-    };
+    }
+}
+
+/// A third of the drops or more cost a full resync of the same history: what the replica asked for was gone from the backlog.
+fn outrun(e: &Evidence, drops: &Drops) -> Option<(Cause, Vec<Fact>)> {
+    if asked_and_got(e).is_some_and(|((asked_of, _), (got_of, _))| asked_of != got_of) {
+        return None;
+    }
+    let (by_primary, full) = (drops.counted.as_ref(), full_resyncs(drops));
     let behind = fell_behind(e);
-    // A first look has no difference to tell: then what the primary has refused since its start is all there is.
-    let ever = e.primary.seen().map_or(0, |primary| primary.sync_partial_err);
+    // A first look has no difference to tell: then what the primary has refused since its start is all there is, if it
+    // started before the drops. A process that has just begun has refused each of its replicas once.
+    let began = |primary: &ServerView| primary.at.before(Duration::from_secs(primary.uptime_s));
+    let of_old = e.primary.seen().filter(|primary| began(primary) <= drops.flaps.first);
+    let ever = of_old.map_or(0, |primary| primary.sync_partial_err);
     let refused = by_primary.map_or(ever, |counted| counted.sync_partial_err);
     let named = drops.named.iter().filter(|cause| **cause == Cause::BacklogTooSmall).count();
     let outrun = behind.is_some() || refused >= 2 || named >= 2;
@@ -135,6 +149,14 @@ fn outrun(e: &Evidence, drops: &Drops) -> Option<(Cause, Vec<Fact>)> {
     };
     let from = if behind.is_some() { Viewpoint::Log } else { Viewpoint::Memory };
     Some((Cause::BacklogTooSmall, vec![fact(from, e.ended, saw, means)]))
+}
+
+/// What was named at more than half of all the drops leaves nothing to infer. How far the backlog fell short is told by
+/// [`outrun`].
+fn named_at_most(e: &Evidence, drops: &Drops) -> Option<(Cause, Vec<Fact>)> {
+    let found = seen_at_the_drops(e, drops).filter(|(cause, _)| *cause != Cause::BacklogTooSmall)?;
+    let times = drops.named.iter().filter(|cause| **cause == found.0).count();
+    (times * 2 > usize::try_from(drops.flaps.drops).unwrap_or(usize::MAX)).then_some(found)
 }
 
 /// What was named at the drops, where that is the same more than once and more than anything else.
@@ -183,12 +205,10 @@ fn what_would_decide(e: &Evidence) -> Fact {
 pub fn cut_online(e: &Evidence) -> Option<Finding> {
     sync::backlog_too_small(e)?;
     let primary = e.primary.seen()?;
-    let far = too_far(e);
-    let (saw, suspected) = match (primary.output_buffer_cuts, e.trend.output_buffer_cuts) {
-        (Some(now), Some(before)) if now > before => {
-            (format!("client_output_buffer_limit_disconnections went from {before} to {now}"), !far)
-        }
-        (None, _) if far && fell_behind(e).is_some() => (
+    let counts = primary.output_buffer_cuts;
+    let (saw, suspected) = match e.trend.cuts_since(counts) {
+        Some(1..) => (super::output_buffer::went_up(e, counts), !is_beyond(e, hard_limit(e))),
+        None if counts.is_none() && too_far(e) && fell_behind(e).is_some() => (
             "this server version counts no cuts, and the replica was further behind than the limit allows".into(),
             true,
         ),
@@ -203,37 +223,57 @@ pub fn cut_online(e: &Evidence) -> Option<Finding> {
     Some(finding(Cause::OutputBufferExceeded, suspected, because))
 }
 
-/// Further behind than its output buffer may grow: then the primary itself may have cut the link.
+/// Further behind than its output buffer may grow, or may stay: then the primary itself may have cut the link.
 pub fn too_far(e: &Evidence) -> bool {
+    is_beyond(e, buffer_limit(e))
+}
+
+fn is_beyond(e: &Evidence, limit: Option<u64>) -> bool {
     let from_whole = || {
         let primary = e.primary.seen()?;
         u64::try_from(primary.repl_offset.saturating_sub(e.trend.offset?)).ok()
     };
     let behind = fell_behind(e).or_else(from_whole);
-    behind.zip(buffer_limit(e)).is_some_and(|(behind, limit)| behind >= limit)
+    behind.zip(limit).is_some_and(|(behind, limit)| behind >= limit)
 }
 
-/// The limit of the replica class in effect: the hard one is never below `repl-backlog-size`, the soft one may be (Redis
-/// 7.0.15, checkClientOutputBufferLimits).
+/// The least that may be too much for the replica class, be it only after the soft limit's seconds.
 pub(super) fn buffer_limit(e: &Evidence) -> Option<u64> {
+    hard_limit(e).into_iter().chain(soft_limit(e).map(|(limit, _)| limit)).min()
+}
+
+/// What is too much at once. It is never below `repl-backlog-size`; the soft limit may be (Redis 7.0.15,
+/// checkClientOutputBufferLimits).
+pub(super) fn hard_limit(e: &Evidence) -> Option<u64> {
     let limits = e.primary_limits.seen()?;
-    let hard = Some(limits.output_hard).filter(|limit| *limit > 0).map(|limit| limit.max(limits.backlog_size));
-    let soft = Some(limits.output_soft).filter(|limit| *limit > 0);
-    hard.into_iter().chain(soft).min()
+    Some(limits.output_hard).filter(|limit| *limit > 0).map(|limit| limit.max(limits.backlog_size))
+}
+
+/// What is too much for so long.
+pub(super) fn soft_limit(e: &Evidence) -> Option<(u64, Duration)> {
+    let limits = e.primary_limits.seen().filter(|limits| limits.output_soft > 0)?;
+    Some((limits.output_soft, Duration::from_secs(limits.output_soft_s)))
 }
 
 /// Bytes between what the replica asked for and where the full resync began that it got instead, of the same history. A
 /// diskless transfer begins a little later, so this is more rather than less.
 fn fell_behind(e: &Evidence) -> Option<u64> {
-    let asked = e.logged(LogKind::PsyncAsked)?;
-    let got = e.logged(LogKind::FullResync).filter(|got| got.last >= asked.last)?;
-    let (asked_of, from) = place(asked.sample.split_once("(request ")?.1)?;
-    let (got_of, to) = place(got.sample.split_once(": ")?.1)?;
+    let ((asked_of, from), (got_of, to)) = asked_and_got(e)?;
     (asked_of == got_of).then(|| to.checked_sub(from)).flatten()
 }
 
+/// A history, and how far into it.
+type Place<'a> = (&'a str, u64);
+
+/// What the replica asked for, and where the full resync began that it got instead.
+fn asked_and_got(e: &Evidence) -> Option<(Place<'_>, Place<'_>)> {
+    let asked = e.logged(LogKind::PsyncAsked)?;
+    let got = e.logged(LogKind::FullResync).filter(|got| got.last >= asked.last)?;
+    Some((place(asked.sample.split_once("(request ")?.1)?, place(got.sample.split_once(": ")?.1)?))
+}
+
 /// `REPLID:OFFSET`, with whatever follows.
-fn place(text: &str) -> Option<(&str, u64)> {
+fn place(text: &str) -> Option<Place<'_>> {
     let (replid, rest) = text.split_once(':')?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
     Some((replid, digits.parse().ok()?))
@@ -248,10 +288,15 @@ pub fn advised_backlog(e: &Evidence) -> Option<u64> {
     Some(whole_mib(rate.saturating_mul(OUTAGE_S).max(missing).max(present)))
 }
 
-/// A limit that the drops would not have reached.
+/// A limit that the drops, or the transfers of a loop, would not have reached: more than there is in any case.
 pub fn advised_limit(e: &Evidence) -> Option<u64> {
-    e.trend.drops.as_ref()?;
-    fell_behind(e).map(|behind| whole_mib(behind.saturating_mul(4)).max(256 << 20))
+    let waiting = e.trend.drops.as_ref().and_then(|_| fell_behind(e)).max(e.trend.grown)?;
+    Some(whole_mib(waiting.saturating_mul(4).max(more_than_now(e))).max(256 << 20))
+}
+
+/// Twice the present limit, 0 where none is known.
+pub fn more_than_now(e: &Evidence) -> u64 {
+    hard_limit(e).max(soft_limit(e).map(|(limit, _)| limit)).unwrap_or(0).saturating_mul(2)
 }
 
 fn whole_mib(bytes: u64) -> u64 {

@@ -1,8 +1,10 @@
 //! A transfer that the primary cuts because what is written meanwhile does not fit into the replica's output buffer: what
 //! proves it, what only agrees with it, and what is left to say where neither can be seen.
 
+use std::time::Duration;
+
 use super::fact;
-use super::flapping::buffer_limit;
+use super::flapping::{buffer_limit, hard_limit, soft_limit};
 use super::sync::{handshake_green, log_fact, named, told};
 use crate::model::evidence::{Evidence, LogKind};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
@@ -15,29 +17,39 @@ use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 pub fn exceeded(e: &Evidence) -> Option<Finding> {
     let primary = e.primary.seen();
     let so_far = primary.and_then(|view| view.output_buffer_cuts);
-    let cuts = so_far.zip(e.trend.output_buffer_cuts).map(|(now, before)| (now, before, now.saturating_sub(before)));
-    let cut = cut_in_transfer(e, cuts.is_some_and(|(.., more)| more > 0))?;
+    let cuts = e.trend.cuts_since(so_far);
+    let cut = cut_in_transfer(e, cuts.is_some_and(|more| more > 0))?;
     let counted = match cuts {
-        Some((now, before, 1..)) => Some(fact(
+        Some(1..) => Some(fact(
             Viewpoint::Primary,
             e.ended,
-            format!("client_output_buffer_limit_disconnections went from {before} to {now}"),
+            went_up(e, so_far),
             "the primary cut this many connections for their output buffer since the link broke",
         )),
         Some(_) => return None,
         None if so_far == Some(0) => return None,
         None => None,
     };
-    let limit = buffer_limit(e);
-    let each = cuts.and_then(|(.., more)| at_each_transfer(e, more));
-    let (outgrown, near) = (limit.and_then(|limit| outgrown(e, limit)), limit.and_then(|limit| near(e, limit, so_far)));
+    let each = cuts.and_then(|more| at_each_transfer(e, more));
+    let (outgrown, near) = (outgrown(e), near(e, so_far));
     let tight = too_tight(e, so_far);
-    let agrees = each.is_some() || near.is_some() || tight.is_some();
+    // Between the soft limit and the hard one a data set proves nothing: what is written has to stay there for a while.
+    let below_hard = tight.is_some() && data(e).zip(hard_limit(e)).is_some_and(|(data, hard)| hard <= data);
+    let agrees = each.is_some() || near.is_some() || below_hard;
     if counted.is_none() && outgrown.is_none() && near.is_none() && tight.is_none() {
         return None;
     }
     let proved = outgrown.is_some() || (counted.is_some() && agrees);
     Some(named(e, Cause::OutputBufferExceeded, !proved, [Some(cut), outgrown, counted, each, near, tight]))
+}
+
+/// How the primary's count of cuts has changed since the break.
+pub(super) fn went_up(e: &Evidence, now: Option<u64>) -> String {
+    let (now, before) = (now.unwrap_or(0), e.trend.output_buffer_cuts.unwrap_or(0));
+    match now < before {
+        true => format!("client_output_buffer_limit_disconnections is {now}, reset since the link broke"),
+        false => format!("client_output_buffer_limit_disconnections went from {before} to {now}"),
+    }
 }
 
 /// The primary cut one connection for each transfer of ours that ended: no other client is cut in step with them.
@@ -51,17 +63,35 @@ fn at_each_transfer(e: &Evidence, cuts: u64) -> Option<Fact> {
     })
 }
 
-/// From the beginning of one transfer to the beginning of the next, more was written than the buffer may hold.
-fn outgrown(e: &Evidence, limit: u64) -> Option<Fact> {
+/// While a transfer lasted, more was written than the buffer may hold: at any time, or above the soft limit for its seconds
+/// (64 MiB for 60 s by default).
+fn outgrown(e: &Evidence) -> Option<Fact> {
+    let grown = e.trend.grown?;
     // What a replica waits for takes more than its bytes: each block has a head.
-    let grown = e.trend.grown.filter(|grown| *grown >= limit - limit / 8)?;
-    let saw = format!("the stream grew by {grown} bytes during a transfer, the output buffer may hold {limit}");
+    let fills = |limit: u64| limit - limit / 8;
+    let stays_above = |limit: u64, span: Duration| {
+        let lasted = u128::from(e.trend.grown_ms?);
+        let above = u128::from(grown.checked_sub(fills(limit))?);
+        Some(lasted * above / u128::from(grown.max(1)) >= span.as_millis())
+    };
+    let hard = hard_limit(e).filter(|hard| grown >= fills(*hard)).map(|hard| format!("{hard}"));
+    let soft = || {
+        let (limit, span) = soft_limit(e).filter(|(limit, span)| stays_above(*limit, *span) == Some(true))?;
+        Some(format!("{limit} for {} s", span.as_secs()))
+    };
+    let may_hold = hard.or_else(soft)?;
+    let saw = format!("the stream grew by {grown} bytes during a transfer, the output buffer may hold {may_hold}");
     Some(fact(Viewpoint::Primary, e.ended, saw, "where that much is written during a transfer, the buffer ends it"))
 }
 
-/// A replica's buffer was seen at half of its limit or beyond.
-fn near(e: &Evidence, limit: u64, so_far: Option<u64>) -> Option<Fact> {
-    let largest = Some(e.trend.output_largest).filter(|largest| *largest >= limit / 2)?;
+/// A replica's buffer was seen at half of its hard limit, or at its soft one, or beyond.
+fn near(e: &Evidence, so_far: Option<u64>) -> Option<Fact> {
+    let soft = soft_limit(e).map(|(limit, _)| limit);
+    let (limit, from) = match hard_limit(e).map(|hard| (hard, hard / 2)) {
+        Some((hard, half)) if soft.is_none_or(|soft| half <= soft) => (hard, half),
+        _ => (soft?, soft?),
+    };
+    let largest = Some(e.trend.output_largest).filter(|largest| *largest >= from)?;
     let means = match so_far {
         Some(_) => "what is written during a transfer fills it",
         None => {
@@ -79,8 +109,7 @@ fn too_tight(e: &Evidence, so_far: Option<u64>) -> Option<Fact> {
     let counts = so_far.map_or("this server version counts no cuts".to_owned(), |cuts| {
         format!("it has cut {cuts} connections for theirs so far")
     });
-    let data = e.primary.seen().map_or(0, |view| view.used_memory.saturating_sub(view.buffers));
-    let limit = buffer_limit(e)?;
+    let (data, limit) = (data(e).unwrap_or(0), buffer_limit(e)?);
     (limit <= data).then(|| {
         fact(
             Viewpoint::Primary,
@@ -89,6 +118,11 @@ fn too_tight(e: &Evidence, so_far: Option<u64>) -> Option<Fact> {
             format!("what is written during a transfer has to fit into that buffer; {counts}"),
         )
     })
+}
+
+/// What the data set takes in the primary's memory.
+fn data(e: &Evidence) -> Option<u64> {
+    e.primary.seen().map(|view| view.used_memory.saturating_sub(view.buffers))
 }
 
 /// The signs of a transfer that the primary's side ends. A cut before the first byte reads like a primary that could not

@@ -11,6 +11,10 @@ use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole, Pro
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 use crate::model::{Endpoint, Timestamp};
 
+mod own_way;
+
+use own_way::own_way;
+
 /// Without a witness, a primary that is gone for less than this may be restarting.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -211,10 +215,13 @@ pub fn name_unresolved(e: &Evidence) -> Option<Finding> {
     let Connect::NameUnresolved(text) = &probe.connect else { return None };
     // A link that is up knows of nothing, and one packet lost on the way to the resolver costs five seconds (glibc).
     let passes = e.local_link().is_some_and(|link| link.up) && alone_for(e) < super::latent::SETTLED;
+    let own = own_way(e);
+    let suspected = passes || own.is_some();
+    let first = probe_fact(probe, text, "this host cannot turn the primary's name into an address");
     Some(finding(
         Cause::NameUnresolved,
-        passes,
-        vec![probe_fact(probe, text, "this host cannot turn the primary's name into an address"), link_fact(e)],
+        suspected,
+        [Some(first), own, Some(link_fact(e))].into_iter().flatten().collect(),
     ))
 }
 
@@ -233,12 +240,20 @@ pub fn refused(e: &Evidence) -> Option<Finding> {
         Witness::NotYet(told) | Witness::Unheard(told) => (Cause::PrimaryDown, true, Some(told)),
         Witness::None => (Cause::PrimaryDown, unreached_for(e) < RESTART, None),
     };
-    Some(finding(cause, suspected, [Some(first), told, Some(link_fact(e))].into_iter().flatten().collect()))
+    Some(by_probe(e, cause, suspected, first, [told, None]))
+}
+
+/// What the probe and the witnesses say, and whether the link speaks against it.
+fn by_probe(e: &Evidence, cause: Cause, suspected: bool, first: Fact, told: [Option<Fact>; 2]) -> Finding {
+    let own = own_way(e);
+    let suspected = suspected || own.is_some();
+    let because = [Some(first)].into_iter().chain(told).chain([own, Some(link_fact(e))]);
+    finding(cause, suspected, because.flatten().collect())
 }
 
 /// The data set was still coming in just now. It may fill the line, so that no probe of ours gets through: the primary
 /// is neither gone nor hung.
-fn receiving(e: &Evidence) -> bool {
+pub(super) fn receiving(e: &Evidence) -> bool {
     e.local_link().is_some_and(|link| link.syncing && link.sync_read > 0 && (0..=2).contains(&link.sync_last_io_s))
 }
 
@@ -270,7 +285,7 @@ pub fn silent(e: &Evidence) -> Option<Finding> {
         Witness::NotYet(told) => (Cause::PrimaryUnreachable, true, Some(told)),
         Witness::None => (Cause::PrimaryUnreachable, full.is_some() || alone_for(e) < RESTART, None),
     };
-    Some(finding(cause, suspected, [Some(first), told, full, Some(link_fact(e))].into_iter().flatten().collect()))
+    Some(by_probe(e, cause, suspected, first, [told, full]))
 }
 
 /// The kernel accepts, the process does not answer (SIGSTOP, DEBUG SLEEP, the first five seconds of a script).
@@ -299,7 +314,7 @@ pub fn hung(e: &Evidence) -> Option<Finding> {
         format!("{} accepts the connection, {step} → no answer in time", probe.target),
         means,
     );
-    Some(finding(cause, suspected, [Some(first), told, full, Some(link_fact(e))].into_iter().flatten().collect()))
+    Some(by_probe(e, cause, suspected, first, [told, full]))
 }
 
 pub fn not_a_server(e: &Evidence) -> Option<Finding> {

@@ -11,7 +11,7 @@ use super::{broken_link, fact, finding, link_fact};
 use crate::model::evidence::{Evidence, Flavour, LinkState, LinkView, LogFact, LogKind, ReplicaOfPrimary, ServerView};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 use crate::model::rdb::loads;
-use crate::model::{Address, Endpoint, human, size};
+use crate::model::{Address, Endpoint, Timestamp, human, size};
 
 /// A log line counts for the present attempt when it is at most this old: a failing sync repeats at least once a
 /// second, and a diskless one after `repl-diskless-sync-delay` (5 s by default).
@@ -145,7 +145,9 @@ pub fn primary_fork_failed(e: &Evidence) -> Option<Finding> {
 pub fn sync_timeout(e: &Evidence) -> Option<Finding> {
     if let Some(line) = told(e, LogKind::TransferTimeout) {
         let first = log_fact(line, "no byte of the data set arrived for repl-timeout");
-        return Some(named(e, Cause::SyncTimeout, false, [Some(first), timeouts(e)]));
+        let cut = line.count == 1 && was_unreached(e, line.last);
+        return (!cut || !super::reach::receiving(e))
+            .then(|| named(e, Cause::SyncTimeout, cut, [Some(first), timeouts(e)]));
     }
     // The link times out although the primary is well: its PINGs come less often than the timeout.
     let line = e.logged(LogKind::LinkTimeout).filter(|line| e.ended.since(line.last) <= FRESH * 2)?;
@@ -156,6 +158,14 @@ pub fn sync_timeout(e: &Evidence) -> Option<Finding> {
         return Some(named(e, Cause::SyncTimeout, false, [Some(first), timeouts(e)]));
     }
     None
+}
+
+/// The primary did not answer from here within the time after which a transfer ends: a cut or a pause that is over leaves
+/// the same one line behind, and no setting is wrong then.
+fn was_unreached(e: &Evidence, by: Timestamp) -> bool {
+    const PROBES: Duration = Duration::from_secs(5);
+    let timeout = e.settings.seen().map_or(60, |settings| settings.repl_timeout_s);
+    e.trend.unreached_until.is_some_and(|at| by.since(at) <= Duration::from_secs(timeout) + PROBES)
 }
 
 fn timeouts(e: &Evidence) -> Option<Fact> {
@@ -177,24 +187,35 @@ fn timeouts(e: &Evidence) -> Option<Fact> {
     ))
 }
 
-/// The primary accepts the sync and cannot write the data set for it.
+/// The primary accepts the sync and cannot write the data set for it. A child that the kernel ended once, for memory,
+/// leaves the same status behind (Redis 7.0.15, backgroundSaveDoneHandlerDisk), so only a failure that repeats is firm, and
+/// only of a sync that is known to go by the disk.
 pub fn primary_disk_full(e: &Evidence) -> Option<Finding> {
+    const REPEATS: u32 = 3;
     let line = told(e, LogKind::BulkCountError).filter(|_| handshake_green(e))?;
     if e.primary_limits.seen().is_some_and(|limits| limits.diskless_sync) {
         return None;
     }
     let save = e.primary.seen().map(|view| (view.at, view.rdb_last_save_ok));
     // "I/O error reading bulk count" alone is also what a primary that died in that moment leaves behind.
-    let confirmed = matches!(save, Some((_, false)));
-    if !confirmed && line.count < 2 {
+    let failed = matches!(save, Some((_, false)));
+    let count = line.count.max(e.trend.cut_transfers);
+    if !failed && line.count < 2 {
         return None;
     }
+    let confirmed = failed && count >= REPEATS && e.primary_limits.seen().is_some();
     let told = save.map(|(at, ok)| {
         fact(
             Viewpoint::Primary,
             at,
             format!("rdb_last_bgsave_status:{}", if ok { "ok" } else { "err" }),
-            if ok { "its last save before this went well" } else { "its last save failed" },
+            match ok {
+                true => "its last save before this went well",
+                false => {
+                    "its last save failed; its own log says of what: `Write error saving DB` is a disk, `terminated by signal` \
+                     a child that was ended, most often for memory"
+                }
+            },
         )
     });
     let first = log_fact(line, "the primary promised a data set and closed the connection instead");

@@ -399,9 +399,46 @@ fn a_primary_that_answers_the_sentinels_does_not_hang() {
     assert!(finding.because[0].means.contains("a proxy"), "{finding:?}");
 }
 
+/// A name that only the server's container knows, a firewall that lets the server's own address through.
+#[test]
+fn a_primary_that_the_server_still_hears_is_not_lost_because_relinkd_does_not_reach_it() {
+    type Case = (Connect, Cause);
+    let cases: [Case; 3] = [
+        (Connect::TimedOut, Cause::NetworkCut),
+        (Connect::Refused, Cause::NetworkRejected),
+        (Connect::NameUnresolved("no such host".into()), Cause::NameUnresolved),
+    ];
+    for (connect, expected) in cases {
+        let behind = |heard_s: i64, reached: bool| {
+            let connect = connect.clone();
+            verdict(|e| {
+                let since = e.ended.before(Duration::from_secs(20));
+                e.upstream = Reading::Seen(Probe { connect, ..blank(PRIMARY) });
+                e.each_sentinel(|says| says.last_reply_ms = Some(100));
+                (e.trend.unreached_since, e.trend.unreached_seen) = (Some(since), Some(since));
+                (e.link().last_io_s, e.trend.reached) = (heard_s, reached.then_some(T0));
+            })
+        };
+        assert_eq!(behind(0, true), (expected, true), "it was heard after our probe had failed");
+        assert_eq!(behind(20, true), (expected, false), "not since");
+        assert_eq!(behind(30, false), (expected, false), "its ping is overdue");
+    }
+    let just_begun = |heard_s: i64| {
+        verdict(|e| {
+            e.upstream = Reading::Seen(Probe { connect: Connect::Refused, ..blank(PRIMARY) });
+            e.each_sentinel(|says| says.last_reply_ms = Some(100));
+            let since = e.ended.before(Duration::from_secs(2));
+            (e.trend.unreached_since, e.trend.unreached_seen) = (Some(since), Some(since));
+            e.link().last_io_s = heard_s;
+        })
+    };
+    assert_eq!(just_begun(9), (Cause::NetworkRejected, true), "no probe has ever come through");
+}
+
 #[test]
 fn a_primary_that_hangs_is_seen_while_the_link_still_reads_up() {
     let finding = found(|e| {
+        e.trend.reached = Some(T0);
         e.upstream = Reading::Seen(Probe { ping: Answer::TimedOut, ..blank(PRIMARY) });
         e.stood(LONG);
     });
@@ -420,6 +457,7 @@ fn a_name_that_does_not_resolve_is_named_before_anything_about_the_primary() {
             e.upstream =
                 Reading::Seen(Probe { connect: Connect::NameUnresolved("no answer".into()), ..blank(PRIMARY) });
             e.trend.unreached_seen = Some(e.ended.before(Duration::from_secs(for_s)));
+            (e.trend.reached, e.link().last_io_s) = (Some(T0), 9);
         })
     };
     assert_eq!(behind_a_link(0), (Cause::NameUnresolved, true), "one packet to the resolver was lost");

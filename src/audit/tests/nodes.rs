@@ -146,3 +146,18 @@ fn logins_that_would_fail_are_told() {
         ("psync was not tried", |v| v.logins[1].probe.psync = Answer::NotAsked, &["unseen replication-acl 2"]),
     ]);
 }
+
+/// Its data would be lost to the others after a failover: `versions` asks for that very 0.
+#[test]
+fn a_newer_replica_is_not_to_be_made_a_candidate() {
+    let raised = |newer: bool| {
+        let mut view = sound();
+        server_of(&mut view, 3).priority = 0;
+        if newer {
+            server_of(&mut view, 3).version = "7.2.4".into();
+        }
+        let checks = judge(&view, OUTAGE);
+        checks.into_iter().flat_map(|check| check.mend).any(|mend| mend.contains("replica-priority 100"))
+    };
+    assert!(raised(false) && !raised(true));
+}

@@ -103,7 +103,7 @@ impl Path<'_, '_> {
             return still_talking(&self.probe.psync);
         }
         if walk.psync == AskPsync::WhenSafe && self.probe.version.is_none() {
-            self.probe.version = look.version_of(walk.target).await;
+            self.probe.version = look.version_of(walk.target, self.probe.peer.as_deref()).await;
         }
         self.last().await
     }

@@ -135,3 +135,38 @@ fn the_first_cut_of_an_output_buffer_is_not_blamed_on_the_backlog() {
     assert_eq!(broken(None, 70_000), (Cause::BacklogTooSmall, false));
     assert_eq!(broken(None, 8 << 20), (Cause::BacklogTooSmall, true), "nothing counts the cuts there");
 }
+
+/// The hard limit is never below the backlog: who is resumed was not cut for it.
+#[test]
+fn cuts_of_other_clients_are_no_reason_for_drops_that_were_resumed() {
+    let drops = |full: u32| {
+        cause(move |e| {
+            let partial = 5 - full;
+            e.source().output_buffer_cuts = Some(43);
+            let drops = drops(5);
+            e.trend.drops = Some(Drops { partial, full, counted: counted(full.into(), 0, Some(3)), ..drops });
+        })
+    };
+    assert_eq!(drops(0), Some(Cause::Unknown));
+    assert_eq!(drops(5), Some(Cause::OutputBufferExceeded), "Redis 8.2 tells no offset with a full resync");
+}
+
+/// Each of its replicas asks a process that has just begun for what it does not have, once.
+#[test]
+fn a_primary_that_restarts_again_and_again_has_no_backlog_to_blame() {
+    let restarts = |named: usize, uptime_s: u64, resync: &'static str| {
+        cause(move |e| {
+            outrun(e, 70_000);
+            seen(&mut e.log).lines[1].sample = resync.into();
+            (e.source().sync_partial_err, e.source().uptime_s) = (3, uptime_s);
+            e.trend.drops.as_mut().unwrap().named = vec![Cause::PrimaryDown; named];
+        })
+    };
+    let another = "Full resync from master: 77aa:0";
+    let no_offset = "PSYNC is not possible, initialize RDB channel.";
+    assert_eq!(restarts(5, 2, another), Some(Cause::PrimaryDown));
+    assert_eq!(restarts(0, 2, another), Some(Cause::Unknown), "a changed history is no matter of size");
+    assert_eq!(restarts(0, 2, no_offset), Some(Cause::Unknown), "refused since its start is once a replica");
+    assert_eq!(restarts(0, 900, no_offset), Some(Cause::BacklogTooSmall));
+    assert_eq!(restarts(5, 900, "Full resync from master: 4ae1:71000"), Some(Cause::PrimaryDown));
+}

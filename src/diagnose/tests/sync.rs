@@ -250,6 +250,19 @@ fn an_output_buffer_cut_is_counted_by_the_primary_or_inferred_from_its_limits() 
 fn a_timeout_is_told_by_the_log_and_by_settings_that_cannot_work() {
     let bulk = "Timeout receiving bulk data from MASTER...";
     assert_eq!(cause(|e| _ = broken(e).log(LogKind::TransferTimeout, bulk, 1)), Some(Cause::SyncTimeout));
+    let healed = |count: u32, unreached_s: Option<u64>, comes: bool| {
+        verdict(|e| {
+            broken(e).log(LogKind::TransferTimeout, bulk, count);
+            e.trend.unreached_until = unreached_s.map(|s| e.ended.before(Duration::from_secs(s)));
+            let link = e.link();
+            (link.syncing, link.sync_read, link.sync_last_io_s) = (comes, if comes { 9_000 } else { 0 }, 0);
+        })
+    };
+    assert_eq!(healed(1, Some(6), true), (Cause::SyncRunning, false), "the cut that left the line is over");
+    assert_eq!(healed(1, Some(6), false), (Cause::SyncTimeout, true));
+    assert_eq!(healed(2, Some(6), true), (Cause::SyncTimeout, false), "no cut leaves two");
+    assert_eq!(healed(1, Some(600), true), (Cause::SyncTimeout, false), "long before");
+    assert_eq!(healed(1, None, true), (Cause::SyncTimeout, false));
     let silence = |timeout: u64| {
         cause(|e| {
             e.log(LogKind::LinkTimeout, "MASTER timeout: no data nor PING received...", 3);
@@ -281,7 +294,18 @@ fn a_primary_that_cannot_write_its_data_set_is_confirmed_by_its_own_account() {
         Diagnosis::Broken(finding) => (finding.cause, finding.suspected),
         other => panic!("{other:?}"),
     };
-    assert_eq!(suspected(with_save(false, 1)), (Cause::PrimaryDiskFull, false));
+    assert_eq!(suspected(with_save(false, 3)), (Cause::PrimaryDiskFull, false));
+    assert_eq!(
+        suspected(with_save(false, 1)),
+        (Cause::PrimaryDiskFull, true),
+        "a child that was killed once, for memory"
+    );
+    let by_disk_unseen = |e: &mut Evidence| {
+        broken(e).log(LogKind::BulkCountError, line, 9);
+        e.source().rdb_last_save_ok = false;
+        e.primary_limits = Reading::Missing(Missing::NotAsked);
+    };
+    assert_eq!(verdict(by_disk_unseen), (Cause::PrimaryDiskFull, true), "whether it goes by the disk is not known");
     assert_eq!(suspected(with_save(true, 9)), (Cause::PrimaryDiskFull, true), "its own account contradicts");
     assert_eq!(suspected(with_save(true, 1)), (Cause::SyncRunning, false));
     let unseen = |e: &mut Evidence| {
@@ -501,4 +525,36 @@ fn a_full_sync_of_another_replica_is_not_taken_for_ours() {
         e.log = Reading::Missing(Missing::NotAsked);
     };
     assert_eq!(verdict(no_log), (Cause::SyncRunning, true), "nobody tells whose that is");
+}
+
+/// The server's defaults: 256 MiB at once, 64 MiB for a minute.
+#[test]
+fn a_soft_limit_needs_its_seconds() {
+    let defaults = |grown_mib: u64, lasted_s: u64| {
+        verdict(|e| {
+            broken(e).log(LogKind::TransferError, CUT, 3);
+            (e.source().output_buffer_cuts, e.source().used_memory) = (None, 40 << 20);
+            (e.trend.grown, e.trend.grown_ms) = (Some(grown_mib << 20), Some(lasted_s * 1_000));
+        })
+    };
+    let cuts = (Cause::OutputBufferExceeded, false);
+    assert_eq!(defaults(60, 60), (Cause::SyncRunning, true), "it may stay at 64 MiB for a minute");
+    assert_eq!(defaults(100, 60), (Cause::SyncRunning, true), "above it for 26 s");
+    assert_eq!((defaults(100, 200), defaults(250, 5)), (cuts, cuts));
+}
+
+#[test]
+fn what_another_process_of_the_primary_has_counted_is_nothing_that_it_cut_since() {
+    let counted = |now: u64, before: Option<u64>, grown: Option<u64>| {
+        verdict(|e| {
+            broken(e).log(LogKind::TransferError, CUT, 3);
+            (e.source().output_buffer_cuts, e.trend.output_buffer_cuts) = (Some(now), before);
+            (e.limits().output_hard, e.limits().output_soft) = (16 << 10, 0);
+            e.limits().backlog_size = 16 << 10;
+            e.trend.grown = grown;
+        })
+    };
+    assert_eq!(counted(6, Some(40), Some(8 << 20)), (Cause::OutputBufferExceeded, false), "CONFIG RESETSTAT");
+    assert_eq!(counted(40, Some(40), None), (Cause::SyncRunning, true), "it has cut nothing since");
+    assert_eq!(counted(40, None, None), (Cause::OutputBufferExceeded, true), "since when is not known");
 }

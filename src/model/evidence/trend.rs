@@ -16,6 +16,9 @@ pub struct Trend {
     pub sync_full: Option<u64>,
     pub sync_partial_err: Option<u64>,
     pub output_buffer_cuts: Option<u64>,
+    /// Whose they are: the primary's `run_id`. Another process counts from its own beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts_of: Option<String>,
     /// The replica's replication offset and replication id when the link was last seen up.
     pub offset: Option<i64>,
     pub replid: Option<String>,
@@ -80,9 +83,15 @@ pub struct Trend {
     /// The largest output buffer that the primary told a replica to have had since the break.
     #[serde(default)]
     pub output_largest: u64,
-    /// Bytes by which the primary's stream grew from the beginning of one transfer to the beginning of the next.
+    /// Bytes by which the primary's stream grew while a transfer lasted, at the pace from its beginning to the next one's.
     #[serde(default)]
     pub grown: Option<u64>,
+    /// How long that transfer lasted; none in captures of old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown_ms: Option<u64>,
+    /// When the present target of the probe was last found to answer here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<Timestamp>,
     /// Keys that the replica held when the link was last seen up.
     #[serde(default)]
     pub keys: Option<u64>,
@@ -93,6 +102,15 @@ pub struct Trend {
     /// The link drops again and again: as often, and as close together, that it is one story.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drops: Option<Drops>,
+}
+
+impl Trend {
+    /// Connections that the primary has cut for their output buffer since the break, where it counts them and was looked at
+    /// before. CONFIG RESETSTAT begins anew with 0.
+    pub fn cuts_since(&self, now: Option<u64>) -> Option<u64> {
+        let (now, before) = now.zip(self.output_buffer_cuts)?;
+        Some(now.checked_sub(before).unwrap_or(now))
+    }
 }
 
 /// Drops of the link of late, and what they cost.

@@ -27,7 +27,7 @@ pub const ALL: [Recipe; 20] = [
     Recipe::of("primary-disk-full", "during a sync", Stage::Disks, primary_disk)
         .also(&["replica-hung", "backlog-too-small", "sync-running"])
         .suspects(&["unknown"])
-        .after(RETRY_MS, RETRY),
+        .after(RETRY_MS * 3, "three tries of the replica, once a second: one may be a child that was killed"),
     Recipe::of("primary-fork-failed", "no process left", Stage::Plain, fork)
         .lacks(|_| (!crate::namespaces_available()).then(|| "needs root".to_owned()))
         .after(RETRY_MS, RETRY),
