@@ -41,6 +41,7 @@ mod status;
 mod telling;
 mod tries;
 
+pub use answers::TURNS;
 use following::Following;
 pub use following::{SecretStatus, Standing};
 pub use host::{Beside, Host};
@@ -434,7 +435,7 @@ impl Agent {
         let opened = open.map_or(cause_since, |incident| incident.opened_at);
         History {
             attempts: open.map_or(0, |incident| incident.counted_attempts()),
-            idle: open.map_or(0, |incident| incident.idle),
+            idle: open.map(|incident| incident.idle_at.clone()).unwrap_or_default(),
             runs: self.incidents.runs().to_vec(),
             cause_since: Some(cause_since),
             auth_trouble: self.incidents.auth_trouble(now, quiet),

@@ -16,6 +16,7 @@ use crate::model::turn::{self, Seat};
 
 mod align;
 mod candidates;
+mod dropped;
 mod failover;
 mod guards;
 mod living;
@@ -154,8 +155,8 @@ impl Policy {
 pub struct History {
     /// Attempts of this incident in which something was changed or failed, since a person last took it.
     pub attempts: u32,
-    /// And those that ended before that.
-    pub idle: u32,
+    /// When those ended, within the last hour, that came to an end before that.
+    pub idle: Vec<Timestamp>,
     /// Runs of remedies on this instance that began within the last hour or are the last of their kind.
     pub runs: Vec<Run>,
     /// Since when this cause has stood, without a break.

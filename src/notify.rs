@@ -142,6 +142,7 @@ pub fn test_notice(host: &str, now: Timestamp) -> Notice {
         resolved_by: None,
         attempts: 0,
         idle: 0,
+        idle_at: Vec::new(),
         touched: false,
         in_flight: None,
         intended_at: None,

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use super::Agent;
 use crate::decide::{LedgerHealth, in_words, why_ask};
-use crate::model::Timestamp;
 use crate::model::finding::Cause;
 use crate::model::incident::{Incident, IncidentId, Phase, What};
 use crate::model::people::{Actor, Pause};
 use crate::model::remedy::{Decision, Plan, Precondition, Refusal, RefusalCode, Remedy};
+use crate::model::{Timestamp, human};
 
-/// So long is an approved failover good for while its turn does not come: more than two rounds of three agents.
-const TURNS: Duration = Duration::from_secs(120);
+/// So long is an approval good for, while the turn of a failover does not come or the world moves before the first step:
+/// more than two rounds of three agents.
+pub const TURNS: Duration = Duration::from_secs(120);
 
 impl Agent {
     /// A person approves the plan that is proposed. `read`: the print of the plan that they have read, if they say.
@@ -101,22 +102,25 @@ impl Agent {
         let (same, approved, expired) = match &known {
             Some((known, incident)) => (
                 known.same(&plan),
-                incident.people.approved.as_ref().is_some_and(|(at, _)| began >= *at),
+                incident.people.approved.as_ref().map(|(at, _)| *at).filter(|at| began >= *at),
                 incident.people.expires.is_some_and(|at| now >= at),
             ),
-            None => (false, false, false),
+            None => (false, None, false),
         };
-        if same && approved {
+        let spent = approved.is_some_and(|at| now.since(at) >= TURNS);
+        if same && approved.is_some() && !spent {
             return self.begin(plan, now);
         }
-        if let Some((before, _)) = known.filter(|_| !same || expired) {
+        let over = expired || spent;
+        if let Some((before, incident)) = known.filter(|_| !same || over) {
             let why = match same {
+                true if spent => not_begun(incident),
                 true => "nobody answered it in time".to_owned(),
                 false => difference(&before, &plan),
             };
             self.record(What::Withdrawn { why }, now);
         }
-        if !same || expired {
+        if !same || over {
             if !same {
                 self.record(What::Held { refusal: why_ask(&plan) }, now);
             }
@@ -153,15 +157,20 @@ impl Agent {
     /// the next look may show.
     fn awaits_its_turn(&self, approved: Timestamp, now: Timestamp) -> bool {
         let Some(Decision::Hold(refusal)) = &self.last.decision else { return false };
-        let expires = self.incidents.open().and_then(|incident| incident.people.expires);
+        let open = self.incidents.open();
+        let expires = open.and_then(|incident| incident.people.expires);
+        let dropped = open.and_then(|incident| incident.idle_at.last()).is_some_and(|at| *at >= approved);
+        // The world moved a moment ago, and the yes is as good as it was.
+        let rests = refusal.code == RefusalCode::Cooldown && dropped;
         refusal.remedy == Some(Remedy::RequestFailover)
-            && matches!(
-                refusal.code,
-                RefusalCode::NotOurTurn
-                    | RefusalCode::SentinelActing
-                    | RefusalCode::EvidenceStale
-                    | RefusalCode::EvidenceMissing
-            )
+            && (rests
+                || matches!(
+                    refusal.code,
+                    RefusalCode::NotOurTurn
+                        | RefusalCode::SentinelActing
+                        | RefusalCode::EvidenceStale
+                        | RefusalCode::EvidenceMissing
+                ))
             && now.since(approved) < TURNS
             && expires.is_none_or(|at| now < at)
     }
@@ -211,6 +220,13 @@ impl Agent {
             LedgerHealth::Unwritable(why) => Err(format!("the answer cannot be recorded, so it does not count: {why}")),
         }
     }
+}
+
+/// Why an approved plan that fits at each look was not carried out.
+fn not_begun(incident: &Incident) -> String {
+    let last = incident.actions.last().filter(|action| action.outcome.is_idle());
+    let dropped = last.map(|action| format!("; it was dropped last with: {}", action.outcome.detail()));
+    format!("it could not be carried out within {} of the approval{}", human(TURNS), dropped.unwrap_or_default())
 }
 
 fn rejected(plan: &Plan, by: &Actor, at: Timestamp, until: Timestamp) -> Refusal {

@@ -21,7 +21,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub struct Said {
     pub causes: BTreeSet<Cause>,
     pub escalated: bool,
-    /// Prints of the plans that were told as proposals.
+    /// Prints of the plans that were told as proposals and not approved since.
     pub plans: BTreeSet<String>,
 }
 
@@ -163,6 +163,7 @@ impl Incidents {
                     self.said.plans.extend(proposal.map(Plan::print));
                 }
             }
+            What::Approved { .. } => self.forget_told(),
             What::Acknowledged { .. } if self.open.as_ref().is_some_and(|open| open.id == entry.incident) => {
                 self.said.escalated = false;
             }
@@ -211,6 +212,13 @@ impl Incidents {
         if matches!(outcome, Outcome::PreconditionGone(_)) {
             self.unwritten = before.unwrap_or_else(|| self.unwritten.take());
             self.forget_unasked();
+        }
+    }
+
+    /// Should the plan come to wait again, whoever said yes to it believes that it was done.
+    fn forget_told(&mut self) {
+        if let Some(plan) = self.open.as_ref().and_then(|incident| incident.proposal.as_ref()) {
+            self.said.plans.remove(&plan.print());
         }
     }
 

@@ -43,6 +43,9 @@ pub struct Status {
     /// Why the last proposal of this incident was withdrawn.
     #[serde(default)]
     pub withdrawn: Option<String>,
+    /// Something was changed, or has failed, in the attempt that began last, and since a person last approved one.
+    #[serde(default)]
+    pub touched: bool,
     /// Who has taken the incident.
     #[serde(default)]
     pub taken_by: Option<String>,
@@ -157,6 +160,7 @@ impl Agent {
             held: incident.and(held),
             proposal: incident.and_then(proposal),
             withdrawn: incident.and_then(|incident| incident.people.withdrawn.clone()),
+            touched: incident.is_some_and(|incident| incident.touched),
             taken_by: incident.and_then(|incident| incident.people.acknowledged.clone()),
             paused: self.paused(now).map(|pause| Paused {
                 owner: pause.owner.to_string(),

@@ -35,9 +35,10 @@ pub fn due(
     news.or_else(|| reminder_is_due(incident, passing_since, policy, now).then(|| reminder(incident)))
 }
 
-/// A plan is told once in an incident, however often it is proposed.
+/// A plan is told once in an incident, however often it is proposed, and once more when it waits again after a yes.
 fn proposal_is_told(incident: &Incident, said: &Said) -> bool {
-    incident.proposal.as_ref().is_none_or(|plan| said.plans.contains(&plan.print()))
+    incident.people.approved.is_some()
+        || incident.proposal.as_ref().is_none_or(|plan| said.plans.contains(&plan.print()))
 }
 
 /// A proposal that was made anew since the last message is told as one.

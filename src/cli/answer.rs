@@ -7,20 +7,20 @@ use serde_json::json;
 
 use super::status::{ask, replicas};
 use super::{AckArgs, ApproveArgs, Ended, Exit, Failure, RejectArgs, paint, say, say_json, settings};
-use crate::agent::Status;
+use crate::agent::{Status, TURNS};
 use crate::config::Settings;
 use crate::control::Request;
 use crate::model::finding::Cause;
 use crate::model::incident::Phase;
 
-/// How long an approved plan is followed.
-const FOLLOWED: Duration = Duration::from_secs(60);
+/// How long an approved plan is followed: for longer than the approval is good, so that its end is seen.
+const FOLLOWED: Duration = Duration::from_secs(TURNS.as_secs() + 30);
 
 /// What became of an approval.
 #[derive(Debug, PartialEq)]
 enum Fate {
     Healed,
-    /// Carried out; what came of it stands in the status.
+    /// It waits no more, and was not withdrawn; what came of it stands in the status.
     Done,
     /// The new look led elsewhere.
     Withdrawn(String),
@@ -33,16 +33,11 @@ pub fn approve(config: &Path, args: &ApproveArgs) -> Ended {
     let request = Request::Approve { incident: args.id.clone(), plan: args.plan.clone() };
     let answer = ask(run_dir, &request)?;
     let replica = answer["replica"].as_str().unwrap_or_default().to_owned();
-    let (fate, status) = follow(&settings, &replica, answer["incident"].as_str().unwrap_or_default())?;
-    let (exit, sentence) = match &fate {
-        Fate::Healed => (Exit::Fine, format!("approved and done: {}", status.sentence)),
-        Fate::Done => (Exit::Fault, format!("approved and carried out, and not yet well: {}", status.sentence)),
-        Fate::Withdrawn(why) => (Exit::Fault, format!("approved, and not carried out: {why}")),
-        Fate::Slow => (Exit::Inconclusive, format!("approved; not decided within {} s", FOLLOWED.as_secs())),
-    };
+    let Followed { fate, touched, status } =
+        follow(&settings, &replica, answer["incident"].as_str().unwrap_or_default())?;
+    let (exit, sentence) = told(&fate, touched, &status.sentence);
     if args.output.json {
-        let done = matches!(fate, Fate::Healed | Fate::Done);
-        say_json(&json!({ "changed": done, "failed": exit != Exit::Fine, "msg": sentence, "status": status }));
+        say_json(&json!({ "changed": touched, "failed": exit != Exit::Fine, "msg": sentence, "status": status }));
     } else {
         say(sentence);
         if exit != Exit::Fine {
@@ -52,21 +47,47 @@ pub fn approve(config: &Path, args: &ApproveArgs) -> Ended {
     Ok(exit)
 }
 
+fn told(fate: &Fate, touched: bool, sentence: &str) -> (Exit, String) {
+    match (fate, touched) {
+        (Fate::Healed, true) => (Exit::Fine, format!("approved and done: {sentence}")),
+        (Fate::Healed, false) => (Exit::Fine, format!("approved, and well before anything was changed: {sentence}")),
+        (Fate::Done, true) => (Exit::Fault, format!("approved and carried out, and not yet well: {sentence}")),
+        (Fate::Done, false) => (Exit::Fault, format!("approved, and nothing was changed: {sentence}")),
+        (Fate::Withdrawn(why), _) => (Exit::Fault, format!("approved, and not carried out: {why}")),
+        (Fate::Slow, _) => (Exit::Inconclusive, format!("approved; not over within {} s", FOLLOWED.as_secs())),
+    }
+}
+
+/// What has come of an approval.
+struct Followed {
+    fate: Fate,
+    /// Something was changed, or has failed, since it was given.
+    touched: bool,
+    status: Status,
+}
+
 /// The daemon looks anew and decides: until it has done so, and until what it does is done.
-fn follow(settings: &Settings, replica: &str, incident: &str) -> Result<(Fate, Status), Failure> {
+fn follow(settings: &Settings, replica: &str, incident: &str) -> Result<Followed, Failure> {
     let began = std::time::Instant::now();
+    let mut touched = false;
     loop {
         std::thread::sleep(Duration::from_millis(100));
         let all = replicas(&ask(&settings.agent.run_dir, &crate::control::Request::Status)?)?;
         let Some(status) = all.into_iter().find(|status| status.replica == replica) else {
             return Err(Failure::new(Exit::Fault, format!("the daemon does not watch {replica:?} any more")));
         };
+        touched |= status.touched && is_of(&status, incident);
         let fate = fate(&status, incident);
         if fate.is_some() || began.elapsed() > FOLLOWED {
-            let unanswered = || if waits(&status) { Fate::Slow } else { Fate::Done };
-            return Ok((fate.unwrap_or_else(unanswered), status));
+            let at_it = waits(&status) || status.phase == Some(Phase::Applying);
+            let fate = fate.unwrap_or(if at_it { Fate::Slow } else { Fate::Done });
+            return Ok(Followed { fate, touched, status });
         }
     }
+}
+
+fn is_of(status: &Status, incident: &str) -> bool {
+    status.incident.as_ref().is_some_and(|id| id.0 == incident)
 }
 
 fn waits(status: &Status) -> bool {
@@ -76,12 +97,11 @@ fn waits(status: &Status) -> bool {
 /// What has become of it by now, once that can be told. A failover that was asked for takes seconds, and reads as a fault
 /// that passes until the link is up.
 fn fate(status: &Status, incident: &str) -> Option<Fate> {
-    let same = status.incident.as_ref().is_some_and(|id| id.0 == incident);
     let passes = status.cause.is_some_and(Cause::passing)
         || status.held.as_ref().is_some_and(|held| held.code.fleeting())
         || status.suspected;
     match status.phase {
-        _ if !same => Some(Fate::Healed),
+        _ if !is_of(status, incident) => Some(Fate::Healed),
         _ if waits(status) => None,
         _ if status.withdrawn.is_some() => status.withdrawn.clone().map(Fate::Withdrawn),
         Some(Phase::Verifying) if status.link_up == Some(true) => Some(Fate::Healed),
@@ -137,6 +157,16 @@ mod tests {
             status[key] = value.clone();
         }
         fate(&serde_json::from_value(status).unwrap(), "A")
+    }
+
+    #[test]
+    fn what_was_dropped_just_before_it_is_not_told_as_carried_out() {
+        let waits_again = after(&json!({ "phase": "proposed", "proposal": {
+            "remedy": "request-failover", "plan": "p", "steps": [], "expires": null, "approved_by": null } }));
+        assert_eq!(waits_again, Some(Fate::Done));
+        let (exit, sentence) = told(&Fate::Done, false, "primary-down");
+        assert!(exit == Exit::Fault && sentence.starts_with("approved, and nothing was changed"), "{sentence}");
+        assert!(FOLLOWED > TURNS, "an approval that is withdrawn in the end is seen to be");
     }
 
     #[test]

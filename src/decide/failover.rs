@@ -20,6 +20,7 @@ pub const GUARDS: &[super::guards::Guard] = &[
     quorum_unclear,
     sentinel_acting,
     super::retry::sentinels_own_try,
+    super::dropped::dropped_just_now,
     group_cooldown,
     group_hourly_limit,
     latent_auth_mismatch,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::dropped::{SPAN, dropped};
 use super::people::{agent_stopped, group_limit, left_by_a_pause, paused};
 use super::remedies::leading;
 use super::{Context, Held, LedgerHealth};
@@ -12,7 +13,7 @@ use crate::model::{human, rdb};
 
 pub type Guard = fn(Remedy, &Context<'_>) -> Result<(), Held>;
 
-/// So many plans that change nothing are as good as one attempt that fails.
+/// So many plans that change nothing within [`SPAN`] are as good as one attempt that fails.
 const IDLE: u32 = 4;
 
 /// Obeyed by all remedies, in this order.
@@ -106,12 +107,14 @@ fn attempts_exhausted(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
         ));
     }
     // The world had moved: that costs no attempt. But what has moved each time will have moved again.
-    if c.history.idle >= c.policy.max_attempts.saturating_mul(IDLE) {
+    let idle = dropped(c).count();
+    if idle >= c.policy.max_attempts.saturating_mul(IDLE) as usize {
         return Err((
             RefusalCode::AttemptsExhausted,
             format!(
-                "{} plans in this incident were dropped by what was read again just before the change; a person is needed",
-                c.history.idle
+                "{idle} plans within the last {} were dropped by what was read again just before the change; a person is \
+                 needed, and it is tried again as that time passes",
+                human(SPAN)
             ),
         ));
     }

@@ -7,6 +7,8 @@ use super::people::{Actor, People};
 use super::remedy::{Action, Outcome, Plan, Refusal};
 use super::{Address, Endpoint, LinkId, Timestamp};
 
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// A ULID: sorts by time of opening.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -221,7 +223,10 @@ pub struct Incident {
     /// Those of them, since a person last took it, that ended before anything was changed and before anything failed.
     #[serde(default)]
     pub idle: u32,
-    /// Something was changed, or has failed, in the attempt that was begun last.
+    /// When the last of these ended, an hour back at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idle_at: Vec<Timestamp>,
+    /// Something was changed, or has failed, in the attempt that was begun last, and since a person last approved one.
     #[serde(default)]
     pub touched: bool,
     /// The attempt whose end is not recorded.
@@ -303,6 +308,7 @@ impl Incident {
             resolved_by: None,
             attempts: 0,
             idle: 0,
+            idle_at: Vec::new(),
             touched: false,
             in_flight: None,
             intended_at: None,
@@ -391,7 +397,10 @@ impl Incident {
                 self.proposal = Some(plan.clone());
                 self.people.proposed(entry.at, *expires);
             }
-            What::Approved { by } => self.people.approve(entry.at, by),
+            What::Approved { by } => {
+                self.people.approve(entry.at, by);
+                self.touched = false;
+            }
             What::Rejected { by, until } => {
                 self.people.reject(entry.at, by, self.proposal.as_ref(), *until);
                 self.proposal = None;
@@ -407,6 +416,7 @@ impl Incident {
             What::Acknowledged { by, name } => {
                 self.people.acknowledge(entry.at, by, name, self.attempts);
                 self.idle = 0;
+                self.idle_at.clear();
             }
             _ => {}
         }
@@ -422,8 +432,7 @@ impl Incident {
         match &entry.what {
             What::Intended { attempt, .. } => {
                 self.phase = Phase::Applying;
-                self.drop_proposal();
-                self.people.withdrawn = None;
+                self.people.carry(self.proposal.take());
                 self.attempts = self.attempts.max(*attempt);
                 self.in_flight = Some(*attempt);
                 self.touched = false;
@@ -435,8 +444,18 @@ impl Incident {
             }
             What::Ended { attempt, outcome } => {
                 let counts = self.touched || !outcome.is_idle() || *attempt <= self.people.attempts_before;
-                self.idle += u32::from(!counts);
+                if !counts {
+                    self.idle += 1;
+                    self.idle_at.retain(|at| entry.at.since(*at) < HOUR);
+                    self.idle_at.push(entry.at);
+                }
+                let unbegun = !self.touched && matches!(outcome, Outcome::PreconditionGone(_));
+                let carried = self.people.carried.clone().filter(|_| unbegun);
                 self.end_attempt(entry.at);
+                if let Some(carried) = carried {
+                    self.proposal = Some(self.people.take_up(carried));
+                    self.phase = Phase::Proposed;
+                }
             }
             What::Interrupted { .. } => self.end_attempt(entry.at),
             _ => {}
@@ -445,6 +464,7 @@ impl Incident {
 
     fn end_attempt(&mut self, at: Timestamp) {
         self.in_flight = None;
+        self.people.carried = None;
         self.acted_at = Some(at);
         self.phase = Phase::Verifying;
     }

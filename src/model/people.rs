@@ -146,12 +146,24 @@ pub struct People {
     pub rejected: Vec<Rejection>,
     /// Why the last proposal was withdrawn.
     pub withdrawn: Option<String>,
+    /// The approved plan that is being carried out, as it stood before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
     /// All answers, oldest first.
     pub answers: Vec<Answered>,
     /// Who has taken it; none again when a person is called anew.
     pub acknowledged: Option<String>,
     /// Attempts begun before it was last taken: they count no more.
     pub attempts_before: u32,
+}
+
+/// An approved plan that is in flight. Where nothing comes of it, it waits on as it did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Carried {
+    pub plan: Plan,
+    pub proposed_at: Option<Timestamp>,
+    pub expires: Option<Timestamp>,
+    pub approved: (Timestamp, Actor),
 }
 
 /// A plan that a person does not want.
@@ -174,6 +186,22 @@ impl People {
         self.proposed_at = None;
         self.expires = None;
         self.approved = None;
+    }
+
+    /// The plan is carried out.
+    pub(super) fn carry(&mut self, plan: Option<Plan>) {
+        let (proposed_at, expires) = (self.proposed_at, self.expires);
+        let carried = plan.zip(self.approved.take());
+        self.carried = carried.map(|(plan, approved)| Carried { plan, proposed_at, expires, approved });
+        self.proposal_gone();
+        self.withdrawn = None;
+    }
+
+    /// The world had moved before its first step: the yes is as good as it was.
+    pub(super) fn take_up(&mut self, carried: Carried) -> Plan {
+        (self.proposed_at, self.expires) = (carried.proposed_at, carried.expires);
+        self.approved = Some(carried.approved);
+        carried.plan
     }
 
     pub(super) fn approve(&mut self, at: Timestamp, by: &Actor) {

@@ -52,6 +52,53 @@ fn a_failover_that_was_approved_waits_for_its_turn_too() {
     assert!(intended.unwrap().turn.is_some(), "the hands ask for it once more");
 }
 
+/// What the hands read again just before it was another for a moment: nobody was asked, and the yes is as good as before.
+#[test]
+fn an_approved_failover_that_the_hands_drop_is_tried_again_and_in_the_end_told_as_waiting() {
+    let gone = || Outcome::PreconditionGone("the look that led to this is too old by now".into());
+    let approved = |drops: usize| {
+        let mut world = World::with(proposing());
+        world.futile = true;
+        world.set(|e| _ = e.refuse().told_down().each_sentinel(|says| says.o_down_ms = Some(1_000)));
+        world.wake(Why::Timer);
+        world.advance(s(12));
+        world.script.extend(std::iter::repeat_n(gone(), drops));
+        approve(&mut world);
+        world
+    };
+    let mut once = approved(1);
+    once.advance(s(60));
+    assert_eq!((once.applied.len(), once.recorded("ended under-way")), (2, 1), "{:?}", once.trace);
+    assert_eq!((once.recorded("approved"), once.recorded("withdrawn")), (1, 0), "{:?}", once.trace);
+    assert!(once.agent.status(once.now).touched);
+
+    let mut never = approved(usize::from(u16::MAX));
+    never.advance(s(100));
+    let status = never.agent.status(never.now);
+    let waits = status.proposal.and_then(|proposal| proposal.approved_by);
+    assert!(waits.is_some() || status.withdrawn.is_some(), "{:?}", never.trace);
+    never.advance(s(900));
+    assert!(never.recorded("withdrawn") == 1 && !status.touched, "{:?}", never.trace);
+    let proposals = never.said().iter().filter(|said| **said == "proposed").count();
+    assert_eq!(proposals, 2, "it waits again, and is told: {:?}", never.said());
+}
+
+#[test]
+fn plans_that_were_dropped_end_no_remedy_for_good() {
+    let mut world = primary_lost(1_000);
+    let gone = || Outcome::PreconditionGone("the look that led to this is too old by now".into());
+    world.script.extend(std::iter::repeat_n(gone(), 20));
+    world.advance(s(60));
+    assert!((3..10).contains(&world.applied.len()), "{:?}", world.trace);
+    let mut waited = 0;
+    while world.recorded("ended under-way") == 0 {
+        world.advance(s(10));
+        waited += 10;
+        assert!(waited < 1_500, "{:?}", world.trace);
+    }
+    assert!(world.recorded("escalated") <= 1, "{:?}", world.trace);
+}
+
 #[test]
 fn an_approval_whose_turn_does_not_come_is_withdrawn_and_says_so() {
     let mut world = World::with(proposing());

@@ -86,7 +86,7 @@ fn what_the_hands_refuse_costs_no_attempt_and_a_person_is_called_when_it_never_e
     break_password(&mut world);
     world.script.extend(std::iter::repeat_with(gone).take(30));
     world.wake(Why::Timer);
-    world.advance(s(600));
+    world.advance(s(400));
     assert_eq!((world.recorded("intended"), world.recorded("held attempts-exhausted")), (20, 1));
     assert_eq!(world.said(), ["opened", "escalated"]);
     world.crash();
