@@ -164,7 +164,7 @@ impl Plan {
     }
 
     /// Whether both do the same to the same targets under the same conditions. When a plan was made is no part of it, nor
-    /// is which Sentinels answered just then, or whose turn it was.
+    /// is which Sentinels answered just then, whose turn it was, or why it has to cost what it costs.
     pub fn same(&self, other: &Plan) -> bool {
         self.remedy == other.remedy && self.essence() == other.essence() && self.undo == other.undo
     }
@@ -173,8 +173,12 @@ impl Plan {
     fn essence(&self) -> Vec<Step> {
         let mut steps = self.steps.clone();
         for step in &mut steps {
-            if let Change::RequestFailover { sentinels, .. } = &mut step.change {
+            if let Change::RequestFailover { sentinels, how, .. } = &mut step.change {
                 sentinels.clear();
+                // Of several reasons it names the first that was seen.
+                if let Handover::Costly { why } = how {
+                    why.clear();
+                }
                 // Only what is carried out has a turn.
                 step.expect.turn = None;
             }

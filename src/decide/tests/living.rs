@@ -102,6 +102,19 @@ fn how(plan: &Plan) -> Handover {
 fn costly(case: &Case) -> String {
     let plan = proposed(case);
     let Handover::Costly { why } = how(&plan) else { panic!("{plan:?}") };
+    let with = |handover: Handover| {
+        let mut other = plan.clone();
+        if let Change::RequestFailover { how, .. } = &mut other.steps[0].change {
+            *how = handover;
+        }
+        (plan.same(&other), plan.print() == other.print())
+    };
+    let another = Handover::Costly { why: "COORDINATED is not known to another Sentinel".into() };
+    assert_eq!(
+        (with(another), with(Handover::Refusing)),
+        ((true, true), (false, false)),
+        "who answers first is no plan"
+    );
     let refusal = why_ask(&plan);
     assert_eq!(refusal.code, RefusalCode::DataAtRisk);
     assert!(refusal.detail.contains("5,093 of 5,646") && refusal.detail.contains(&why), "{}", refusal.detail);
