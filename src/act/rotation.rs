@@ -105,6 +105,11 @@ impl RotationHands {
     /// Everything at once, for servers that know one password: first what a link shows, which nothing reads before its
     /// next reconnect, then what nodes accept, then the Sentinels. The links that stand are not touched by any of it.
     async fn switch(&self) -> Told {
+        self.switch_until(Until::within(FRESH)).await
+    }
+
+    /// Half of it would lock the other half out: one moment ends it for all of them.
+    async fn switch_until(&self, until: Until) -> Told {
         let to = self.to_secret()?;
         if self.subject.replicates {
             let set = all(self.nodes.keys().map(|node| self.set_masterauth(node, to))).await;
@@ -117,6 +122,11 @@ impl RotationHands {
         let mut watchers = Vec::new();
         for sentinel in self.sentinels.keys().filter(|_| self.subject.watches) {
             watchers.push((sentinel, self.sentinel(sentinel).await?));
+        }
+        let changing = writers.iter_mut().chain(watchers.iter_mut());
+        changing.for_each(|(_, writer)| writer.good_until(until));
+        if until.is_over() {
+            return Err(format!("nothing is switched: {}", WireError::TooLate));
         }
         let began = Instant::now();
         let changed = all(writers.iter_mut().map(|(node, writer)| async move {
@@ -159,5 +169,59 @@ async fn done(writer: &mut Writer, command: &[Arg], what: &str) -> Result<(), St
         Ok(reply) => Err(refused(what, &reply)),
         Err(error @ WireError::TooLate) => Err(format!("{what}: {error}")),
         Err(error) => Err(format!("{what}: {error}; whether it took effect is unknown")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Says OK to everything, and keeps what it was told.
+    async fn agreeable(listener: &TcpListener, heard: &std::sync::Mutex<String>) {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = [0_u8; 4096];
+            while let Ok(read @ 1..) = stream.read(&mut bytes).await {
+                let words = String::from_utf8_lossy(&bytes[..read]).into_owned();
+                heard.lock().unwrap().push_str(&words);
+                let _ = stream.write_all("+OK\r\n".repeat(words.matches('*').count()).as_bytes()).await;
+            }
+        }
+    }
+
+    /// Each connection is young; it is the step that is old.
+    #[tokio::test]
+    async fn a_switch_that_stood_still_is_made_nowhere() {
+        let (one, other) =
+            (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let at = |listener: &TcpListener| Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let nodes = [&one, &other].map(|listener| (at(listener), Dial::plain(at(listener))));
+        let password = |text: &str| {
+            let secret = Secret::new(text);
+            Password { hash: secret.acl_hash(), secret: Some(secret) }
+        };
+        let hands = RotationHands {
+            group: "mymaster".into(),
+            subject: Subject { user: "default".into(), replicates: false, watches: false, single: true },
+            from: password("former"),
+            to: password("latter"),
+            nodes: nodes.into_iter().collect(),
+            sentinels: BTreeMap::new(),
+            persist: false,
+            here: Vec::new(),
+        };
+        let heard = std::sync::Mutex::default();
+        for (until, switched) in [(Until::now(), 0), (Until::within(FRESH), 2)] {
+            let told = tokio::select! {
+                told = hands.switch_until(until) => told,
+                () = agreeable(&one, &heard) => unreachable!(),
+                () = agreeable(&other, &heard) => unreachable!(),
+            };
+            assert_eq!(heard.lock().unwrap().matches("requirepass").count(), switched, "{told:?}");
+            assert_eq!(told.is_ok(), switched > 0, "{told:?}");
+        }
     }
 }
