@@ -19,7 +19,8 @@ impl Agent {
     pub(super) fn note_failover(&mut self, e: &Evidence, now: Timestamp) {
         let told = e.answering().map(|(_, says)| (says.config_epoch, &says.primary));
         let Some((epoch, named)) = told.max_by_key(|(epoch, _)| *epoch) else { return };
-        let known = self.memory.note_epoch(epoch).max(self.incidents.epoch());
+        let by_most = e.answering().count() * 2 > e.sentinels_known();
+        let known = self.memory.note_epoch(epoch, self.incidents.epoch(), by_most, now);
         if known.is_some_and(|known| epoch > known) && !self.unread {
             let (id, what) = (self.new_id(now), What::FailedOver { epoch, named: named.clone() });
             let entry = self.entry(id, what, now);

@@ -68,7 +68,7 @@ impl Incidents {
         &self.failovers
     }
 
-    /// The newest epoch that the record tells of.
+    /// The epoch of the last failover that the record tells of.
     pub(super) fn epoch(&self) -> Option<u64> {
         self.epoch
     }
@@ -126,7 +126,7 @@ impl Incidents {
             What::FailedOver { epoch, .. } => {
                 self.failovers.retain(|at| entry.at.since(*at) < HOUR);
                 self.failovers.push(entry.at);
-                self.epoch = self.epoch.max(Some(*epoch));
+                self.epoch = Some(*epoch);
             }
             What::Proposed { .. } => self.lately.note_proposal(entry.at),
             What::Held { refusal } => {

@@ -25,6 +25,10 @@ const JUST_NOW: Duration = Duration::from_secs(5);
 /// Between two looks that take an order of promotion for unbroken. While a turn is waited for there is one each second.
 const UNWATCHED: Duration = Duration::from_millis(2_500);
 
+/// Sentinels that were installed anew, or told SENTINEL REMOVE and MONITOR, count epochs from nothing. News of one travel
+/// within 2 s (Redis 7.0.15, SENTINEL_PUBLISH_PERIOD), so what most do not know for so long they never will.
+const ANEW: Duration = Duration::from_secs(10);
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     trend: Trend,
@@ -54,6 +58,8 @@ pub struct Memory {
     calm: Calm,
     /// The newest configuration of the group that a Sentinel told of.
     epoch: Option<u64>,
+    /// Since when most tell of an older one only.
+    lower: Option<Timestamp>,
     pub(super) flapping: Flapping,
     attempts: Attempts,
 }
@@ -167,11 +173,16 @@ impl Memory {
         }
     }
 
-    /// Takes in the epoch of the group's configuration, and says which was the newest before.
-    pub fn note_epoch(&mut self, epoch: u64) -> Option<u64> {
-        let before = self.epoch;
-        self.epoch = before.max(Some(epoch));
-        before
+    /// Takes in the newest epoch that a Sentinel tells of the group's configuration, and says which was the newest before.
+    /// `recorded`: what the record tells, for the first look. `by_most`: a majority of all known Sentinels tells of none
+    /// that is newer.
+    pub fn note_epoch(&mut self, epoch: u64, recorded: Option<u64>, by_most: bool, at: Timestamp) -> Option<u64> {
+        let before = self.epoch.or(recorded);
+        let lower = by_most && before.is_some_and(|known| epoch < known);
+        self.lower = lower.then(|| self.lower.unwrap_or(at));
+        let anew = self.lower.is_some_and(|since| at.since(since) >= ANEW);
+        self.epoch = if anew { Some(epoch) } else { before.max(Some(epoch)) };
+        if anew { self.epoch } else { before }
     }
 
     /// The local server has just begun not to answer. A fork, an fsync at the end of a sync or one long command stalls a

@@ -267,6 +267,36 @@ fn failovers_of_others_are_counted_over_a_restart_each_once() {
     assert_eq!((world.incidents_opened(), world.notices.len()), (0, 0));
 }
 
+/// Sentinels that were installed anew count from nothing. One that has not heard of the newest is none of these.
+#[test]
+fn failovers_are_counted_on_when_the_sentinels_were_created_anew() {
+    let mut world = World::healthy();
+    let epoch = |world: &mut World, epochs: [u64; 3]| {
+        world.set(|e| {
+            (0..3).for_each(|index| e.sentinel(index).config_epoch = epochs[index]);
+        });
+        world.wake(Why::Timer);
+    };
+    epoch(&mut world, [57; 3]);
+    let before = world.recorded("failed-over");
+    epoch(&mut world, [56; 3]);
+    epoch(&mut world, [57; 3]);
+    assert_eq!(world.recorded("failed-over"), before, "the one that knew was silent for a look");
+    for restart in [false, true] {
+        epoch(&mut world, [0; 3]);
+        world.advance(s(90));
+        if restart {
+            world.restart();
+            world.wake(Why::Start);
+            world.advance(s(90));
+        }
+        epoch(&mut world, [0, 1, 0]);
+        epoch(&mut world, [1; 3]);
+        epoch(&mut world, [57; 3]);
+    }
+    assert_eq!(world.recorded("failed-over 1"), 2, "{:?}", world.trace);
+}
+
 #[test]
 fn a_request_that_a_sentinel_took_is_no_success_and_a_person_is_called_when_nothing_comes_of_it() {
     let mut world = primary_lost(1_000);
