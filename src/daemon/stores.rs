@@ -16,7 +16,10 @@ use crate::secrets::{self, Offer, SecretError, SecretRef};
 /// How long a look waits for a store: less than `[policy] blip`, with room for the look itself.
 pub const PATIENCE: Duration = Duration::from_millis(700);
 
-/// An answer that no look waited for is the next look's for so long. After that it is asked anew: people write to stores.
+/// An answer that no look waited for is the next look's, which ends the one that is under way first, …
+const WAITS: Duration = Duration::from_secs(5);
+
+/// … and theirs who share the place, for so long. After that it is asked anew: people write to stores.
 const TAKEN_UP: Duration = Duration::from_secs(1);
 
 /// What a place said to one question.
@@ -49,8 +52,24 @@ struct Place {
     /// A login with what it offered was refused: that is used only while nothing newer is to be had.
     doubted: bool,
     asking: Option<Instant>,
-    /// When the answer to a question came for which no look had waited to the end.
-    late: Option<Instant>,
+    /// The answer to a question for which no look had waited to the end.
+    late: Option<Late>,
+}
+
+#[derive(Debug)]
+struct Late {
+    came: Instant,
+    taken: Option<Instant>,
+}
+
+impl Late {
+    /// Whether it may be used; from now on it is.
+    fn take(&mut self) -> bool {
+        match self.taken {
+            Some(taken) => taken.elapsed() < TAKEN_UP,
+            None => self.came.elapsed() < WAITS && self.taken.insert(Instant::now()).elapsed() < TAKEN_UP,
+        }
+    }
 }
 
 /// The slow places of a configuration. A clone is the same.
@@ -126,8 +145,7 @@ impl Stores {
             return Said::Now(heard);
         };
         let (waiting, began) = self.with(place, |known| {
-            let fresh = known.late.is_some_and(|late| late.elapsed() < TAKEN_UP);
-            if known.asking.is_none() && fresh {
+            if known.asking.is_none() && known.late.as_mut().is_some_and(Late::take) {
                 return (known.last.clone(), Instant::now());
             }
             let began = known.asking.unwrap_or_else(Instant::now);
@@ -153,7 +171,9 @@ impl Stores {
         let _question = Question { stores: &self, place: &place };
         let answer = secrets::fetch(&place).await;
         self.heard(&place, Heard { at, answer });
-        self.with(&place, |known| known.late = (began.elapsed() > patience).then(Instant::now));
+        self.with(&place, |known| {
+            known.late = (began.elapsed() > patience).then(|| Late { came: Instant::now(), taken: None });
+        });
     }
 }
 
@@ -233,6 +253,31 @@ mod tests {
         let said = stores.ask(&store.place, Some(SHORT)).await;
         assert_eq!((offers(&said), store.questions()), (Some(1), 1));
         assert_eq!(stores.known(&store.place).map(|offers| offers.len()), Some(1));
+    }
+
+    /// The look that went on without the answer may last for 1.5 s more, and is the only one that could use it before.
+    #[tokio::test]
+    async fn a_late_answer_waits_for_the_end_of_the_look_and_is_used_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, stores) = (Slow::new(dir.path()), Stores::new(Clock::start()));
+        assert_eq!(offers(&stores.ask(&store.place, Some(SHORT)).await), None);
+        let mut answers = stores.answers();
+        fs::write(&store.gate, "").unwrap();
+        tokio::time::timeout(Duration::from_secs(9), answers.changed()).await.unwrap().unwrap();
+        let age = |span: Duration| {
+            stores.with(&store.place, |known| {
+                let late = known.late.as_mut().unwrap();
+                late.came = late.came.checked_sub(span).unwrap();
+                late.taken = late.taken.and_then(|taken| taken.checked_sub(span));
+            });
+        };
+        age(Duration::from_millis(2_200));
+        for _ in 0..2 {
+            assert_eq!((offers(&stores.ask(&store.place, Some(SHORT)).await), store.questions()), (Some(1), 1));
+        }
+        age(TAKEN_UP);
+        stores.ask(&store.place, Some(Duration::from_secs(9))).await;
+        assert_eq!(store.questions(), 2, "what was used is old");
     }
 
     #[tokio::test]
