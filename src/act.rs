@@ -59,17 +59,18 @@ impl Hands {
         Hands { local, sentinels, group, store, salt, former: None }
     }
 
-    /// Runs one step. Never panics, always comes back. `looked`: how long ago the look began that led to it.
-    pub async fn run(&mut self, step: &Step, looked: Option<Duration>) -> Outcome {
-        let mut within = Duration::from_millis(step.within_ms).max(Duration::from_millis(100));
+    /// Runs one step. Never panics, always comes back. `looked`: when the look began that led to it.
+    pub async fn run(&mut self, step: &Step, looked: Option<Until>) -> Outcome {
+        let within = Duration::from_millis(step.within_ms).max(Duration::from_millis(100));
+        let mut until = Until::within(within);
         if let Some(bound_ms) = step.expect.looked_within_ms {
-            let left = looked.and_then(|age| Duration::from_millis(bound_ms).checked_sub(age));
-            let Some(left) = left else {
+            let fresh = looked.map(|began| began.later_by(Duration::from_millis(bound_ms)));
+            let Some(fresh) = fresh.filter(|fresh| !fresh.is_over()) else {
                 return Outcome::PreconditionGone("the look that led to this is too old by now".to_owned());
             };
-            within = within.min(left);
+            until = until.min(fresh);
         }
-        match self.checked(step, within).await {
+        match self.checked(step, within, until).await {
             Ok(outcome) => outcome,
             Err(Stop::Moved(what)) => Outcome::PreconditionGone(what),
             Err(Stop::Failed(why)) => Outcome::Failed(why),
@@ -78,7 +79,7 @@ impl Hands {
 
     /// What is read before a change has bounds of its own, and so has each command: no bound lies around them all, or a
     /// change could be cut off between the command and the reading back.
-    async fn checked(&mut self, step: &Step, within: Duration) -> Done {
+    async fn checked(&mut self, step: &Step, within: Duration, until: Until) -> Done {
         match &step.change {
             Change::RealignAuth { source, version, print, user, bounce_to } => {
                 let offer = local::Wanted { source, version, print, user };
@@ -92,7 +93,6 @@ impl Hands {
             Change::BounceLink { to } => self.bounce(&step.expect, to).await,
             Change::Repoint { to, .. } => self.repoint(&step.expect, to).await,
             Change::RequestFailover { group, sentinels, how } => {
-                let until = Until::within(within);
                 self.sentinels_still_agree(&step.expect).await?;
                 self.request_failover(group, how, sentinels, until).await
             }
@@ -168,7 +168,12 @@ mod tests {
     /// Every answer has come in by the time that the thread goes on, and by then another agent may have had its turn.
     #[tokio::test]
     async fn hands_that_stood_still_after_their_questions_ask_for_no_failover() {
-        for (stall, asks) in [(2, true), (1, false)] {
+        for (stall, age_ms, asks, why) in [
+            (2, 300, true, ""),
+            (1, 300, false, "not sent"),
+            // By the clock that goes on while the host is suspended, so at once.
+            (2, 5_000, false, "too old"),
+        ] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let sentinel = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
             let primary = Endpoint::new("10.0.0.1", 6379);
@@ -190,13 +195,13 @@ mod tests {
             hands.group = Some("mymaster".into());
             let heard = std::sync::Mutex::default();
             let outcome = tokio::select! {
-                outcome = hands.run(&step, Some(Duration::from_millis(300))) => outcome,
+                outcome = hands.run(&step, Some(Until::now().earlier_by(Duration::from_millis(age_ms)))) => outcome,
                 () = sentinel_of_a_stalled_host(listener, stall, &heard) => unreachable!(),
             };
             let heard = heard.into_inner().unwrap();
             assert_eq!(heard.contains("FAILOVER"), asks, "{outcome:?}\n{heard}");
             assert_eq!(matches!(&outcome, Outcome::Changed(_)), asks, "{outcome:?}");
-            let gone = matches!(&outcome, Outcome::PreconditionGone(why) if why.contains("not sent"));
+            let gone = matches!(&outcome, Outcome::PreconditionGone(told) if told.contains(why));
             assert_eq!(gone, !asks, "{outcome:?}");
         }
     }

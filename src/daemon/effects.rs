@@ -24,6 +24,7 @@ use crate::secrets::SecretRef;
 use crate::watch::log::{LogBook, ServerLog};
 use crate::watch::replica::PulseBoard;
 use crate::watch::sentinel::SentinelBoard;
+use crate::wire::Until;
 
 /// How often records that failed are tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -96,7 +97,7 @@ impl Receipt {
 /// The last look, as far as what follows needs it.
 #[derive(Default)]
 struct LastLook {
-    began: Option<Instant>,
+    began: Option<Until>,
     /// Replicas that refused a login within `retry_login`.
     refused: Vec<Successor>,
     /// Secret stores that had not answered when a look went on without them, and whose answer is still to be told.
@@ -201,7 +202,7 @@ impl Runner {
     }
 
     async fn look(&self, candidates: bool, deep: bool, last: &mut LastLook) {
-        last.began = Some(Instant::now());
+        last.began = Some(Until::now());
         let clock = self.hand.clock;
         let now = move || clock.now();
         let proving = async {
@@ -272,10 +273,14 @@ impl Runner {
     async fn apply(&self, attempt: u32, step: &Step, held: &mut Option<Hands>, last: &LastLook) {
         let hands = match held {
             Some(hands) => hands,
-            None => held.insert(self.hands(self.watched.dials().await)),
+            None => {
+                // What has to follow on its look soon goes with what the look itself was made with.
+                let patience = step.expect.looked_within_ms.map(|_| PATIENCE);
+                held.insert(self.hands(self.watched.dials_within(patience).await))
+            }
         };
         let began = Instant::now();
-        let outcome = hands.run(step, last.began.map(|began| began.elapsed())).await;
+        let outcome = hands.run(step, last.began).await;
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             replica = self.watched.name,
@@ -317,11 +322,16 @@ mod tests {
     use super::*;
     use crate::model::finding::Cause;
     use crate::model::incident::{IncidentId, What};
-    use crate::model::remedy::{Change, Precondition};
+    use crate::model::remedy::{Change, Handover, Precondition};
     use crate::secrets::Salt;
 
     fn runner(state_dir: &std::path::Path) -> (Runner, mpsc::Receiver<(usize, Input)>) {
-        let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n");
+        runner_with(state_dir, "")
+    }
+
+    /// `more`: of the instance, and what follows on it.
+    fn runner_with(state_dir: &std::path::Path, more: &str) -> (Runner, mpsc::Receiver<(usize, Input)>) {
+        let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n{more}");
         let settings = crate::config::parse(&[("config.toml".into(), text)]).unwrap();
         let watched = Watched::all(&settings, &Salt::fleeting(), Clock::start()).remove(0);
         let (inputs, heard) = mpsc::channel(16);
@@ -401,6 +411,26 @@ mod tests {
         drop(effects);
         running.await.unwrap();
         assert!(heard.recv().await.is_none(), "it is said once");
+    }
+
+    /// One Sentinel that refuses our login has the store asked anew at each look, and a store may be slow: what has to
+    /// follow on its look within seconds does not wait for it.
+    #[tokio::test]
+    async fn a_store_that_is_doubted_and_slow_makes_no_look_too_old_to_act_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = "group = \"g\"\n[group.g]\nsentinels = [\"127.0.0.1:1\"]\n\
+                     sentinel_password = { exec = [\"/bin/sleep\", \"9\"] }\n";
+        let (runner, mut heard) = runner_with(dir.path(), group);
+        runner.watched.doubt_stores();
+        let expect = Precondition { looked_within_ms: Some(5_000), no_failover: true, ..Precondition::default() };
+        let change = Change::RequestFailover { group: "g".into(), sentinels: Vec::new(), how: Handover::Lost };
+        let step = Step { expect, change, within_ms: 2_000 };
+        let last = LastLook { began: Some(Until::now().earlier_by(Duration::from_secs(2))), ..LastLook::default() };
+        let mut hands = None;
+        let apply = tokio::time::timeout(Duration::from_secs(6), runner.apply(1, &step, &mut hands, &last));
+        apply.await.expect("it does not wait for the store");
+        let Some((0, Input::Stepped { outcome, .. })) = heard.recv().await else { panic!("no step") };
+        assert!(!outcome.detail().contains("too old"), "{outcome:?}");
     }
 
     /// While the agent is at a look, its record waits, and so does who is to hear of it.

@@ -16,6 +16,15 @@ impl Until {
         Until(since_boot().saturating_add(span))
     }
 
+    /// This moment: what counts for some time from now on is told by it.
+    pub fn now() -> Until {
+        Until(since_boot())
+    }
+
+    pub fn later_by(self, span: Duration) -> Until {
+        Until(self.0.saturating_add(span))
+    }
+
     pub fn earlier_by(self, span: Duration) -> Until {
         Until(self.0.saturating_sub(span))
     }
