@@ -78,13 +78,16 @@ pub async fn run(config_path: &Path, settings: Settings) -> Result<(), DaemonErr
     let (peeks_in, peeks) = mpsc::channel(16);
     let mut doors = Doors { asked, peeks };
     let metrics = Metrics::new(Clock::start().now()).map_err(|error| DaemonError::Metrics(error.to_string()))?;
-    let mut lasting = Lasting { metrics: Arc::new(metrics), falls: Shared::default(), patience: beginning::PATIENCE };
+    let mut lasting = Lasting::new(Arc::new(metrics), beginning::PATIENCE);
     loop {
-        let daemon = Daemon::assemble(&settings, &lasting).await?;
+        let mut daemon = Daemon::assemble(&settings, &lasting).await?;
         lasting.patience = beginning::next_patience(lasting.patience, daemon.unread);
+        lasting.lived = true;
+        daemon.asks = std::mem::take(&mut lasting.asks);
         let web = daemon.open_http(peeks_in.clone());
         systemd::ready(&daemon.sentence());
-        let ended = daemon.live(config_path, &mut signals, &mut doors).await;
+        let (ended, asks) = daemon.live(config_path, &mut signals, &mut doors).await;
+        lasting.asks = asks;
         web.abort();
         match ended {
             Ended::Stop => break,
@@ -111,7 +114,20 @@ struct Lasting {
     falls: Shared<Falls>,
     /// How long the state directory is waited for.
     patience: Duration,
+    /// This is not the first life, so a state directory that is not there is none that somebody has just misspelt.
+    lived: bool,
+    /// Answers that still wait for the ledger.
+    asks: Asks,
 }
+
+impl Lasting {
+    fn new(metrics: Arc<Metrics>, patience: Duration) -> Lasting {
+        Lasting { metrics, falls: Shared::default(), patience, lived: false, asks: Asks::new() }
+    }
+}
+
+/// Answers that wait for the ledger.
+type Asks = JoinSet<answers::Recorded>;
 
 struct Signals {
     term: Signal,
@@ -138,8 +154,7 @@ struct Daemon {
     /// Pauses in force, and those that were over within a day.
     pauses: Vec<Pause>,
     host: Host,
-    /// Answers that wait for the ledger.
-    asks: JoinSet<answers::Recorded>,
+    asks: Asks,
     /// Where each agent's effects go.
     runners: Vec<mpsc::UnboundedSender<Work>>,
     inputs: mpsc::Receiver<(usize, Input)>,
@@ -174,7 +189,7 @@ impl Daemon {
         let record = Record::counted(settings, Arc::clone(metrics));
         let names = settings.replicas.keys().cloned().collect();
         let (salt, past) = tokio::join!(
-            beginning::salt(&settings.agent.state_dir, patience),
+            beginning::salt(&settings.agent.state_dir, patience, lasting.lived),
             Past::read(&record, names, clock.now(), patience),
         );
         let (salt, kept) = salt?;
@@ -189,7 +204,7 @@ impl Daemon {
             links: Vec::new(),
             pauses: Vec::new(),
             host: Host::default(),
-            asks: JoinSet::new(),
+            asks: Asks::new(),
             runners: Vec::new(),
             inputs,
             record: Arc::clone(&record),
@@ -251,7 +266,7 @@ impl Daemon {
         }
     }
 
-    async fn live(mut self, config_path: &Path, signals: &mut Signals, doors: &mut Doors) -> Ended {
+    async fn live(mut self, config_path: &Path, signals: &mut Signals, doors: &mut Doors) -> (Ended, Asks) {
         let mut alive = tokio::time::interval(systemd::watchdog_period().unwrap_or(Duration::from_secs(10)));
         let mut beat = tokio::time::interval(metrics::BEAT);
         let mut prune = tokio::time::interval_at(tokio::time::Instant::now() + upkeep::SETTLED, upkeep::PRUNE);
@@ -294,8 +309,8 @@ impl Daemon {
         if matches!(ended, Ended::Stop) {
             systemd::stopping();
         }
-        self.drain().await;
-        ended
+        let asks = self.drain(matches!(ended, Ended::Stop)).await;
+        (ended, asks)
     }
 
     /// The wall clock has left ours behind, and nothing is open whose times would be torn apart.
@@ -379,8 +394,10 @@ impl Daemon {
         self.agents.iter().enumerate().any(|(index, agent)| agent.is_acting() && !unwatched.contains(&index))
     }
 
-    /// Lets the step in flight end and its record be made, within a bound; begins nothing new.
-    async fn drain(mut self) {
+    /// Lets the step in flight end and its record be made, within a bound; begins nothing new. What a person has asked for
+    /// and the ledger has not taken in yet is left to the next life, or waited for where there is none: their answer and the
+    /// record have to agree.
+    async fn drain(mut self, last: bool) -> Asks {
         self.background.abort_all();
         self.metrics.show(&self.snapshot());
         self.senses.stop();
@@ -399,6 +416,14 @@ impl Daemon {
                 }
             }
         }
+        let mut asks = std::mem::take(&mut self.asks);
+        while let Some(done) = tokio::select! {
+            done = asks.join_next(), if last => done,
+            () = &mut bound, if last => None,
+            else => None,
+        } {
+            done.into_iter().for_each(|done| self.recorded(done));
+        }
         self.hand_out();
         self.runners.clear();
         self.inputs.close();
@@ -406,6 +431,7 @@ impl Daemon {
             while self.runner_tasks.join_next().await.is_some() {}
         })
         .await;
+        asks
     }
 }
 

@@ -311,8 +311,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::daemon::Lasting;
     use crate::daemon::metrics::Metrics;
-    use crate::daemon::{Lasting, Shared};
     use crate::diagnose::tests::world::*;
     use crate::model::evidence::CandidateView;
 
@@ -320,9 +320,7 @@ mod tests {
         let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n");
         let settings = crate::config::parse(&[("config.toml".into(), text)]).unwrap();
         let metrics = Arc::new(Metrics::new(Timestamp(1)).unwrap());
-        Daemon::assemble(&settings, &Lasting { metrics, falls: Shared::default(), patience: Duration::from_secs(9) })
-            .await
-            .unwrap()
+        Daemon::assemble(&settings, &Lasting::new(metrics, Duration::from_secs(9))).await.unwrap()
     }
 
     fn pause(answer: oneshot::Sender<Value>) -> Asked {
@@ -353,6 +351,39 @@ mod tests {
         let done = daemon.asks.join_next().await.unwrap().unwrap();
         daemon.recorded(done);
         assert_eq!(told.await.unwrap()["at_work"], json!(["cache"]));
+    }
+
+    /// Everything may begin anew while the ledger takes a pause in, and the new life may have read it before.
+    #[tokio::test]
+    async fn a_pause_that_is_being_recorded_outlives_a_reload_and_a_stop_waits_for_it() {
+        for last in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut former = daemon(dir.path()).await;
+            let mut next = daemon(dir.path()).await;
+            let record = Arc::clone(&former.record);
+            let slow = std::thread::spawn(move || {
+                let busy = |_: &mut Ledger| {
+                    std::thread::sleep(Duration::from_millis(300));
+                    Ok(())
+                };
+                record.with(busy)
+            });
+            let (answer, mut told) = oneshot::channel();
+            former.answer(pause(answer));
+            let mut asks = former.drain(last).await;
+            assert_eq!(told.try_recv().is_ok(), last, "an end is an answer to everybody");
+            if !last {
+                assert!(next.pauses.is_empty());
+                next.asks = std::mem::take(&mut asks);
+                let done = next.asks.join_next().await.unwrap().unwrap();
+                next.recorded(done);
+                assert!(told.await.unwrap()["pause"].is_object());
+                assert_eq!(next.pauses.len(), 1, "it is in force");
+            }
+            slow.join().unwrap().unwrap();
+            let kept = daemon(dir.path()).await.pauses;
+            assert_eq!(kept.len(), 1, "in the record as it was told");
+        }
     }
 
     /// Who asked while the daemon drained for a reload was told that it failed.

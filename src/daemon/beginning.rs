@@ -36,12 +36,17 @@ pub(super) fn next_patience(last: Duration, unread: bool) -> Duration {
 }
 
 /// The salt of the state directory, and whether it is the lasting one. A full disk at the first start is no reason not to
-/// watch, and neither is one that hangs; only the latter is tried again.
-pub(super) async fn salt(state_dir: &Path, patience: Duration) -> Result<(Salt, bool), DaemonError> {
+/// watch, and neither is one that hangs; only the latter is tried again. One that is not there ends the first start, and no
+/// later one (`lived`): somebody may be moving it.
+pub(super) async fn salt(state_dir: &Path, patience: Duration, lived: bool) -> Result<(Salt, bool), DaemonError> {
     let dir = state_dir.to_owned();
     let read = tokio::task::spawn_blocking(move || Salt::load_or_create(&dir).map_err(|error| (error, dir.is_dir())));
     match timeout(patience, read).await {
         Ok(Ok(Ok(salt))) => Ok((salt, true)),
+        Ok(Ok(Err((error, false)))) if lived => {
+            tracing::error!("{error}; relinkd watches meanwhile, and changes nothing");
+            Ok((Salt::fleeting(), false))
+        }
         Ok(Ok(Err((error, false)))) => Err(DaemonError::StateDir(state_dir.to_owned(), error)),
         Ok(Ok(Err((error, true)))) => {
             tracing::error!("{error}; fingerprints will not compare over restarts");

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::daemon::metrics::Metrics;
-    use crate::daemon::{Doors, Ended, Lasting, Shared, Signals};
+    use crate::daemon::{Doors, Ended, Lasting, Signals};
 
     async fn boom() {
         tokio::task::yield_now().await;
@@ -239,12 +239,12 @@ mod tests {
         let text = format!("[agent]\nstate_dir = {state_dir:?}\n[replica.cache]\naddress = \"127.0.0.1:1\"\n");
         let settings = crate::config::parse(&[("config.toml".into(), text)]).unwrap();
         let metrics = Arc::new(Metrics::new(Timestamp(1)).unwrap());
-        let lasting = Lasting { metrics, falls: Shared::default(), patience: Duration::from_secs(9) };
+        let mut lasting = Lasting::new(metrics, Duration::from_secs(9));
         let (mut signals, nowhere) = (Signals::new().unwrap(), Path::new("/nonexistent"));
         let mut doors = Doors { asked: mpsc::channel(1).1, peeks: mpsc::channel(1).1 };
         let sentence = || lasting.falls.lock().unwrap().sentence();
 
-        let ended = fallen_runner(&settings, &lasting).await.live(nowhere, &mut signals, &mut doors).await;
+        let (ended, _) = fallen_runner(&settings, &lasting).await.live(nowhere, &mut signals, &mut doors).await;
         assert!(matches!(ended, Ended::Reload(same) if same.replicas == settings.replicas));
         assert!(sentence().unwrap().starts_with("the runner of cache ended in a panic"));
 
@@ -259,10 +259,16 @@ mod tests {
         assert!(told.not_ready().is_some_and(|why| why.contains("nobody looks at it")));
         assert_eq!(told.panics["within_an_hour"], 2);
         assert!(told.panics["begins_anew"].is_string() && daemon.sentence().contains("begins anew at"));
-        assert!(matches!(daemon.live(nowhere, &mut signals, &mut doors).await, Ended::Reload(_)));
+        assert!(matches!(daemon.live(nowhere, &mut signals, &mut doors).await, (Ended::Reload(_), _)));
         assert!(began.elapsed() >= Duration::from_secs(1), "it does not spin");
 
         let daemon = Daemon::assemble(&settings, &lasting).await.unwrap();
         assert_eq!((sentence(), &daemon.snapshot().panics["begins_anew"]), (None, &Value::Null));
+
+        std::fs::remove_dir_all(state_dir).unwrap();
+        assert!(matches!(Daemon::assemble(&settings, &lasting).await, Err(super::super::DaemonError::StateDir(..))));
+        lasting.lived = true;
+        let daemon = Daemon::assemble(&settings, &lasting).await.unwrap();
+        assert!(daemon.unread, "it watches, and asks for the ledger again");
     }
 }
