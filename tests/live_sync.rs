@@ -280,16 +280,16 @@ fn a_sync_into_memory_is_not_told(kind: Kind) {
 /// From the disk: no byte comes for as long as the load takes. Only what stands still for 10 s reads as stalled.
 fn a_long_load_of_what_a_sync_brought_is_not_told(kind: Kind) {
     let group = Group::builder(kind).replicas(1).config("loading-process-events-interval-bytes", "1024");
-    let group = group.config("rdbcompression", "no").start().expect("a group");
-    let scene = Scene::start(group, &patience("30s"));
-    scene.group.primary().write(1000, 1024).expect("data");
-    let slow = fault::configure(scene.replica(), &[("key-load-delay", "14000")]).expect("a slow load");
-    let _small = fault::outrun_backlog(scene.group.primary(), scene.replica()).expect("a full sync is needed");
+    let group = group.config("rdbcompression", "no").config_of(Node::Replica(0), "key-load-delay", "14000");
+    let scene = Scene::start(group.start().expect("a group"), &patience("30s"));
+    scene.group.primary().write(1500, 1024).expect("data");
+    // Without a stream to resume, no backlog is in it.
+    restart_empty(scene.replica());
     scene.wait_status("it loads", |status| says(status, &["sync-running", "loaded", "% of it"]));
     let silent_s = || scene.replica().info("replication", "master_sync_last_io_seconds_ago");
     scene.replica().wait_until(|_| silent_s().is_some_and(|s| s.parse().unwrap_or(0) >= 12), PATIENCE).expect("12 s");
     scene.wait_status("it loads on", |status| says(status, &["sync-running", " left"]));
-    drop(slow);
+    fault::configure(scene.replica(), &[("key-load-delay", "0")]).expect("it loads at full speed").keep();
     assert!(scene.replica().wait_link_up(PATIENCE).is_some());
     scene.wait_status("it is well again", |status| status["link_up"] == true && status["incident"].is_null());
     silence(&scene);
