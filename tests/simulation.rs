@@ -72,7 +72,7 @@ fn seeds_that_once_failed_hold() {
 
 #[test]
 fn long_days_break_no_promise() {
-    let steps = usize::try_from(setting("SIM_STEPS").unwrap_or(150_000)).unwrap();
+    let steps = usize::try_from(setting("SIM_STEPS").unwrap_or(200_000)).unwrap();
     if let Some(seed) = setting("SIM_SEED") {
         hold(seed, steps.min(LENGTH));
         return;
@@ -108,7 +108,7 @@ const ENOUGH: &[(&str, usize)] = &[
     ("apply repoint", 1),
     ("apply failover", 5),
     ("apply persist", 15),
-    ("a failover begins before realign", 2),
+    ("a failover begins before realign", 1),
     ("a failover begins before restore", 1),
     ("a Sentinel is pointed elsewhere before realign", 1),
     ("an undo that left the link alone", 2),
