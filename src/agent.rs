@@ -139,6 +139,8 @@ pub struct Agent {
     passing_since: Option<Timestamp>,
     /// Since when nothing fits the open incident any more. Tries of a sync that carry nothing do not end that.
     unnamed_since: Option<Timestamp>,
+    /// The reason to hold that stands, and since when.
+    hold_stands: Option<(lately::Hold, Timestamp)>,
     /// The cause that was seen last is not written: it was written a moment ago, and another between.
     unsteady: bool,
     /// When this agent may ask for a failover, if that is what it waits for.
@@ -179,6 +181,7 @@ impl Agent {
             owes_deep: false,
             passing_since: None,
             unnamed_since: None,
+            hold_stands: None,
             unsteady: false,
             our_turn: None,
             ledger: LedgerHealth::Writable,

@@ -30,11 +30,11 @@ pub struct Lately {
     proposed: Option<Timestamp>,
 }
 
-type Hold = (Cause, RefusalCode, Option<Remedy>, String);
+pub(super) type Hold = (Cause, RefusalCode, Option<Remedy>, String);
 
 /// `data-at-risk` has many grounds, and who has mended one has to read of the next. Figures in it may change from look to
 /// look.
-fn hold(cause: Cause, refusal: &Refusal) -> Hold {
+pub(super) fn hold(cause: Cause, refusal: &Refusal) -> Hold {
     let words = || refusal.detail.split(|c: char| c.is_ascii_digit()).collect::<String>();
     let ground = if refusal.code == RefusalCode::DataAtRisk { words() } else { String::new() };
     (cause, refusal.code, refusal.remedy, ground)
@@ -71,10 +71,10 @@ impl Lately {
         now.since(since) < STEADY && often(&self.named, &(finding.cause, finding.suspected), now)
     }
 
-    /// The hold that was written last, or that was written often and whose cause has not stood since.
-    pub(super) fn held(&self, cause: Cause, refusal: &Refusal, since: Timestamp, now: Timestamp) -> bool {
+    /// The hold that was written last, or that was written often and has not stood since then.
+    pub(super) fn held(&self, cause: Cause, refusal: &Refusal, stood: Duration, now: Timestamp) -> bool {
         let hold = hold(cause, refusal);
-        self.last_held.as_ref() == Some(&hold) || (now.since(since) < STEADY && often(&self.held, &hold, now))
+        self.last_held.as_ref() == Some(&hold) || (stood < STEADY && often(&self.held, &hold, now))
     }
 
     pub(super) fn proposed(&self, now: Timestamp) -> bool {
@@ -103,7 +103,7 @@ mod tests {
                 |code, detail: &str| Refusal { code, remedy: Some(Remedy::RequestFailover), detail: detail.to_owned() };
             let mut lately = Lately::default();
             lately.note_hold(one.0, &refusal(one.1, one.2), Timestamp(0));
-            let known = lately.held(other.0, &refusal(other.1, other.2), Timestamp(0), Timestamp(0).after(WITHIN));
+            let known = lately.held(other.0, &refusal(other.1, other.2), Duration::ZERO, Timestamp(0).after(WITHIN));
             assert_eq!(known, same, "{one:?} {other:?}");
         }
     }

@@ -169,7 +169,10 @@ impl Agent {
 
     /// A sync that makes progress begins its patience anew each time.
     pub(super) fn note_progress(&mut self, cause: Cause, e: &Evidence, now: Timestamp) {
-        if cause != Cause::SyncRunning || sync_moves(e) {
+        let stood = self.memory.verdict().filter(|(known, _)| *known == cause).map(|(_, since)| now.since(since));
+        let a_try =
+            cause == Cause::SyncRunning && !sync_moves(e) && stood.is_none_or(|stood| stood < self.policy.patience);
+        if cause != Cause::Unknown && !a_try {
             self.unnamed_since = None;
         }
         if !cause.passing() {

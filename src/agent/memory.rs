@@ -203,7 +203,9 @@ impl Memory {
         // The fast poll saw the link up at this time: closer than our own last look.
         self.trend.last_up = self.trend.last_up.max(e.trend.last_up);
         // Who took up its primary since the last look disagrees anew, whatever the disagreement was before.
-        let anew = self.seated.is_some_and(|last| e.answering().any(|(_, says)| says.took_up_at() > last));
+        let anew = self
+            .seated
+            .is_some_and(|last| e.answering().any(|(_, says)| says.saw_the_role_begin() && says.took_up_at() > last));
         let since = self.trend.disagree_since.filter(|_| !anew).unwrap_or(e.ended);
         self.trend.disagree_since = disagreement(e).map(|_| since);
         let doubtful = self.trend.disagree_since.is_some_and(|since| e.ended.since(since) < LASTING_DISAGREEMENT);

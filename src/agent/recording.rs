@@ -1,18 +1,18 @@
 //! What goes into the record, and the messages that go with it. Every entry is folded into [`super::Incidents`] in the
 //! moment in which it is handed out, so that the agent that lives and the one that replays know the same.
 
-use super::{Agent, Effect, telling};
+use super::{Agent, Effect, lately, telling};
 use crate::decide::LedgerHealth;
 use crate::model::Timestamp;
+use crate::model::finding::Cause;
 use crate::model::incident::{Announcement, Entry, Incident, IncidentId, Notice, What};
 use crate::model::remedy::{Refusal, RefusalCode};
 
 impl Agent {
     pub(super) fn hold(&mut self, refusal: Refusal, now: Timestamp) {
         let exhausted = refusal.code == RefusalCode::AttemptsExhausted;
-        let since = self.memory.verdict().map_or(now, |(_, since)| since);
-        let known = |incident: &Incident| self.incidents.lately().held(incident.finding.cause, &refusal, since, now);
-        let written = self.unsteady || self.incidents.open().is_some_and(known);
+        let cause = self.incidents.open().map(|incident| incident.finding.cause);
+        let written = self.unsteady || cause.is_some_and(|cause| self.holds_already(cause, &refusal, now));
         if !written {
             self.record(What::Held { refusal: refusal.clone() }, now);
         }
@@ -21,6 +21,16 @@ impl Agent {
         }
         self.tell_if_due(now);
         self.wait(now);
+    }
+
+    /// The record tells of this hold already, or has told of it so often that it has to stand first.
+    fn holds_already(&mut self, cause: Cause, refusal: &Refusal, now: Timestamp) -> bool {
+        let hold = lately::hold(cause, refusal);
+        let since = match &self.hold_stands {
+            Some((known, since)) if *known == hold => *since,
+            _ => self.hold_stands.insert((hold, now)).1,
+        };
+        self.incidents.lately().held(cause, refusal, now.since(since), now)
     }
 
     pub(super) fn tell_if_due(&mut self, now: Timestamp) {

@@ -10,7 +10,7 @@ use crate::model::evidence::Evidence;
 /// Between an event at a Sentinel and our hearing of it.
 const HEARD_LATE: Duration = Duration::from_millis(500);
 /// How many are remembered. Most are minutes apart.
-const REMEMBERED: usize = 16;
+const REMEMBERED: usize = 64;
 /// A failover that nobody is elected for ends after so long, whatever the timeout (Redis 7.0.15,
 /// SENTINEL_ELECTION_TIMEOUT).
 const ELECTION: Duration = Duration::from_secs(10);

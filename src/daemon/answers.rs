@@ -82,6 +82,8 @@ impl Daemon {
                 json!({ "error": format!("it could not be recorded, so it is not in force: {why}") })
             }
             Looked::Pauses(Ok((changed, mut said))) => {
+                // It may have been dated by the clock of a life before this one.
+                let changed: Vec<_> = changed.into_iter().map(|pause| pause.dated_at_most(now)).collect();
                 let begun = changed.iter().find(|pause| pause.resumed.is_none()).map(|pause| pause.scope.clone());
                 self.pauses.retain(|known| {
                     let replaced = changed.iter().any(|new| (new.began, &new.scope) == (known.began, &known.scope));

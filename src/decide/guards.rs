@@ -96,6 +96,9 @@ fn evidence_stale(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     Ok(())
 }
 
+/// For so long dropped plans are counted at all.
+const HOUR: Duration = Duration::from_secs(3_600);
+
 fn attempts_exhausted(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     if c.history.attempts >= c.policy.max_attempts {
         return Err((
@@ -107,8 +110,9 @@ fn attempts_exhausted(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
         ));
     }
     // The world had moved: that costs no attempt. But what has moved each time will have moved again.
-    let idle = dropped(c).count();
-    if idle >= c.policy.max_attempts.saturating_mul(IDLE) as usize {
+    let (idle, most) = (dropped(c).count(), c.policy.max_attempts.saturating_mul(IDLE) as usize);
+    let lately = c.history.idle.iter().filter(|at| c.now.since(**at) < HOUR).count();
+    if idle >= most || (idle > 0 && lately >= most) {
         return Err((
             RefusalCode::AttemptsExhausted,
             format!(

@@ -32,18 +32,20 @@ pub type Span = (Timestamp, Timestamp);
 /// by an earlier one, and who voted waits as long as who was voted for (sentinelVoteLeader).
 pub fn sentinels_own_try(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     for (sentinel, says) in c.evidence.of_the_named() {
-        if let (None, Some(down_ms)) = (says.o_down_ms, says.s_down_ms) {
-            let since = human(Duration::from_millis(down_ms));
-            let when =
-                format!("has held the primary down for {since} by itself, and tries as soon as others agree with it");
+        let period = Duration::from_millis(says.failover_timeout_ms.saturating_mul(2));
+        if let Some(alone) = alone(says, period) {
+            let when = format!("has held the primary down for {} by itself, and tries when others agree", human(alone));
             return Err((RefusalCode::SentinelActing, format!("Sentinel {sentinel} {when}: {BESIDE}")));
         }
         let Some(first) = first_try(says) else { continue };
-        let period = Duration::from_millis(says.failover_timeout_ms.saturating_mul(2));
-        let known = c.history.tries.iter().copied().filter(|(_, to)| to.after(period) > first.0);
+        // A try that is over for so long was followed by another that was heard or seen; where none was, the oldest is left.
+        let fresh = |(_, to): &Span| c.now.since(*to) < period.saturating_mul(2);
+        let heard = |base: &Span| fresh(base) && base.1.after(period) > first.0;
+        let known: Vec<Span> = c.history.tries.iter().copied().filter(heard).collect();
         // Whoever voted for the first try waits from then, and that was late itself.
         let later = (first.0, first.1.after(DESYNC));
-        let bases = known.map(|base| (base, base)).chain([(first, later)]);
+        let first = Some((first, later)).filter(|(first, _)| fresh(first) || known.is_empty());
+        let bases = known.into_iter().map(|base| (base, base)).chain(first);
         let due = bases.flat_map(|(base, later)| [Some(base), next_after(later, period, c.now)]).flatten();
         let near = due.filter(|(from, to)| c.now.after(BEFORE) > *from && c.now <= to.after(AFTER)).min();
         if let Some((from, _)) = near {
@@ -57,11 +59,19 @@ pub fn sentinels_own_try(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     Ok(())
 }
 
+/// A Sentinel that reaches its quorum and holds the primary down by itself: others are about to agree, and it has not tried
+/// yet. After a while they will not, whatever the reason, and it is kept away from like any other.
+fn alone(says: &SentinelSays, period: Duration) -> Option<Duration> {
+    let reaches = says.ckquorum.seen().is_some_and(|quorum| quorum.ok);
+    let down = says.s_down_ms.filter(|_| says.o_down_ms.is_none() && reaches).map(Duration::from_millis)?;
+    (down < period).then_some(down)
+}
+
 /// A Sentinel tries as soon as it holds the primary objectively down, unless it has done so, or has voted, within twice its
 /// failover-timeout (sentinelStartFailoverIfNeeded). One that was just started has done neither. None: it is far from it.
 fn first_try(says: &SentinelSays) -> Option<Span> {
     let ago = |ms: u64| says.at.before(Duration::from_millis(ms));
-    let began = match (says.o_down_ms, says.uptime_s) {
+    let began = match (says.o_down_ms.or(says.s_down_ms), says.uptime_s) {
         (Some(down_ms), _) => ago(down_ms),
         (None, Some(uptime_s)) if uptime_s.saturating_mul(1_000) < says.down_after_ms.saturating_add(5_000) => {
             ago(uptime_s.saturating_mul(1_000)).after(Duration::from_millis(says.down_after_ms))

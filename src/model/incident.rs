@@ -430,9 +430,9 @@ impl Incident {
     /// What is done about it.
     fn take_act(&mut self, entry: &Entry) {
         match &entry.what {
-            What::Intended { attempt, .. } => {
+            What::Intended { attempt, plan, .. } => {
                 self.phase = Phase::Applying;
-                self.people.carry(self.proposal.take());
+                self.people.carry(self.proposal.take().filter(|known| known.same(plan)));
                 self.attempts = self.attempts.max(*attempt);
                 self.in_flight = Some(*attempt);
                 self.touched = false;

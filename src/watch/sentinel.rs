@@ -73,24 +73,35 @@ pub struct SentinelLink {
     pub events: BTreeMap<&'static str, u64>,
     /// When the last of them came.
     pub last_event: Option<Timestamp>,
-    /// When it told that it begins a failover, or votes for one: the first and the last of what came at once, newest last.
+    /// When it told that it begins a failover of the group: the first and the last of what came at once, newest last.
     pub tries: VecDeque<(Timestamp, Timestamp)>,
+    /// Its votes for others' failovers: whom it votes for and in which epoch, of whatever group.
+    pub votes: VecDeque<(String, Timestamp)>,
+    /// Its votes for its own failovers of other groups.
+    pub foreign: VecDeque<String>,
 }
 
 /// How many tries of one Sentinel are remembered. They are minutes apart.
 const TRIES: usize = 4;
+/// And of its votes, of all groups.
+const VOTES: usize = 64;
 /// What comes so soon after each other belongs together, for so long at most.
 const AT_ONCE: Duration = Duration::from_secs(1);
 const BURST: Duration = Duration::from_secs(5);
+
+/// Takes one more, and lets the oldest go.
+fn remember<T>(all: &mut VecDeque<T>, one: T, most: usize) {
+    all.push_back(one);
+    let surplus = all.len().saturating_sub(most);
+    all.drain(..surplus);
+}
 
 impl SentinelLink {
     fn note_try(&mut self, now: Timestamp) {
         match self.tries.back_mut() {
             Some((first, last)) if now.since(*last) < AT_ONCE && now.since(*first) < BURST => *last = now,
-            _ => self.tries.push_back((now, now)),
+            _ => remember(&mut self.tries, (now, now), TRIES),
         }
-        let surplus = self.tries.len().saturating_sub(TRIES);
-        self.tries.drain(..surplus);
     }
 }
 
@@ -100,10 +111,13 @@ impl SentinelBoard {
         self.links.values().filter(|link| link.up_since.is_some()).count()
     }
 
-    /// When Sentinels were heard to begin a failover, or to vote for one. Kept here and not in the wake-ups, which are
-    /// dropped where several wait.
+    /// When Sentinels were heard to begin a failover of the group, or to vote for one that was not heard to be of another
+    /// group. Kept here and not in the wake-ups, which are dropped where several wait.
     pub fn tries(&self) -> Vec<(Timestamp, Timestamp)> {
-        let mut all: Vec<_> = self.links.values().flat_map(|link| link.tries.iter().copied()).collect();
+        let foreign = |vote: &String| self.links.values().any(|link| link.foreign.contains(vote));
+        let votes = self.links.values().flat_map(|link| &link.votes).filter(|(vote, _)| !foreign(vote));
+        let tries = self.links.values().flat_map(|link| link.tries.iter().copied());
+        let mut all: Vec<_> = tries.chain(votes.map(|(_, at)| (*at, *at))).collect();
         all.sort();
         all
     }
@@ -127,7 +141,7 @@ where
     };
     locked(&board).links.entry(sentinel.clone()).or_default();
     let granted = Granted::Everything;
-    let mut ear = Ear { dial, sentinel, group, pace, granted, other_tries: false, board, wake, clock };
+    let mut ear = Ear { dial, sentinel, group, pace, granted, own_vote: None, board, wake, clock };
     let mut pause = pace.away.0;
     let mut told = None;
     loop {
@@ -163,8 +177,8 @@ struct Ear<C> {
     group: String,
     pace: Pace,
     granted: Granted,
-    /// The last event was a try of another group's.
-    other_tries: bool,
+    /// It has begun a failover, of this group or of another, and its vote for itself is still to come.
+    own_vote: Option<bool>,
     board: Arc<Mutex<SentinelBoard>>,
     wake: Sender<Wake>,
     clock: C,
@@ -231,22 +245,30 @@ impl<C: Fn() -> Timestamp> Ear<C> {
             return;
         }
         let of_another = event.group.as_ref().is_some_and(|group| *group != self.group);
-        let before = std::mem::replace(&mut self.other_tries, of_another && event.name == "+try-failover");
+        if event.name == "+try-failover" {
+            self.own_vote = Some(!of_another);
+        }
         // Events that name no group are few, and tell of TILT or of a failover that begins.
         if of_another {
             return;
         }
-        // A vote names no group. Whoever begins votes for itself at once (Redis 7.0.15, sentinelStartFailover); a vote for
-        // another Sentinel may be for any group, and is taken for ours.
-        let begins = event.name == "+try-failover" || (event.name == "+vote-for-leader" && !before);
         let now = (self.clock)();
         if let Some(link) = locked(&self.board).links.get_mut(&self.sentinel) {
             let name = KNOWN.iter().find(|known| **known == event.name).copied().unwrap_or(OTHER);
             let count = link.events.entry(name).or_default();
             *count = count.saturating_add(1);
             link.last_event = Some(now);
-            if begins {
-                link.note_try(now);
+            // A vote names whom it is for and the epoch, and no group. Whoever begins votes for itself within a tick (Redis
+            // 7.0.15, sentinelStartFailover, sentinelGetLeader), so by that one all votes for the same are known.
+            match (event.name.as_str(), &mut self.own_vote) {
+                ("+try-failover", _) => link.note_try(now),
+                ("+vote-for-leader", own @ Some(_)) => {
+                    if own.take() == Some(false) {
+                        remember(&mut link.foreign, event.text.clone(), VOTES);
+                    }
+                }
+                ("+vote-for-leader", None) => remember(&mut link.votes, (event.text.clone(), now), VOTES),
+                _ => {}
             }
         }
         knock(&self.wake, now, Why::Sentinel(event));
@@ -304,7 +326,7 @@ mod tests {
             group: "mine".to_owned(),
             pace: Pace::default(),
             granted: Granted::Everything,
-            other_tries: false,
+            own_vote: None,
             board: board.clone(),
             wake,
             clock: || Timestamp(7),
@@ -344,7 +366,7 @@ mod tests {
             group: "mine".to_owned(),
             pace: Pace::default(),
             granted: Granted::Everything,
-            other_tries: false,
+            own_vote: None,
             board: board.clone(),
             wake,
             clock: || Timestamp(clock.get()),
@@ -354,27 +376,39 @@ mod tests {
             ("+new-epoch", "7"),
             ("+try-failover", "master mine 127.0.0.1 6379"),
             ("+vote-for-leader", "4f6e 7"),
-            ("+try-failover", "master other 127.0.0.1 6380"),
-            ("+vote-for-leader", "4f6e 8"),
             ("+new-epoch", "9"),
             ("+vote-for-leader", "5a7b 9"),
+            ("+vote-for-leader", "5a7b 10"),
         ] {
             clock.set(clock.get() + 1_000_000);
             ear.heard(parse_event(&sentinel, channel, payload));
         }
         let seconds = |s: i64| (Timestamp(s * 1_000_000), Timestamp(s * 1_000_000));
-        assert_eq!(locked(&board).tries(), [seconds(3), seconds(4), seconds(8)]);
+        assert_eq!(locked(&board).tries(), [seconds(3), seconds(6), seconds(7)]);
+        // Whom it voted for last tells that this was for another group: that one's vote for itself follows on its try.
+        ear.sentinel = Endpoint::new("127.0.0.2", 26379);
+        locked(&board).links.entry(ear.sentinel.clone()).or_default();
+        for (channel, payload) in [
+            ("+try-failover", "master other 127.0.0.1 6380"),
+            ("+sdown", "master x 127.0.0.1 1"),
+            ("+vote-for-leader", "5a7b 10"),
+        ] {
+            ear.heard(parse_event(&sentinel, channel, payload));
+        }
+        assert_eq!(locked(&board).tries(), [seconds(3), seconds(6)]);
+        ear.sentinel = sentinel.clone();
+        clock.set(12_000_000);
         for _ in 0..10 {
             clock.set(clock.get() + 400_000);
             ear.heard(parse_event(&sentinel, "+try-failover", "master mine 127.0.0.1 6379"));
         }
         let tries = locked(&board).tries();
-        assert_eq!(tries[2], (Timestamp(8_000_000), Timestamp(12_000_000)), "they came at once");
+        assert_eq!(tries[2], (Timestamp(12_400_000), Timestamp(16_000_000)), "they came at once");
         for _ in 0..10 {
             clock.set(clock.get() + 2_000_000);
             ear.heard(parse_event(&sentinel, "+try-failover", "master mine 127.0.0.1 6379"));
         }
-        assert_eq!(locked(&board).tries().len(), TRIES);
+        assert_eq!(locked(&board).tries().len(), TRIES + 1, "and a vote");
     }
 
     #[test]
@@ -389,7 +423,7 @@ mod tests {
             group: String::new(),
             pace: Pace::default(),
             granted: Granted::Everything,
-            other_tries: false,
+            own_vote: None,
             board: board.clone(),
             wake,
             clock: || Timestamp(7),
