@@ -199,7 +199,7 @@ impl Memory {
     pub fn before_judging(&mut self, e: &Evidence) {
         let up = e.local.seen().filter(|view| view.role.link().is_some_and(|link| link.up)).map(|view| view.at);
         self.count_from(up.max(e.trend.last_up));
-        self.forget_former_counts(e);
+        let another_process = self.forget_former_counts(e);
         // The fast poll saw the link up at this time: closer than our own last look.
         self.trend.last_up = self.trend.last_up.max(e.trend.last_up);
         // Who took up its primary since the last look disagrees anew, whatever the disagreement was before.
@@ -260,7 +260,7 @@ impl Memory {
         if whole {
             self.link_whole(e);
         } else {
-            self.link_broken(e);
+            self.link_broken(e, another_process);
         }
     }
 
@@ -288,9 +288,8 @@ impl Memory {
         self.restarted = false;
         self.trend.last_up = Some(e.ended);
         (self.trend.sync_read, self.trend.sync_loaded) = (None, None);
-        let trend = &mut self.trend;
-        (trend.transfers, trend.cut_transfers, trend.output_largest) = (0, 0, 0);
-        (trend.grown, trend.grown_ms) = (None, None);
+        self.trend.transfers = 0;
+        self.forget_transfers();
         self.cut.clear();
         self.begun = None;
         if let Some(link) = local.role.link() {
@@ -319,14 +318,23 @@ impl Memory {
         self.trend.counts_of = Some(counted.run_id);
     }
 
-    /// What another process counts, one that was promoted or began anew, has another beginning.
-    fn forget_former_counts(&mut self, e: &Evidence) {
+    /// What another process counts, one that was promoted or began anew, has another beginning. Whether this is another.
+    fn forget_former_counts(&mut self, e: &Evidence) -> bool {
         let trend = &mut self.trend;
-        let Some(primary) = e.primary.seen() else { return };
-        if trend.counts_of.as_ref().is_some_and(|of| *of != primary.run_id) {
+        let another =
+            e.primary.seen().is_some_and(|primary| trend.counts_of.as_ref().is_some_and(|of| *of != primary.run_id));
+        if another {
             (trend.sync_full, trend.sync_partial_err, trend.output_buffer_cuts) = (None, None, None);
             trend.counts_of = None;
         }
+        another
+    }
+
+    /// What the transfers of another stream told says nothing of this one's. Where each line of them was stays known.
+    fn forget_transfers(&mut self) {
+        let trend = &mut self.trend;
+        (trend.cut_transfers, trend.output_largest) = (0, 0);
+        (trend.grown, trend.grown_ms) = (None, None);
     }
 
     /// The record tells of it: a link that is whole again, to a primary without data, is no health.
@@ -348,7 +356,7 @@ impl Memory {
         }
     }
 
-    fn link_broken(&mut self, e: &Evidence) {
+    fn link_broken(&mut self, e: &Evidence, another_process: bool) {
         self.counted = None;
         // While the link is down, INFO still tells how far the kept (cached) link had come; a full resync drops it
         // (Redis 7.0.15, genRedisInfoString).
@@ -366,6 +374,10 @@ impl Memory {
             self.note_growth(e, line);
         }
         self.note_cut_transfers(e, seen);
+        // The new one's counters are counted from this look on, and so are the transfers that are held against them.
+        if another_process {
+            self.forget_transfers();
+        }
         let largest = e.primary_limits.seen().and_then(|limits| limits.output_largest);
         self.trend.output_largest = self.trend.output_largest.max(largest.unwrap_or(0));
     }
@@ -392,6 +404,10 @@ impl Memory {
         let Some(now) = Begun::of(line) else { return };
         let Some(before) = self.begun.replace(now.clone()).filter(|before| now.at > before.at) else { return };
         let grown = now.offset.checked_sub(before.offset).filter(|grown| *grown > 0 && now.replid == before.replid);
+        if grown.is_none() {
+            // Of another history, or of writes that have stopped: what an older pair told is no proof any more.
+            (self.trend.grown, self.trend.grown_ms) = (None, None);
+        }
         let ends = [LogKind::TransferError, LogKind::LoadFailed, LogKind::BulkCountError, LogKind::LinkLost];
         let ended = ends.into_iter().filter_map(|kind| e.logged(kind)).map(|line| line.last);
         let ended = ended.filter(|at| *at > before.at && *at <= now.at).max();
@@ -588,8 +604,45 @@ mod tests {
         assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (2, Some(3_000)));
         memory.before_judging(&look(500, &[(begun, 499, 3, "PSYNC is not possible, initialize RDB channel.")]));
         assert_eq!(memory.trend().grown, Some(3_000), "a line without an offset");
+        for (stream, why) in [("def:9000", "another history"), ("abc:8000", "nothing was written")] {
+            let mut memory = memory.clone();
+            memory.before_judging(&look(510, &[(begun, 505, 1, &format!("Full resync from master: {stream}"))]));
+            assert_eq!((memory.trend().grown, memory.trend().grown_ms), (None, None), "{why}");
+        }
         memory.before_judging(&healthy());
         assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (0, None), "whole again");
+    }
+
+    #[test]
+    fn what_the_transfers_of_another_process_told_is_forgotten_with_its_counters() {
+        let look = |s: u64, run_id: &str, (ended, cuts): (u32, u64), omem: u64| {
+            let mut e = healthy();
+            (e.began, e.ended) = (T0.after(Duration::from_secs(s)), T0.after(Duration::from_secs(s)));
+            e.break_link(LinkState::Sync).log(LogKind::TransferError, "I/O error", ended);
+            (e.source().run_id, e.source().output_buffer_cuts) = (run_id.into(), Some(cuts));
+            (e.limits().output_hard, e.limits().output_soft) = (256 << 20, 0);
+            e.limits().output_largest = Some(omem);
+            e
+        };
+        let mut by_hand = ByHand::default();
+        let mut judge = |mut e: Evidence| match by_hand.judge(&mut e) {
+            Diagnosis::Broken(finding) => (e.trend, Some((finding.cause, finding.suspected))),
+            _ => (e.trend, None),
+        };
+        judge(look(0, "A", (1, 0), 0));
+        let (trend, verdict) = judge(look(10, "A", (5, 4), 200 << 20));
+        assert_eq!((trend.cut_transfers, trend.output_largest), (5, 200 << 20));
+        assert_eq!(verdict, Some((Cause::OutputBufferExceeded, false)));
+        let (trend, _) = judge(look(20, "B", (6, 7), 0));
+        assert_eq!((trend.cut_transfers, trend.output_largest, trend.grown), (0, 0, None));
+        let (trend, verdict) = judge(look(22, "B", (7, 8), 0));
+        assert_eq!(
+            (trend.cut_transfers, verdict),
+            (1, Some((Cause::OutputBufferExceeded, true))),
+            "one cut of anybody"
+        );
+        let (trend, verdict) = judge(look(40, "B", (11, 11), 0));
+        assert_eq!((trend.cut_transfers, verdict), (5, Some((Cause::OutputBufferExceeded, false))), "in step again");
     }
 
     #[test]
