@@ -13,7 +13,7 @@ use crate::diagnose::{
     unanswered,
 };
 use crate::model::evidence::{
-    Connect, Evidence, LinkView, LogFact, LogKind, Missing, Probe, Reading, ServerView, Trend,
+    Connect, Evidence, LinkView, LogFact, LogKind, Missing, Probe, Reading, SentinelSays, ServerView, Trend,
 };
 use crate::model::finding::{Cause, Diagnosis, Finding};
 use crate::model::turn::Seat;
@@ -207,9 +207,12 @@ impl Memory {
         // The fast poll saw the link up at this time: closer than our own last look.
         self.trend.last_up = self.trend.last_up.max(e.trend.last_up);
         // Who took up its primary since the last look disagrees anew, whatever the disagreement was before.
-        let anew = self
-            .seated
-            .is_some_and(|last| e.answering().any(|(_, says)| says.saw_the_role_begin() && says.took_up_at() > last));
+        // One that was started anew did not see it begin; one that tells no age of its role, or a negative one after its clock
+        // was set back, would do so at every look.
+        let took_up = |says: &SentinelSays, last| {
+            says.saw_the_role_begin() && says.role_reported_ms > 0 && says.took_up_at() > last
+        };
+        let anew = self.seated.is_some_and(|last| e.answering().any(|(_, says)| took_up(says, last)));
         let since = self.trend.disagree_since.filter(|_| !anew).unwrap_or(e.ended);
         self.trend.disagree_since = disagreement(e).map(|_| since);
         let doubtful = self.trend.disagree_since.is_some_and(|since| e.ended.since(since) < LASTING_DISAGREEMENT);
@@ -676,6 +679,8 @@ mod tests {
         assert_eq!(since(&look(40, 3_640_000)), at(0), "it lasts");
         assert_eq!(since(&look(70, 1_000)), at(70), "the two had agreed in between, unseen");
         assert_eq!(since(&look(75, 6_000)), at(70));
+        assert_eq!(since(&look(95, 0)), at(70), "it tells no age: its clock was set back");
+        assert_eq!(since(&look(115, 0)), at(70));
     }
 
     #[test]
