@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::{broken_link, fact, finding, link_fact, standing};
-use crate::model::evidence::{Answer, Connect, Evidence, LinkState, PeerRole, Probe, Reading};
+use crate::model::evidence::{Answer, Connect, Evidence, LinkState, LinkView, PeerRole, Probe, Reading};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 use crate::model::{Endpoint, Timestamp};
 
@@ -258,10 +258,13 @@ pub(super) fn receiving(e: &Evidence) -> bool {
 }
 
 /// A byte of the data set came not long ago, and none since. A line that is full drops packets of the transfer too, which
-/// then waits for seconds, so this host alone cannot tell it from a way that is gone.
+/// then waits for seconds, so this host alone cannot tell it from a way that is gone. Before the first byte nothing fills
+/// it: while the primary makes the data set ready it sends no more than a newline a second (Redis 7.0.15,
+/// replicationCron).
 fn line_may_be_full(e: &Evidence) -> Option<Fact> {
-    let link =
-        e.local_link().filter(|link| link.syncing && (0..super::sync::STALLED_S).contains(&link.sync_last_io_s))?;
+    let recent = 0..super::sync::STALLED_S;
+    let comes_in = |link: &&LinkView| link.syncing && link.sync_read > 0 && recent.contains(&link.sync_last_io_s);
+    let link = e.local_link().filter(comes_in)?;
     let saw =
         format!("the data set was coming in {} s ago, {} bytes of it so far", link.sync_last_io_s, link.sync_read);
     Some(fact(Viewpoint::Replica, e.ended, saw, "a line that is full looks the same for some seconds"))
@@ -294,10 +297,12 @@ pub fn hung(e: &Evidence) -> Option<Finding> {
     let step = hangs_at(probe)?;
     // Alone among those who see it alive, or before they have noticed, it may be a pause of a second.
     let full = line_may_be_full(e);
-    let pause = full.is_some() || unreached_for(e) < Duration::from_secs(5);
+    let brief = unreached_for(e) < Duration::from_secs(5);
+    let pause = brief || full.is_some();
     let (cause, suspected, told) = match witness(e) {
         Witness::Down(told) => (Cause::PrimaryHung, false, Some(told)),
-        Witness::Unanswered(told) => (Cause::PrimaryHung, pause, Some(told)),
+        // No line of ours keeps it from answering them.
+        Witness::Unanswered(told) => (Cause::PrimaryHung, brief, Some(told)),
         // It answers others at once: what takes our connection is a proxy, or the line is full.
         Witness::Alive(told) if answers_at_once(e, &probe.target) => (Cause::NetworkCut, pause, Some(told)),
         Witness::Alive(told) => (Cause::PrimaryHung, pause, Some(told)),

@@ -243,18 +243,20 @@ fn silence_is_an_unreachable_primary_or_a_cut_by_what_the_sentinels_see() {
 
 #[test]
 fn a_line_that_is_full_of_the_data_set_is_no_firm_cut() {
-    let silent_in_a_sync = |witnesses: bool, connect: &Connect, last_byte_s: i64| {
+    let with_read = |read: u64, witnesses: bool, connect: &Connect, last_byte_s: i64| {
         verdict(|e| {
             cut(e).stood(LONG);
             if !witnesses {
                 e.alone();
             }
             e.link().state = LinkState::Sync;
-            (e.link().syncing, e.link().sync_read, e.link().sync_last_io_s) = (true, 1_000, last_byte_s);
+            (e.link().syncing, e.link().sync_read, e.link().sync_last_io_s) = (true, read, last_byte_s);
             e.probe().connect = connect.clone();
             e.probe().ping = Answer::TimedOut;
         })
     };
+    let silent_in_a_sync =
+        |witnesses, connect: &Connect, last_byte_s| with_read(1_000, witnesses, connect, last_byte_s);
     let (lost, open) = (Connect::TimedOut, Connect::Open);
     assert_eq!(silent_in_a_sync(false, &lost, 2), (Cause::SyncRunning, false), "bytes arrive");
     assert_eq!(silent_in_a_sync(false, &lost, 3), (Cause::PrimaryUnreachable, true));
@@ -263,6 +265,15 @@ fn a_line_that_is_full_of_the_data_set_is_no_firm_cut() {
     assert_eq!(silent_in_a_sync(true, &lost, 10), (Cause::NetworkCut, false));
     assert_eq!(silent_in_a_sync(false, &open, 3), (Cause::PrimaryHung, true));
     assert_eq!(silent_in_a_sync(false, &open, 10), (Cause::PrimaryHung, false));
+    assert_eq!(with_read(0, false, &lost, 3), (Cause::PrimaryUnreachable, false), "nothing of it has come yet");
+    assert_eq!(with_read(0, true, &lost, 3), (Cause::NetworkCut, false));
+    assert_eq!(with_read(0, false, &open, 3), (Cause::PrimaryHung, false));
+    let unanswered = |e: &mut Evidence| {
+        hang(e).stood(LONG).each_sentinel(|says| says.last_reply_ms = Some(20_000));
+        e.trend.unreached_seen = Some(e.began);
+        (e.link().syncing, e.link().sync_read, e.link().sync_last_io_s) = (true, 1_000, 3);
+    };
+    assert_eq!(verdict(unanswered), (Cause::PrimaryHung, false), "no line of ours is in their way");
     let held_down = |e: &mut Evidence| {
         cut(e).told_down().stood(LONG);
         (e.link().syncing, e.link().sync_last_io_s) = (true, 3);
