@@ -3,8 +3,8 @@
 //! Three witnesses, none of whom sees all: the looks and the fast poll (a drop of a millisecond passes between two
 //! polls), the replica's log (not always readable), the primary's count of partial resyncs. The one who saw most is
 //! believed; sums would count a drop twice. The primary counts everybody's resyncs, also those of a client that came and
-//! went between two looks: it speaks only where the log does not, where it lists nobody but us, and where our connection
-//! is younger than the look before.
+//! went between two looks: it speaks only where it lists nobody but us and where our connection is younger than the look
+//! before, or, with no age told, where the log does not; and for one drop a look where the log is read.
 //!
 //! What is no flapping: drops with a name and a remedy of their own, faults that have nothing in common, another primary
 //! or another process in between, and fewer than [`MANY`] within [`Flaps::WINDOW`]. A failover, a restart or a rotation
@@ -119,7 +119,7 @@ impl Flapping {
         if let Some(primary) = e.primary.seen() {
             let heard = e.log.seen().is_some_and(|log| !log.skipped);
             let stood = e.primary_limits.seen().and_then(|limits| limits.replica_age_s).map(Duration::from_secs);
-            self.sum_up(primary, |span| !heard && stood.is_none_or(|stood| stood < span));
+            self.sum_up(primary, heard, |span| stood.map_or(!heard, |stood| stood < span));
         }
         self.judge(e.ended)
     }
@@ -186,8 +186,10 @@ impl Flapping {
         self.up = Some((at, up));
     }
 
-    /// `dropped`: whether a link may have dropped within this time, for all that anybody else tells.
-    fn sum_up(&mut self, primary: &ServerView, dropped: impl Fn(Duration) -> bool) {
+    /// `heard`: the log was read. It may still tell nothing: a link that drops and is resumed is told at `loglevel notice`
+    /// (Redis 7.0.15), and a log file may be one that nobody writes to. So a connection of ours that is young counts for
+    /// one drop beside it. `dropped`: whether a link may have dropped within this time, for all that anybody else tells.
+    fn sum_up(&mut self, primary: &ServerView, heard: bool, dropped: impl Fn(Duration) -> bool) {
         if self.counts.as_ref() != Some(&primary.run_id) {
             self.counts = Some(primary.run_id.clone());
             self.sums.clear();
@@ -204,7 +206,7 @@ impl Flapping {
         let alone = |before: &&Sum| before.alone && sum.alone && dropped(sum.at.since(before.at));
         if let Some(before) = self.sums.back().filter(alone) {
             let more = u32::try_from(sum.partial_ok.saturating_sub(before.partial_ok)).unwrap_or(u32::MAX);
-            spread(&mut self.resumed, before.at, sum.at, more);
+            spread(&mut self.resumed, before.at, sum.at, if heard { more.min(1) } else { more });
         }
         if self.sums.len() > 1 && self.sums.back().is_some_and(|last| sum.at.since(last.at) < APART) {
             self.sums.pop_back();

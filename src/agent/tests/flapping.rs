@@ -193,3 +193,22 @@ fn what_the_primary_resumes_for_somebody_else_is_no_drop_of_ours() {
     };
     assert_eq!(flaps(&another), None, "any of the two");
 }
+
+/// `loglevel warning`, or a log file that nobody writes to any more.
+#[test]
+fn a_log_that_tells_nothing_does_not_silence_the_primary() {
+    let flaps = |age_s: Option<u64>| {
+        let mut flapping = Flapping::default();
+        let looks = (0..6).map(|look| {
+            let mut e = healthy();
+            e.shift(T0.after(s(look * 5)));
+            (e.server().at, e.source().at, e.source().sync_partial_ok) = (e.began, e.began, look * 3);
+            e.limits().replica_age_s = age_s;
+            flapping.looked(&e).map(|drops| drops.flaps.drops)
+        });
+        looks.last().flatten()
+    };
+    assert_eq!(flaps(Some(1)), Some(5), "our connection was young at each look: one drop each, and not three");
+    assert_eq!(flaps(Some(3_600)), None, "somebody else's");
+    assert_eq!(flaps(None), None, "nobody knows whose");
+}
