@@ -420,16 +420,22 @@ fn a_primary_that_the_server_still_hears_is_not_lost_because_relinkd_does_not_re
         (Connect::NameUnresolved("no such host".into()), Cause::NameUnresolved),
     ];
     for (connect, expected) in cases {
-        let behind = |heard_s: i64, reached: bool| {
+        let for_long = |for_s: u64, heard_s: i64, reached: bool| {
             let connect = connect.clone();
             verdict(|e| {
-                let since = e.ended.before(Duration::from_secs(20));
+                let since = e.ended.before(Duration::from_secs(for_s));
                 e.upstream = Reading::Seen(Probe { connect, ..blank(PRIMARY) });
                 e.each_sentinel(|says| says.last_reply_ms = Some(100));
                 (e.trend.unreached_since, e.trend.unreached_seen) = (Some(since), Some(since));
                 (e.link().last_io_s, e.trend.reached) = (heard_s, reached.then_some(T0));
             })
         };
+        let behind = |heard_s: i64, reached: bool| for_long(20, heard_s, reached);
+        assert_eq!(for_long(40, 20, true), (expected, false), "one ping came after the cut, and the next is overdue");
+        assert_eq!(for_long(40, 20, false), (expected, false));
+        assert_eq!(for_long(59, 0, true), (expected, true));
+        assert_eq!(for_long(90, 0, true), (expected, false), "no connection is taken any more");
+        assert_eq!(for_long(900, 0, false), (expected, true), "none ever was, from here");
         assert_eq!(behind(0, true), (expected, true), "it was heard after our probe had failed");
         assert_eq!(behind(20, true), (expected, false), "not since");
         assert_eq!(behind(30, false), (expected, false), "its ping is overdue");
