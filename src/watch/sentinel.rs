@@ -252,6 +252,7 @@ impl<C: Fn() -> Timestamp> Ear<C> {
         if of_another {
             return;
         }
+        let own = if event.name == "+vote-for-leader" { self.own_vote.take() } else { None };
         let now = (self.clock)();
         if let Some(link) = locked(&self.board).links.get_mut(&self.sentinel) {
             let name = KNOWN.iter().find(|known| **known == event.name).copied().unwrap_or(OTHER);
@@ -260,13 +261,9 @@ impl<C: Fn() -> Timestamp> Ear<C> {
             link.last_event = Some(now);
             // A vote names whom it is for and the epoch, and no group. Whoever begins votes for itself within a tick (Redis
             // 7.0.15, sentinelStartFailover, sentinelGetLeader), so by that one all votes for the same are known.
-            match (event.name.as_str(), &mut self.own_vote) {
+            match (event.name.as_str(), own) {
                 ("+try-failover", _) => link.note_try(now),
-                ("+vote-for-leader", own @ Some(_)) => {
-                    if own.take() == Some(false) {
-                        remember(&mut link.foreign, event.text.clone(), VOTES);
-                    }
-                }
+                ("+vote-for-leader", Some(false)) => remember(&mut link.foreign, event.text.clone(), VOTES),
                 ("+vote-for-leader", None) => remember(&mut link.votes, (event.text.clone(), now), VOTES),
                 _ => {}
             }
