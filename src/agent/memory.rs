@@ -340,7 +340,7 @@ impl Memory {
     /// What the transfers of another stream told says nothing of this one's. Where each line of them was stays known.
     fn forget_transfers(&mut self) {
         let trend = &mut self.trend;
-        (trend.cut_transfers, trend.output_largest) = (0, 0);
+        (trend.cut_transfers, trend.bulk_failures, trend.output_largest) = (0, 0, 0);
         (trend.grown, trend.grown_ms) = (None, None);
     }
 
@@ -401,6 +401,9 @@ impl Memory {
                 None => 1,
             };
             self.trend.cut_transfers = self.trend.cut_transfers.saturating_add(fresh);
+            if kind == LogKind::BulkCountError {
+                self.trend.bulk_failures = self.trend.bulk_failures.saturating_add(fresh);
+            }
         }
     }
 

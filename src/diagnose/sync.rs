@@ -199,7 +199,7 @@ pub fn primary_disk_full(e: &Evidence) -> Option<Finding> {
     let save = e.primary.seen().map(|view| (view.at, view.rdb_last_save_ok));
     // "I/O error reading bulk count" alone is also what a primary that died in that moment leaves behind.
     let failed = matches!(save, Some((_, false)));
-    let count = line.count.max(e.trend.cut_transfers);
+    let count = line.count.max(e.trend.bulk_failures);
     if !failed && line.count < 2 {
         return None;
     }

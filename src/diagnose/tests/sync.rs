@@ -300,6 +300,16 @@ fn a_primary_that_cannot_write_its_data_set_is_confirmed_by_its_own_account() {
         (Cause::PrimaryDiskFull, true),
         "a child that was killed once, for memory"
     );
+    let cut_otherwise = |bulk_failures| {
+        diagnose(&bent(|e| {
+            broken(e).log(LogKind::BulkCountError, line, 1);
+            e.limits().diskless_sync = false;
+            e.source().rdb_last_save_ok = false;
+            (e.trend.cut_transfers, e.trend.bulk_failures) = (4, bulk_failures);
+        }))
+    };
+    assert_eq!(suspected(cut_otherwise(1)), (Cause::PrimaryDiskFull, true), "the others were cuts of the line");
+    assert_eq!(suspected(cut_otherwise(3)), (Cause::PrimaryDiskFull, false));
     let by_disk_unseen = |e: &mut Evidence| {
         broken(e).log(LogKind::BulkCountError, line, 9);
         e.source().rdb_last_save_ok = false;

@@ -80,6 +80,9 @@ pub struct Trend {
     /// Full transfers that the primary's side was seen to end since the break, however long each of them took.
     #[serde(default)]
     pub cut_transfers: u32,
+    /// Those of them that ended before the first byte.
+    #[serde(default)]
+    pub bulk_failures: u32,
     /// The largest output buffer that the primary told a replica to have had since the break.
     #[serde(default)]
     pub output_largest: u64,
