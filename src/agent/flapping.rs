@@ -263,12 +263,14 @@ impl Flapping {
     fn counted(&self, first: Timestamp) -> Option<Counted> {
         let before = self.sums.iter().rfind(|sum| sum.at <= first).or(self.sums.front())?;
         let now = self.sums.back().filter(|now| now.at > before.at)?;
+        // A counter that went back began anew: CONFIG RESETSTAT.
+        let rose = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
         Some(Counted {
             over_ms: u64::try_from(now.at.since(before.at).as_millis()).unwrap_or(u64::MAX),
-            sync_full: now.full.saturating_sub(before.full),
-            sync_partial_ok: now.partial_ok.saturating_sub(before.partial_ok),
-            sync_partial_err: now.partial_err.saturating_sub(before.partial_err),
-            output_buffer_cuts: now.cuts.zip(before.cuts).map(|(now, before)| now.saturating_sub(before)),
+            sync_full: rose(now.full, before.full),
+            sync_partial_ok: rose(now.partial_ok, before.partial_ok),
+            sync_partial_err: rose(now.partial_err, before.partial_err),
+            output_buffer_cuts: now.cuts.zip(before.cuts).map(|(now, before)| rose(now, before)),
             written: u64::try_from(now.written.saturating_sub(before.written)).unwrap_or(0),
         })
     }

@@ -229,7 +229,9 @@ pub fn backlog_too_small(e: &Evidence) -> Option<Finding> {
     let replid = e.trend.replid.as_deref()?;
     let offset = e.trend.offset?;
     let same_history = replid == primary.replid || (replid == primary.replid2 && offset <= primary.second_repl_offset);
-    let refused = e.trend.sync_partial_err.is_none_or(|before| primary.sync_partial_err > before);
+    // CONFIG RESETSTAT makes it begin anew.
+    let refusals = primary.sync_partial_err;
+    let refused = e.trend.sync_partial_err.is_none_or(|before| refusals.checked_sub(before).unwrap_or(refusals) > 0);
     let in_sync =
         matches!(link.state, LinkState::Sync | LinkState::Handshake) || told(e, LogKind::FullResync).is_some();
     let gone = primary.backlog_first.saturating_sub(offset.saturating_add(1));

@@ -365,6 +365,7 @@ fn a_backlog_that_begins_after_the_break_is_too_small() {
     assert_eq!(with(&|_| {}), Some(Cause::BacklogTooSmall));
     assert_eq!(with(&|e| e.source().backlog_first = 5001), Some(Cause::SyncRunning), "exactly the next byte is there");
     assert_eq!(with(&|e| e.source().sync_partial_err = 0), Some(Cause::SyncRunning), "nothing was refused");
+    assert_eq!(with(&|e| e.trend.sync_partial_err = Some(40)), Some(Cause::BacklogTooSmall), "after CONFIG RESETSTAT");
     assert_eq!(with(&|e| e.trend.replid = Some("other".into())), Some(Cause::SyncRunning), "another history");
     assert_eq!(with(&|e| e.trend.offset = Some(0)), Some(Cause::BacklogTooSmall), "a primary that had just begun");
     assert_eq!(with(&|e| e.trend.offset = None), Some(Cause::SyncRunning), "relinkd has just started");
