@@ -286,6 +286,12 @@ fn killed_around_an_undo(kind: Kind) {
         let book = Book::of(&wired.desk);
         let primary = wired.desk.group.primary().clone();
         let trap = ["ACL", "SETUSER", "trap", "on", &format!(">{}", PASSWORDS[1]), "+psync|?", "+replconf", "+ping"];
+        // Tried once, and refused: before the link breaks it is not tried again.
+        let standing = |desk: &Desk| desk.json(&["status"])["replicas"][0]["secret"]["standing"].clone();
+        let end = Instant::now() + PATIENCE;
+        while standing(&wired.desk) != "ahead" {
+            assert!(Instant::now() < end, "{when}: {}\n{}", standing(&wired.desk), wired.desk.agent.log());
+        }
         primary.run(&trap).unwrap();
         // Only the undo sets this user.
         wired.replica.arm("$4\r\nrepl\r\n", moment, wired.desk.agent.pid().unwrap());
