@@ -235,6 +235,9 @@ fn a_buffer_that_was_too_small(kind: Kind) {
         fault::tiny_output_buffer(primary).expect("a tiny buffer").keep();
         let writes = transfer::Writes::start(primary, 64, 4096, Duration::from_millis(10));
         scene.told("the buffer", |message| message["cause"]["code"] == "output-buffer-exceeded");
+        // What is only suspected is forgotten with its next cause.
+        let firm = |status: &Value| status["cause"] == "output-buffer-exceeded" && status["suspected"] == false;
+        scene.wait_status("a proof", firm);
         drop(writes);
     });
     priorities(&scene.group, 100);
