@@ -1,7 +1,7 @@
 //! An agent on each replica's host, all in `auto`, and one outage: one of them asks for the failover, and once, whoever
 //! is late, stopped, gone or cut off. What counts is what the Sentinels write in their logs.
 
-#[allow(dead_code)]
+#[allow(dead_code)] // the simulation throws more kinds of dice
 #[path = "simulation/dice.rs"]
 mod dice;
 mod live;

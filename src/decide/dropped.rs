@@ -27,6 +27,7 @@ pub(super) fn dropped_just_now(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
         return Ok(());
     }
     let (age, rest) = (human(age), human(rest));
-    let detail = format!("it was dropped {age} ago by what was read again just before it; the next rests for {rest}");
+    let detail =
+        format!("a plan was dropped {age} ago by what was read again just before it; the next rests for {rest}");
     Err((RefusalCode::Cooldown, detail))
 }

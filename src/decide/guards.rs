@@ -116,8 +116,8 @@ fn attempts_exhausted(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
         return Err((
             RefusalCode::AttemptsExhausted,
             format!(
-                "{idle} plans within the last {} were dropped by what was read again just before the change; a person is \
-                 needed, and it is tried again as that time passes",
+                "{lately} plans within the last hour, {idle} of them within {}, were dropped by what was read again just before \
+                 the change; a person is needed, and until then it is tried once in so long",
                 human(SPAN)
             ),
         ));

@@ -311,13 +311,8 @@ mod tests {
         assert_eq!((spreads.iter().min(), spreads.iter().max()), (Some(&800), Some(&1200)));
     }
 
-    #[test]
-    fn only_events_of_the_group_or_of_none_wake_and_count() {
-        let (wake, mut woken) = tokio::sync::mpsc::channel(8);
-        let sentinel = Endpoint::new("127.0.0.1", 26379);
-        let board: Arc<Mutex<SentinelBoard>> = Arc::default();
-        locked(&board).links.entry(sentinel.clone()).or_default();
-        let mut ear = Ear {
+    fn ear<C>(sentinel: &Endpoint, board: &Arc<Mutex<SentinelBoard>>, wake: Sender<Wake>, clock: C) -> Ear<C> {
+        Ear {
             dial: Dial::plain(sentinel.clone()),
             sentinel: sentinel.clone(),
             group: "mine".to_owned(),
@@ -326,8 +321,17 @@ mod tests {
             own_vote: None,
             board: board.clone(),
             wake,
-            clock: || Timestamp(7),
-        };
+            clock,
+        }
+    }
+
+    #[test]
+    fn only_events_of_the_group_or_of_none_wake_and_count() {
+        let (wake, mut woken) = tokio::sync::mpsc::channel(8);
+        let sentinel = Endpoint::new("127.0.0.1", 26379);
+        let board: Arc<Mutex<SentinelBoard>> = Arc::default();
+        locked(&board).links.entry(sentinel.clone()).or_default();
+        let mut ear = ear(&sentinel, &board, wake, || Timestamp(7));
         for (channel, payload) in [
             ("+sdown", "master mine 127.0.0.1 6379"),
             ("+sdown", "master other 127.0.0.1 6379"),
@@ -357,17 +361,7 @@ mod tests {
         let board: Arc<Mutex<SentinelBoard>> = Arc::default();
         locked(&board).links.entry(sentinel.clone()).or_default();
         let clock = std::cell::Cell::new(0_i64);
-        let mut ear = Ear {
-            dial: Dial::plain(sentinel.clone()),
-            sentinel: sentinel.clone(),
-            group: "mine".to_owned(),
-            pace: Pace::default(),
-            granted: Granted::Everything,
-            own_vote: None,
-            board: board.clone(),
-            wake,
-            clock: || Timestamp(clock.get()),
-        };
+        let mut ear = ear(&sentinel, &board, wake, || Timestamp(clock.get()));
         for (channel, payload) in [
             ("+odown", "master mine 127.0.0.1 6379 #quorum 2/2"),
             ("+new-epoch", "7"),
