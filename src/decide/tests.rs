@@ -16,6 +16,7 @@ mod plans;
 mod proof;
 mod second_primary;
 mod successors;
+mod turns;
 
 /// All that a decision looks at, whole: what a test does not bend speaks for acting.
 struct Case {
@@ -332,18 +333,22 @@ fn a_replica_without_a_group_is_healed_without_sentinels() {
     assert!(told.contains("no Sentinel is configured"), "{told}");
 }
 
+fn firm(cause: Cause) -> Finding {
+    Finding {
+        cause,
+        suspected: false,
+        link_up: false,
+        unrefused: false,
+        flaps: None,
+        because: vec![],
+        rejected: BTreeMap::new(),
+    }
+}
+
 #[test]
 fn every_cause_without_a_remedy_says_why() {
     for cause in Cause::ALL {
-        let finding = Finding {
-            cause: *cause,
-            suspected: false,
-            link_up: false,
-            unrefused: false,
-            flaps: None,
-            because: vec![],
-            rejected: BTreeMap::new(),
-        };
+        let finding = firm(*cause);
         let Case { mut e, policy, history, now, .. } = dead_primary();
         e.local = Reading::Missing(Missing::TimedOut);
         let context = Context { evidence: &e, finding: &finding, policy: &policy, history: &history, now };
@@ -362,15 +367,7 @@ fn a_limit_that_is_advised_is_more_than_there_is() {
         e.break_link(LinkState::Sync);
         (e.limits().output_hard, e.limits().output_soft, e.trend.grown) = (hard, soft, grown);
         let Case { policy, history, now, .. } = dead_primary();
-        let finding = Finding {
-            cause: Cause::OutputBufferExceeded,
-            suspected: false,
-            link_up: false,
-            unrefused: false,
-            flaps: None,
-            because: vec![],
-            rejected: BTreeMap::new(),
-        };
+        let finding = firm(Cause::OutputBufferExceeded);
         let context = Context { evidence: &e, finding: &finding, policy: &policy, history: &history, now };
         let steps = next_steps(&context, &decide(&context));
         let (_, from) = steps[0].split_once("'replica ").expect("a limit");
