@@ -11,11 +11,14 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 RELINKD ?= target/release/relinkd
+# Prints the manual page and the completions: where $(RELINKD) is for another machine, one of the same version for this.
+RELINKD_HERE ?= $(RELINKD)
 # Decides whether `systemctl reload` can wait for the daemon. Packagers name the version they build for.
 SYSTEMD_VERSION ?= $(shell systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
 
 unit_dir := $(DESTDIR)$(PREFIX)/lib/systemd/system
-doc_dir := $(DESTDIR)$(PREFIX)/share/doc/relinkd
+share_dir := $(DESTDIR)$(PREFIX)/share
+doc_dir := $(share_dir)/doc/relinkd
 # The files as shipped name /usr.
 prefixed := sed -e 's|/usr/bin/|$(PREFIX)/bin/|g' -e 's|/usr/share/|$(PREFIX)/share/|g'
 
@@ -79,7 +82,7 @@ deny: ## Licences, sources and duplicates of the dependencies (needs cargo-deny)
 	$(CARGO) deny --locked check bans licenses sources
 
 .PHONY: install
-install: ## Install the binary, the unit and the documentation (PREFIX, DESTDIR)
+install: ## Install the binary, the unit, completions and documentation (PREFIX, DESTDIR)
 	@test -x '$(RELINKD)' || { echo "install: $(RELINKD) is not there: run 'make build' first" >&2; exit 1; }
 	install -D -m 0755 '$(RELINKD)' '$(DESTDIR)$(PREFIX)/bin/relinkd'
 	install -d '$(unit_dir)' '$(doc_dir)' '$(DESTDIR)$(PREFIX)/lib/sysusers.d' '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d'
@@ -91,6 +94,14 @@ install: ## Install the binary, the unit and the documentation (PREFIX, DESTDIR)
 	install -m 0644 systemd/relinkd.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/relinkd.conf'
 	install -m 0644 systemd/relinkd.tmpfiles '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/relinkd.conf'
 	install -m 0644 config.example.toml LICENSE '$(doc_dir)'
+	install -d '$(share_dir)/man/man1' '$(share_dir)/bash-completion/completions' \
+		'$(share_dir)/zsh/site-functions' '$(share_dir)/fish/vendor_completions.d'
+	'$(RELINKD_HERE)' man >'$(share_dir)/man/man1/relinkd.1'
+	'$(RELINKD_HERE)' completions bash >'$(share_dir)/bash-completion/completions/relinkd'
+	'$(RELINKD_HERE)' completions zsh >'$(share_dir)/zsh/site-functions/_relinkd'
+	'$(RELINKD_HERE)' completions fish >'$(share_dir)/fish/vendor_completions.d/relinkd.fish'
+	chmod 0644 '$(share_dir)/man/man1/relinkd.1' '$(share_dir)/bash-completion/completions/relinkd' \
+		'$(share_dir)/zsh/site-functions/_relinkd' '$(share_dir)/fish/vendor_completions.d/relinkd.fish'
 	install -d '$(doc_dir)/prometheus'
 	install -m 0644 docs/prometheus/README.md docs/prometheus/*.yml '$(doc_dir)/prometheus'
 	@test -n '$(DESTDIR)' || printf '%s\n' 'Now, as root:' \

@@ -11,11 +11,13 @@ mod align;
 mod answer;
 mod audit;
 mod check;
+mod completions;
 mod diagnose;
 mod explain;
 mod foresight;
 mod heal;
 mod history;
+mod man;
 mod once;
 mod paint;
 mod pause;
@@ -72,6 +74,10 @@ pub enum Verb {
     Wait(WaitArgs),
     /// The page on a cause, a remedy or a refusal; without a code, the list of them.
     Explain(ExplainArgs),
+    /// A script that completes verbs and options in a shell, on standard output.
+    Completions(completions::CompletionsArgs),
+    /// The manual page relinkd(1) in roff, on standard output.
+    Man,
 }
 
 #[derive(Debug, Args)]
@@ -414,6 +420,8 @@ fn dispatch(cli: &Cli) -> Ended {
         Verb::Ack(args) => answer::ack(&cli.config, args),
         Verb::Wait(args) => wait::wait(&cli.config, args),
         Verb::Explain(args) => explain::explain(args),
+        Verb::Completions(args) => completions::completions(args),
+        Verb::Man => man::man(),
     }
 }
 
@@ -461,6 +469,19 @@ fn parse_sample(text: &str) -> Result<std::time::Duration, String> {
 fn say(text: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(anstream::stdout(), "{text}");
+}
+
+/// A whole document on standard output, as it is. One that is cut short by a full disk is a failure, and one whose reader
+/// has gone away is not.
+fn pour(document: &[u8]) -> Ended {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(document).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Fault, format!("standard output cannot be written: {error}")))
+        }
+        _ => Ok(Exit::Fine),
+    }
 }
 
 fn say_json(value: &impl serde::Serialize) {
