@@ -58,7 +58,7 @@ pub fn failover_in_doubt(e: &Evidence) -> Option<Fact> {
             ));
         }
     }
-    let young = e.answering().any(|(_, says)| says.is_young());
+    let young = e.answering().any(|(_, says)| says.may_be_young());
     let lasting = e.trend.disagree_since.is_some_and(|since| e.ended.since(since) >= LASTING_DISAGREEMENT);
     if let Some((first, other)) = disagreement(e).filter(|_| young && !lasting) {
         return Some(fact(

@@ -31,6 +31,11 @@ fn just_after_a_failover_sentinel_is_left_to_move_the_replica() {
         e.trend.failover_seen = Some(e.ended.before(Duration::from_secs(11)));
     };
     assert_eq!(cause(long_ago), Some(Cause::WrongPrimary));
+    let clock_set_back = |e: &mut Evidence| {
+        astray(e);
+        e.sentinel(1).role_reported_ms = 0;
+    };
+    assert_eq!(cause(clock_set_back), Some(Cause::WrongPrimary), "it tells no age, for as long as the step was");
 }
 
 #[test]
@@ -58,6 +63,11 @@ fn sentinels_that_have_just_come_to_disagree_are_a_failover() {
         e.sentinel(0).role_reported_ms = 500;
     };
     assert_eq!(cause(moving), Some(Cause::FailoverRunning));
+    let without_an_age = |e: &mut Evidence| {
+        moving(e);
+        e.sentinel(0).role_reported_ms = 0;
+    };
+    assert_eq!(cause(without_an_age), Some(Cause::FailoverRunning), "while the disagreement is young itself");
 }
 
 #[test]

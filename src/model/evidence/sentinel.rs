@@ -243,8 +243,14 @@ impl SentinelSays {
         self.at.before(Duration::from_millis(self.role_reported_ms))
     }
 
-    /// Whether it took up its primary a moment ago, or was started then.
+    /// Whether it took up its primary a moment ago, or was started then. One that tells no age, or a negative one after its
+    /// clock was set back, would read as young for as long as that lasts.
     pub fn is_young(&self) -> bool {
+        self.role_reported_ms > 0 && self.may_be_young()
+    }
+
+    /// The same, where what is not told counts as well.
+    pub fn may_be_young(&self) -> bool {
         Duration::from_millis(self.role_reported_ms) < AFTERMATH
     }
 
