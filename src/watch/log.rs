@@ -90,8 +90,9 @@ impl<C: Fn() -> Timestamp> Follower<C> {
             Ok(old) => {
                 let noted = book.noted(now);
                 for (at, line) in old {
-                    if at > noted && at <= now && now.since(at) <= WINDOW {
-                        take(&mut book, at, &line);
+                    let within = at <= now && now.since(at) <= WINDOW;
+                    if within && (at > noted || book.may_have_missed(at, &line)) {
+                        take(&mut book, at.max(noted), &line);
                     }
                 }
             }

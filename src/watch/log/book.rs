@@ -108,6 +108,16 @@ impl LogBook {
         if self.newest.since(now) < ONE_GO { self.newest } else { Timestamp::default() }
     }
 
+    /// Whether a line of a signal handler, which names whole seconds (Redis 7.0.15, serverLogFromHandler), may have come
+    /// after what was noted of its second.
+    pub(super) fn may_have_missed(&self, at: Timestamp, line: &[u8]) -> bool {
+        let line = String::from_utf8_lossy(line);
+        let same_second = at <= self.newest && self.newest.since(at) < Duration::from_secs(1);
+        same_second
+            && line.contains(":signal-handler (")
+            && !self.kinds.values().any(|track| line.contains(&track.sample))
+    }
+
     /// Which log this is: `file:PATH` or `journal:UNIT`.
     pub(super) fn name(&mut self, source: String) {
         // Whatever the journal shows of a unit, the unit wrote: where the server logs to syslog, its bare message.

@@ -90,6 +90,29 @@ fn a_log_that_is_followed_anew_counts_each_line_once() {
     assert_eq!(counts(&mut file::LogFile::new(path, BYTES_PER_S)), [4]);
 }
 
+/// A signal handler names whole seconds.
+#[test]
+fn a_line_of_a_whole_second_is_not_passed_over_for_what_came_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    std::fs::write(&path, LOST).unwrap();
+    let (mut follower, _woken) = follower();
+    let mut followed = || {
+        follower.look(&mut file::LogFile::new(path.clone(), BYTES_PER_S), POLL);
+        let view = locked(&follower.book).view(NOW);
+        view.lines.iter().map(|fact| (fact.kind, fact.count, fact.last)).collect::<Vec<_>>()
+    };
+    let lost = NOW.before(Duration::from_millis(1));
+    assert_eq!(followed(), [(LogKind::LinkLost, 1, lost)]);
+    File::append(&path, "1:signal-handler (1795414319) Received SIGTERM scheduling shutdown...\n");
+    let stopped = (LogKind::Shutdown, 1, lost.after(Duration::from_micros(1)));
+    let mut told = followed();
+    told.sort_by_key(|(_, _, last)| *last);
+    assert_eq!(told, [(LogKind::LinkLost, 1, lost), stopped], "after what was noted");
+    assert_eq!(followed().len(), 2);
+    assert!(followed().contains(&stopped), "it counts once");
+}
+
 struct File;
 
 impl File {
