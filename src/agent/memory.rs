@@ -237,7 +237,7 @@ impl Memory {
             let told = e.local_link().and_then(|link| link.down_for_s).and_then(|s| u64::try_from(s).ok());
             let before = if self.looked { Duration::ZERO } else { Duration::from_secs(told.unwrap_or(0)) };
             if self.tried.as_ref() != Some(&probe.target) {
-                (self.trend.reached, self.tried) = (None, Some(probe.target.clone()));
+                (self.trend.reached, self.trend.let_in, self.tried) = (None, None, Some(probe.target.clone()));
                 self.reached();
             }
             if probe.connect == Connect::Open && !unanswered(probe) {
@@ -249,6 +249,7 @@ impl Memory {
             self.trend.unreached_until = unanswered(probe).then_some(e.ended).or(self.trend.unreached_until);
             let since = self.trend.answered_since.unwrap_or(e.began.before(before));
             self.trend.answered_since = handshake_works(probe).then_some(since);
+            self.trend.let_in = handshake_works(probe).then(|| self.trend.let_in.unwrap_or(e.ended));
         } else if e.local_link().is_some_and(|link| link.up) {
             self.reached();
             self.trend.answered_since = None;
@@ -293,6 +294,7 @@ impl Memory {
             return;
         };
         self.restarted = false;
+        self.trend.let_in = None;
         self.trend.last_up = Some(e.ended);
         (self.trend.sync_read, self.trend.sync_loaded) = (None, None);
         self.trend.transfers = 0;
@@ -340,7 +342,7 @@ impl Memory {
     /// What the transfers of another stream told says nothing of this one's. Where each line of them was stays known.
     fn forget_transfers(&mut self) {
         let trend = &mut self.trend;
-        (trend.cut_transfers, trend.bulk_failures, trend.output_largest) = (0, 0, 0);
+        (trend.cut_transfers, trend.bulk_failures, trend.timed_out, trend.output_largest) = (0, 0, 0, 0);
         (trend.grown, trend.grown_ms) = (None, None);
     }
 
@@ -392,7 +394,7 @@ impl Memory {
     /// The log forgets after two minutes, and a data set may take longer than that to be cut: so each line counts when it
     /// comes.
     fn note_cut_transfers(&mut self, e: &Evidence, seen: Timestamp) {
-        for kind in [LogKind::TransferError, LogKind::LoadFailed, LogKind::BulkCountError] {
+        for kind in [LogKind::TransferError, LogKind::LoadFailed, LogKind::BulkCountError, LogKind::TransferTimeout] {
             let Some(line) = e.logged(kind).filter(|line| line.last >= seen) else { continue };
             let fresh = match self.cut.insert(kind, (line.last, line.count)) {
                 Some((last, _)) if line.last <= last => 0,
@@ -400,9 +402,14 @@ impl Memory {
                 None if line.first >= seen => line.count,
                 None => 1,
             };
-            self.trend.cut_transfers = self.trend.cut_transfers.saturating_add(fresh);
+            let trend = &mut self.trend;
+            if kind == LogKind::TransferTimeout {
+                trend.timed_out = trend.timed_out.saturating_add(fresh);
+                continue;
+            }
+            trend.cut_transfers = trend.cut_transfers.saturating_add(fresh);
             if kind == LogKind::BulkCountError {
-                self.trend.bulk_failures = self.trend.bulk_failures.saturating_add(fresh);
+                trend.bulk_failures = trend.bulk_failures.saturating_add(fresh);
             }
         }
     }
@@ -626,6 +633,45 @@ mod tests {
         }
         memory.before_judging(&healthy());
         assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (0, None), "whole again");
+    }
+
+    #[test]
+    fn timeouts_of_transfers_are_counted_beyond_the_logs_window() {
+        let mut memory = Memory::default();
+        let mut timed_out = |s: u64, last: u64, run_id: &str| {
+            let mut e = healthy();
+            let at = |s: u64| T0.after(Duration::from_secs(s));
+            (e.began, e.ended) = (at(s), at(s));
+            e.break_link(LinkState::Sync).log(LogKind::TransferTimeout, "Timeout receiving bulk data", 1);
+            e.source().run_id = run_id.to_owned();
+            if let Reading::Seen(log) = &mut e.log {
+                (log.lines[0].first, log.lines[0].last) = (at(last), at(last));
+            }
+            memory.before_judging(&e);
+            memory.fault_seen(&e);
+            (memory.trend().timed_out, memory.trend().cut_transfers)
+        };
+        assert_eq!((timed_out(0, 0, "A"), timed_out(5, 0, "A")), ((1, 0), (1, 0)), "a line counts once");
+        assert_eq!(timed_out(301, 300, "A"), (2, 0));
+        assert_eq!(timed_out(302, 300, "B"), (0, 0), "another process of the primary");
+    }
+
+    #[test]
+    fn since_when_we_are_let_in_begins_anew_with_each_refusal_each_target_and_each_whole_link() {
+        let mut memory = Memory::default();
+        let mut let_in = |s: u64, bend: &dyn Fn(&mut Evidence)| {
+            let mut e = healthy();
+            e.break_link(LinkState::Connect);
+            bend(&mut e);
+            e.shift(T0.after(Duration::from_secs(s)));
+            memory.before_judging(&e);
+            memory.trend().let_in.map(|at| at.since(T0).as_secs())
+        };
+        assert_eq!((let_in(10, &|_| ()), let_in(20, &|_| ())), (Some(10), Some(10)), "not before the first of them");
+        let refused = |e: &mut Evidence| _ = e.reject_password();
+        assert_eq!((let_in(30, &refused), let_in(40, &|_| ())), (None, Some(40)));
+        assert_eq!(let_in(50, &|e| e.probe().target = Endpoint::new("10.0.0.99", 6379)), Some(50));
+        assert_eq!((let_in(60, &|e| e.link().up = true), let_in(70, &|_| ())), (None, Some(70)));
     }
 
     #[test]

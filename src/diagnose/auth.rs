@@ -3,8 +3,10 @@
 //! The reply to a wrong password, to a user that is switched off and to one that does not exist is one and the same
 //! (`WRONGPASS invalid username-password pair or user is disabled.`, Redis 7.0.15, authCommand).
 
-use super::{broken_link, fact, finding, link_fact};
-use crate::model::evidence::{Answer, Connect, Evidence, LogKind, PeerRole, Probe};
+use std::time::Duration;
+
+use super::{broken_link, fact, finding, handshake_works, link_fact};
+use crate::model::evidence::{Answer, Connect, Evidence, LogFact, LogKind, PeerRole, Probe};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
 fn upstream(e: &Evidence) -> Option<&Probe> {
@@ -113,6 +115,9 @@ pub fn rejected(e: &Evidence) -> Option<Finding> {
     Some(with_context(e, Cause::AuthRejected, first, &[LogKind::AuthFailed]))
 }
 
+/// A line without a time of its own bears the one at which it was read.
+const SLACK: Duration = Duration::from_secs(2);
+
 /// The login works and the user may not replicate. A missing `+ping` is no fault: a replica sends PING before AUTH.
 pub fn forbidden(e: &Evidence) -> Option<Finding> {
     let probe = upstream(e)?;
@@ -125,15 +130,23 @@ pub fn forbidden(e: &Evidence) -> Option<Finding> {
                 format!("{} may log in and may not replicate; it needs +psync +replconf +ping", whose(probe)),
             )
         });
-    // A probe that was let through is newer than what the log remembers of the time before.
+    // A probe that was let through is newer than what the log remembers of the time before. What comes after it is of what
+    // the probe does not ask.
+    let passes = handshake_works(probe);
+    let outlived = |line: &LogFact| e.trend.let_in.is_some_and(|since| line.last > since.after(SLACK));
+    let means = match passes {
+        true => {
+            "the primary lets `PSYNC ?` through to this user, and refuses what the replica asks: +psync is missing without \
+             `|?`"
+        }
+        false => "the primary refuses the command to this user",
+    };
     let by_log = || {
         [LogKind::PsyncRefused, LogKind::SyncAborted]
             .into_iter()
-            .filter_map(|kind| e.logged(kind).filter(|_| !super::handshake_works(probe)))
+            .filter_map(|kind| e.logged(kind).filter(|line| !passes || outlived(line)))
             .find(|line| line.sample.contains("NOPERM") && super::sync::is_fresh(e, line))
-            .map(|line| {
-                fact(Viewpoint::Log, line.last, line.sample.clone(), "the primary refuses the command to this user")
-            })
+            .map(|line| fact(Viewpoint::Log, line.last, line.sample.clone(), means))
     };
     let first = by_probe.or_else(by_log)?;
     Some(with_context(e, Cause::AuthForbidden, first, &[LogKind::PsyncRefused]))

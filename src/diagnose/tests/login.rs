@@ -107,6 +107,25 @@ fn a_user_who_may_not_replicate_is_forbidden() {
     assert_eq!(cause(old), Some(Cause::Unknown));
 }
 
+/// `+psync|?` allows what the probe asks, and not what a replica asks.
+#[test]
+fn a_user_who_may_only_ask_as_a_probe_does_is_forbidden_by_the_lines_that_outlive_the_probe() {
+    let refused = |line_ms: u64, let_in_ms: Option<u64>| {
+        let ago = |e: &Evidence, ms| e.ended.before(Duration::from_millis(ms));
+        diagnose(&bent(|e| {
+            e.break_link(LinkState::Connect).log(LogKind::PsyncRefused, "Unexpected reply to PSYNC: -NOPERM", 9);
+            seen(&mut e.log).lines[0].last = ago(e, line_ms);
+            e.trend.let_in = let_in_ms.map(|ms| ago(e, ms));
+        }))
+    };
+    assert_eq!(refused(200, None).cause(), Some(Cause::Unknown), "it may be of the time before the grant");
+    assert_eq!(refused(200, Some(1_000)).cause(), Some(Cause::Unknown), "it may have been read late");
+    assert_eq!(refused(12_000, Some(10_000)).cause(), Some(Cause::Unknown), "older than the grant");
+    let Diagnosis::Broken(finding) = refused(200, Some(10_000)) else { panic!() };
+    assert_eq!((finding.cause, finding.suspected), (Cause::AuthForbidden, false));
+    assert!(finding.because[0].means.contains("`|?`"), "{finding:?}");
+}
+
 #[test]
 fn the_first_obstacle_of_the_handshake_is_the_one_that_is_named() {
     let no_route_and_wrong_password = |e: &mut Evidence| {

@@ -68,6 +68,9 @@ pub struct Trend {
     /// Since when the whole handshake has worked from here.
     #[serde(default)]
     pub answered_since: Option<Timestamp>,
+    /// The end of the first look of an unbroken row at which it has worked, at the present target and while the link is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub let_in: Option<Timestamp>,
     /// The secret store still holds what this instance held before its present `masterauth`: others have moved on, and
     /// the store has not.
     #[serde(default)]
@@ -83,6 +86,9 @@ pub struct Trend {
     /// Those of them that ended before the first byte.
     #[serde(default)]
     pub bulk_failures: u32,
+    /// Transfers that the replica's own timeout was seen to end since the break, however long each of them took.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub timed_out: u32,
     /// The largest output buffer that the primary told a replica to have had since the break.
     #[serde(default)]
     pub output_largest: u64,
@@ -105,6 +111,10 @@ pub struct Trend {
     /// The link drops again and again: as often, and as close together, that it is one story.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drops: Option<Drops>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Trend {
