@@ -33,7 +33,7 @@ pub fn begins_again(e: &Evidence) -> Option<Finding> {
     let now = e.primary.seen().and_then(|view| view.output_buffer_cuts);
     let cuts = e.trend.cuts_since(now).filter(|more| *more > 0).map(|_| {
         let saw = super::output_buffer::went_up(e, now);
-        fact(Viewpoint::Primary, e.ended, saw, "of clients of every kind, since the link broke")
+        fact(Viewpoint::Primary, e.ended, saw, "of clients of every kind, during this break")
     })?;
     Some(named(e, Cause::OutputBufferExceeded, true, [Some(how_often(e)), Some(cuts)]))
 }

@@ -79,19 +79,22 @@ fn counted(e: &Evidence, drops: &Drops) -> Option<Fact> {
 /// The primary closes the link because of its output buffer. Its counter has clients of every class in it (Redis 8.2.3,
 /// closeClientOnOutputBufferLimitReached), so it has to have grown with the drops, and the replica has to have been so far
 /// behind; where no line tells how far, the drops have to have cost full resyncs, since the hard limit is never below the
-/// backlog: who is resumed was not cut for that. Redis before 7.2 has no such counter: there the distance alone speaks.
+/// backlog: who is resumed was not cut for that. The soft limit may be below it: then each drop has to be a cut, and no more
+/// than that. Before Redis 7.4 and Valkey 8.0 there is no such counter: there the distance alone speaks.
 fn cut_by_the_primary(e: &Evidence, drops: &Drops) -> Option<(Cause, Vec<Fact>)> {
-    let limit = hard_limit(e);
+    let soft = soft_limit(e).filter(|(_, span)| have_their_time(drops, *span));
+    let limit = hard_limit(e).or(soft.map(|(limit, _)| limit));
     let behind = fell_behind(e);
     let within = buffer_limit(e).zip(behind).is_some_and(|(limit, behind)| behind < limit);
     let beyond = limit.zip(behind).is_some_and(|(limit, behind)| behind >= limit);
     let in_full = full_resyncs(drops).saturating_mul(2) >= drops.flaps.drops;
     let so_far = e.primary.seen().and_then(|primary| primary.output_buffer_cuts);
     let rose = drops.counted.as_ref().and_then(|counted| counted.output_buffer_cuts);
+    let many = u64::from(drops.flaps.drops);
+    let in_backlog = soft.zip(e.primary_limits.seen()).is_some_and(|((soft, _), limits)| soft < limits.backlog_size);
+    let each = |rose| in_backlog && (many..=many + 1).contains(&rose);
     let cut = match (rose, so_far) {
-        (Some(rose), _) => {
-            rose >= 2 && rose.saturating_mul(2) >= u64::from(drops.flaps.drops) && !within && (beyond || in_full)
-        }
+        (Some(rose), _) => rose >= 2 && rose.saturating_mul(2) >= many && !within && (beyond || in_full || each(rose)),
         (None, Some(so_far)) => so_far >= 2 && beyond,
         (None, None) => beyond && drops.full >= 2,
     };
@@ -107,6 +110,11 @@ fn cut_by_the_primary(e: &Evidence, drops: &Drops) -> Option<(Cause, Vec<Fact>)>
     };
     let means = "the primary closes the link when more is waiting for this replica than the limit allows";
     Some((Cause::OutputBufferExceeded, vec![fact(Viewpoint::Primary, e.ended, saw, means)]))
+}
+
+/// A buffer has to stay above the soft limit for its seconds before each drop.
+fn have_their_time(drops: &Drops, span: Duration) -> bool {
+    drops.flaps.last.since(drops.flaps.first) / drops.flaps.drops.saturating_sub(1).max(1) >= span
 }
 
 fn full_resyncs(drops: &Drops) -> u32 {
@@ -152,11 +160,12 @@ fn outrun(e: &Evidence, drops: &Drops) -> Option<(Cause, Vec<Fact>)> {
 }
 
 /// What was named at more than half of all the drops leaves nothing to infer. How far the backlog fell short is told by
-/// [`outrun`].
+/// [`outrun`], and beside another cause, since that is what makes each drop dear.
 fn named_at_most(e: &Evidence, drops: &Drops) -> Option<(Cause, Vec<Fact>)> {
-    let found = seen_at_the_drops(e, drops).filter(|(cause, _)| *cause != Cause::BacklogTooSmall)?;
-    let times = drops.named.iter().filter(|cause| **cause == found.0).count();
-    (times * 2 > usize::try_from(drops.flaps.drops).unwrap_or(usize::MAX)).then_some(found)
+    let (cause, mut because) = seen_at_the_drops(e, drops).filter(|(cause, _)| *cause != Cause::BacklogTooSmall)?;
+    let times = drops.named.iter().filter(|named| **named == cause).count();
+    because.extend(outrun(e, drops).into_iter().flat_map(|(_, short)| short));
+    (times * 2 > usize::try_from(drops.flaps.drops).unwrap_or(usize::MAX)).then_some((cause, because))
 }
 
 /// What was named at the drops, where that is the same more than once and more than anything else.
@@ -207,7 +216,10 @@ pub fn cut_online(e: &Evidence) -> Option<Finding> {
     let primary = e.primary.seen()?;
     let counts = primary.output_buffer_cuts;
     let (saw, suspected) = match e.trend.cuts_since(counts) {
-        Some(1..) => (super::output_buffer::went_up(e, counts), !is_beyond(e, hard_limit(e))),
+        Some(1..) => {
+            let limit = hard_limit(e).or(buffer_limit(e));
+            (super::output_buffer::went_up(e, counts), !is_beyond(e, limit))
+        }
         None if counts.is_none() && too_far(e) && fell_behind(e).is_some() => (
             "this server version counts no cuts, and the replica was further behind than the limit allows".into(),
             true,
@@ -243,7 +255,8 @@ pub(super) fn buffer_limit(e: &Evidence) -> Option<u64> {
 }
 
 /// What is too much at once. It is never below `repl-backlog-size`; the soft limit may be (Redis 7.0.15,
-/// checkClientOutputBufferLimits).
+/// checkClientOutputBufferLimits). Redis 6.2, where each replica has a buffer of its own, takes it as it stands: there this
+/// is too much rather than too little.
 pub(super) fn hard_limit(e: &Evidence) -> Option<u64> {
     let limits = e.primary_limits.seen()?;
     Some(limits.output_hard).filter(|limit| *limit > 0).map(|limit| limit.max(limits.backlog_size))

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::fact;
 use super::flapping::{buffer_limit, hard_limit, soft_limit};
-use super::sync::{handshake_green, log_fact, named, told};
-use crate::model::evidence::{Evidence, LogKind};
+use super::sync::{handshake_green, log_fact, named, primary_disk_full, told};
+use crate::model::Timestamp;
+use crate::model::evidence::{Evidence, LogFact, LogKind};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
 
 /// The transfer is cut from the other side, again and again, while the handshake is fine. That the buffer did it is proved
@@ -24,7 +25,7 @@ pub fn exceeded(e: &Evidence) -> Option<Finding> {
             Viewpoint::Primary,
             e.ended,
             went_up(e, so_far),
-            "the primary cut this many connections for their output buffer since the link broke",
+            "the primary cut this many connections for their output buffer during this break",
         )),
         Some(_) => return None,
         None if so_far == Some(0) => return None,
@@ -40,14 +41,29 @@ pub fn exceeded(e: &Evidence) -> Option<Finding> {
         return None;
     }
     let proved = outgrown.is_some() || (counted.is_some() && agrees);
+    if save_fails(e, proved, counted.is_some()) {
+        return None;
+    }
     Some(named(e, Cause::OutputBufferExceeded, !proved, [Some(cut), outgrown, counted, each, near, tight]))
 }
 
-/// How the primary's count of cuts has changed since the break.
+/// The primary's own account says that it cannot write the data set, and that is better supported: a save that fails is no
+/// cut, while a limit below the data set, or a stream that grows, cuts nothing by itself.
+fn save_fails(e: &Evidence, proved: bool, counted: bool) -> bool {
+    let failed = e.primary.seen().is_some_and(|view| !view.rdb_last_save_ok);
+    let told = primary_disk_full(e).filter(|_| failed);
+    told.is_some_and(|told| match (proved, counted) {
+        (true, true) => false,
+        (false, false) => true,
+        _ => !told.suspected,
+    })
+}
+
+/// How the primary's count of cuts has changed during the break.
 pub(super) fn went_up(e: &Evidence, now: Option<u64>) -> String {
     let (now, before) = (now.unwrap_or(0), e.trend.output_buffer_cuts.unwrap_or(0));
     match now < before {
-        true => format!("client_output_buffer_limit_disconnections is {now}, reset since the link broke"),
+        true => format!("client_output_buffer_limit_disconnections is {now}, reset during this break"),
         false => format!("client_output_buffer_limit_disconnections went from {before} to {now}"),
     }
 }
@@ -58,7 +74,7 @@ fn at_each_transfer(e: &Evidence, cuts: u64) -> Option<Fact> {
     // The cut that broke the link came before the first of them, and the last may not be in the log yet.
     let in_step = ended >= 3 && (ended - 1..=ended + 2).contains(&cuts);
     in_step.then(|| {
-        let saw = format!("{ended} transfers ended since the link broke, and {cuts} connections were cut");
+        let saw = format!("{ended} transfers ended during this break, and {cuts} connections were cut");
         fact(Viewpoint::Primary, e.ended, saw, "the counter goes up with each transfer of this replica")
     })
 }
@@ -127,18 +143,36 @@ fn data(e: &Evidence) -> Option<u64> {
 
 /// The signs of a transfer that the primary's side ends. A cut before the first byte reads like a primary that could not
 /// make the data set (Valkey 9.1.2 under load): there only its counter tells.
+///
+/// What the log told of another process, of the primary's or of the local one, was no transfer between these two.
 fn cut_in_transfer(e: &Evidence, counted: bool) -> Option<Fact> {
     if !handshake_green(e) {
         return None;
     }
-    let line = told(e, LogKind::TransferError)
+    let since = both_began(e);
+    let told = |kind| told(e, kind).filter(|line| line.last >= since);
+    let all_since = |line: &LogFact| line.first >= since;
+    let transfers = match e.logged(LogKind::FullResync) {
+        Some(line) if !all_since(line) => 0,
+        _ => e.trend.transfers,
+    };
+    let line = told(LogKind::TransferError)
         // Read from the line into memory, it ends as a data set that does not load, and the process lives on
         // (`repl-diskless-load`; Redis 7.0.15, rdbReportError: `assuming connection error`).
-        .or_else(|| told(e, LogKind::LoadFailed).filter(|line| line.sample.contains("DB from socket")))
-        .or_else(|| told(e, LogKind::LinkLost).filter(|_| e.trend.transfers > 1))
-        .or_else(|| told(e, LogKind::BulkCountError).filter(|_| counted))?;
-    let again = line.count > 1 || e.trend.transfers > 1 || e.trend.cut_transfers > 1;
+        .or_else(|| told(LogKind::LoadFailed).filter(|line| line.sample.contains("DB from socket")))
+        .or_else(|| told(LogKind::LinkLost).filter(|_| transfers > 1))
+        .or_else(|| told(LogKind::BulkCountError).filter(|_| counted))?;
+    let again = (line.count > 1 && all_since(line)) || transfers > 1 || e.trend.cut_transfers > 1;
     again.then(|| log_fact(line, "the primary ended the transfer, more than once"))
+}
+
+/// When the younger of the two processes began, or up to two seconds before that: both count from whole second to whole
+/// second, and the local one's log may tell it exactly.
+fn both_began(e: &Evidence) -> Timestamp {
+    let primary = e.primary.seen().map(|view| view.at.before(Duration::from_secs(view.uptime_s.saturating_add(1))));
+    let local = e.trend.started.map(|at| at.before(Duration::from_secs(2)));
+    let ready = e.logged(LogKind::Ready).map(|line| line.last);
+    primary.max(local).max(ready).unwrap_or_default()
 }
 
 /// A transfer that was cut again and again, and nothing that we may see tells why: one observation would decide.

@@ -145,7 +145,7 @@ pub fn primary_fork_failed(e: &Evidence) -> Option<Finding> {
 pub fn sync_timeout(e: &Evidence) -> Option<Finding> {
     if let Some(line) = told(e, LogKind::TransferTimeout) {
         let first = log_fact(line, "no byte of the data set arrived for repl-timeout");
-        let cut = line.count == 1 && was_unreached(e, line.last);
+        let cut = line.count.max(e.trend.timed_out) == 1 && was_unreached(e, line.last);
         return (!cut || !super::reach::receiving(e))
             .then(|| named(e, Cause::SyncTimeout, cut, [Some(first), timeouts(e)]));
     }
@@ -227,7 +227,8 @@ pub fn backlog_too_small(e: &Evidence) -> Option<Finding> {
     let link = broken_link(e)?;
     let primary = e.primary.seen()?;
     let replid = e.trend.replid.as_deref()?;
-    let offset = e.trend.offset?;
+    // -1 in a capture of old: SYNC tells no offset.
+    let offset = e.trend.offset.filter(|offset| *offset >= 0)?;
     let same_history = replid == primary.replid || (replid == primary.replid2 && offset <= primary.second_repl_offset);
     // CONFIG RESETSTAT makes it begin anew.
     let refusals = primary.sync_partial_err;

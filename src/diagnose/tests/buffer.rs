@@ -99,6 +99,42 @@ fn a_cut_of_a_data_set_that_is_read_into_memory_is_one_too() {
     assert_eq!(cut(from("disk").leak()), Some(Cause::Unknown), "all of it had come");
 }
 
+#[test]
+fn what_the_log_told_of_another_process_is_no_transfer_of_this_one() {
+    let lines = |kind: LogKind, first_s: u64, last_s: u64, bend: &dyn Fn(&mut Evidence)| {
+        cause(|e| {
+            broken(e).log(kind, CUT, 3);
+            let (first, last) =
+                (e.ended.before(Duration::from_secs(first_s)), e.ended.before(Duration::from_secs(last_s)));
+            let line = &mut seen(&mut e.log).lines[0];
+            (line.first, line.last) = (first, last);
+            (e.source().output_buffer_cuts, e.trend.output_buffer_cuts) = (Some(3), Some(1));
+            e.limits().output_hard = 2 << 20;
+            bend(e);
+        })
+    };
+    let (cut, runs) = (Some(Cause::OutputBufferExceeded), Some(Cause::SyncRunning));
+    let primary = |e: &mut Evidence| e.source().uptime_s = 6;
+    let local = |e: &mut Evidence| e.trend.started = Some(e.ended.before(Duration::from_secs(5)));
+    for began_5_s_ago in [&primary as &dyn Fn(&mut Evidence), &local] {
+        assert_eq!(lines(LogKind::TransferError, 14, 8, began_5_s_ago), runs, "before it began");
+        assert_eq!(lines(LogKind::TransferError, 14, 2, began_5_s_ago), runs, "one of it, and nobody knows how many");
+        assert_eq!(lines(LogKind::TransferError, 4, 2, began_5_s_ago), cut);
+        let once_more = |e: &mut Evidence| {
+            began_5_s_ago(e);
+            e.trend.cut_transfers = 2;
+        };
+        assert_eq!(lines(LogKind::TransferError, 14, 2, &once_more), cut, "counted one by one");
+        let full = |e: &mut Evidence| {
+            began_5_s_ago(e);
+            e.trend.transfers = 2;
+            e.log(LogKind::FullResync, "Full resync from master: abc:1", 2);
+        };
+        assert_eq!(lines(LogKind::LinkLost, 2, 2, &full), runs, "the first of its transfers");
+    }
+    assert_eq!(lines(LogKind::TransferError, 14, 8, &|_| ()), cut);
+}
+
 /// The server's defaults: 256 MiB at once, 64 MiB for a minute.
 #[test]
 fn a_soft_limit_needs_its_seconds() {

@@ -1,7 +1,7 @@
 //! A link that drops again and again: what the drops cost tells why.
 
 use super::*;
-use crate::model::finding::Flaps;
+use crate::model::finding::{Fact, Flaps};
 
 const ASKED: &str = "Trying a partial resynchronization (request 4ae1:1000).";
 
@@ -76,6 +76,15 @@ fn cuts_that_grow_with_the_drops_are_the_output_buffers() {
     };
     assert_eq!(uncounted(8 << 20), Some(Cause::OutputBufferExceeded), "the distance alone speaks");
     assert_eq!(uncounted(1 << 20), Some(Cause::BacklogTooSmall));
+    let without_a_hard_limit = |soft_s| {
+        cause(move |e| {
+            outrun(e, 8 << 20);
+            (e.limits().output_hard, e.limits().output_soft, e.limits().output_soft_s) = (0, 2 << 20, soft_s);
+            e.source().output_buffer_cuts = None;
+        })
+    };
+    assert_eq!(without_a_hard_limit(1), Some(Cause::OutputBufferExceeded), "`replica 0 2mb 1`");
+    assert_eq!(without_a_hard_limit(60), Some(Cause::BacklogTooSmall), "seven drops in 40 s leave it no minute");
 }
 
 #[test]
@@ -89,6 +98,13 @@ fn what_was_named_at_the_drops_names_them_all() {
     assert_eq!(named(&[NetworkRejected]), Some(Cause::Unknown), "once is no pattern");
     assert_eq!(named(&[NetworkRejected, NetworkRejected, NetworkCut, NetworkCut]), Some(Cause::Unknown));
     assert_eq!(named(&[Cause::AuthRejected; 3]), Some(Cause::Unknown), "that has a story of its own");
+    let finding = found(|e| {
+        outrun(e, 70_000);
+        e.trend.drops.as_mut().unwrap().named = vec![NetworkCut; 5];
+    });
+    assert_eq!(finding.cause, NetworkCut);
+    let dear = |fact: &Fact| fact.saw.contains("the replica asked for the rest, 68.3 KiB back");
+    assert!(finding.because.iter().any(dear), "what makes each of them dear: {finding:?}");
 }
 
 #[test]
@@ -134,6 +150,19 @@ fn the_first_cut_of_an_output_buffer_is_not_blamed_on_the_backlog() {
     assert_eq!(broken(Some(4), 8 << 20), (Cause::BacklogTooSmall, false));
     assert_eq!(broken(None, 70_000), (Cause::BacklogTooSmall, false));
     assert_eq!(broken(None, 8 << 20), (Cause::BacklogTooSmall, true), "nothing counts the cuts there");
+    let without_a_hard_limit = |behind: i64| {
+        verdict(|e| {
+            e.break_link(LinkState::Sync);
+            (e.trend.offset, e.trend.replid) = (Some(1_000), Some(e.server().replid.clone()));
+            (e.trend.sync_partial_err, e.trend.output_buffer_cuts) = (Some(0), Some(4));
+            (e.limits().output_hard, e.limits().output_soft, e.limits().output_soft_s) = (0, 2 << 20, 1);
+            let primary = e.source();
+            (primary.sync_partial_err, primary.output_buffer_cuts) = (1, Some(5));
+            (primary.repl_offset, primary.backlog_first) = (1_000 + behind, 900 + behind);
+        })
+    };
+    assert_eq!(without_a_hard_limit(8 << 20), (Cause::OutputBufferExceeded, false));
+    assert_eq!(without_a_hard_limit(70_000), (Cause::OutputBufferExceeded, true));
 }
 
 /// The hard limit is never below the backlog: who is resumed was not cut for it.
@@ -149,6 +178,24 @@ fn cuts_of_other_clients_are_no_reason_for_drops_that_were_resumed() {
     };
     assert_eq!(drops(0), Some(Cause::Unknown));
     assert_eq!(drops(5), Some(Cause::OutputBufferExceeded), "Redis 8.2 tells no offset with a full resync");
+}
+
+/// `replica 256mb 64mb 10` with a backlog of 512 MB: each cut at the soft limit is resumed.
+#[test]
+fn a_soft_limit_below_the_backlog_cuts_what_is_resumed() {
+    let resumed = |rose: u64, soft: u64, soft_s: u64| {
+        cause(move |e| {
+            (e.limits().output_soft, e.limits().output_soft_s, e.limits().backlog_size) = (soft, soft_s, 512 << 20);
+            e.source().output_buffer_cuts = Some(43);
+            e.trend.drops = Some(Drops { counted: counted(0, 0, Some(rose)), ..drops(5) });
+        })
+    };
+    assert_eq!(resumed(5, 64 << 20, 10), Some(Cause::OutputBufferExceeded));
+    assert_eq!(resumed(6, 64 << 20, 10), Some(Cause::OutputBufferExceeded), "the last is not back yet");
+    assert_eq!(resumed(3, 64 << 20, 10), Some(Cause::Unknown), "not each of them");
+    assert_eq!(resumed(9, 64 << 20, 10), Some(Cause::Unknown), "others are cut");
+    assert_eq!(resumed(5, 512 << 20, 10), Some(Cause::Unknown), "not below it: who is resumed was not cut for that");
+    assert_eq!(resumed(5, 64 << 20, 60), Some(Cause::Unknown), "the default's minute is longer than from drop to drop");
 }
 
 /// Each of its replicas asks a process that has just begun for what it does not have, once.

@@ -138,6 +138,15 @@ fn a_timeout_is_told_by_the_log_and_by_settings_that_cannot_work() {
     assert_eq!(healed(2, Some(6), true), (Cause::SyncTimeout, false), "no cut leaves two");
     assert_eq!(healed(1, Some(600), true), (Cause::SyncTimeout, false), "long before");
     assert_eq!(healed(1, None, true), (Cause::SyncTimeout, false));
+    let beyond_the_log = |timed_out: u32| {
+        verdict(|e| {
+            broken(e).log(LogKind::TransferTimeout, bulk, 1);
+            e.settings().repl_timeout_s = 300;
+            (e.trend.unreached_until, e.trend.timed_out) = (Some(e.ended), timed_out);
+        })
+    };
+    assert_eq!(beyond_the_log(1), (Cause::SyncTimeout, true));
+    assert_eq!(beyond_the_log(2), (Cause::SyncTimeout, false), "the log's window is shorter than repl-timeout");
     let silence = |timeout: u64| {
         cause(|e| {
             e.log(LogKind::LinkTimeout, "MASTER timeout: no data nor PING received...", 3);
@@ -199,6 +208,26 @@ fn a_primary_that_cannot_write_its_data_set_is_confirmed_by_its_own_account() {
         e.primary_limits = Reading::Missing(Missing::NotAsked);
     };
     assert_eq!(verdict(unseen), (Cause::PrimaryDiskFull, true));
+    // No counter, a limit below the data set, and the line of the link that was lost before all of them.
+    let tight = |save: bool, count: u32, grown: Option<u64>, cuts: Option<(u64, u64)>| {
+        verdict(|e| {
+            broken(e).log(LogKind::LinkLost, "Connection with master lost.", 1).log(
+                LogKind::BulkCountError,
+                line,
+                count,
+            );
+            (e.limits().diskless_sync, e.limits().output_hard) = (false, 8 << 20);
+            (e.source().rdb_last_save_ok, e.source().output_buffer_cuts) = (save, cuts.map(|(now, _)| now));
+            (e.trend.transfers, e.trend.grown, e.trend.output_buffer_cuts) = (3, grown, cuts.map(|(_, before)| before));
+        })
+    };
+    let (disk, buffer) = (Cause::PrimaryDiskFull, Cause::OutputBufferExceeded);
+    assert_eq!(tight(false, 3, None, None), (disk, false), "its own account is firm");
+    assert_eq!(tight(false, 1, None, None), (disk, true), "a save that failed is more than a limit");
+    assert_eq!(tight(true, 3, None, None), (buffer, true), "its own account contradicts");
+    assert_eq!(tight(false, 3, Some(9 << 20), None), (disk, false), "a stream that grows cuts nothing by itself");
+    assert_eq!(tight(false, 1, Some(9 << 20), None), (buffer, false));
+    assert_eq!(tight(false, 3, None, Some((5, 1))), (buffer, false), "it has cut, and its limit is below the data set");
     let diskless = |e: &mut Evidence| {
         broken(e).log(LogKind::BulkCountError, line, 9);
         e.source().rdb_last_save_ok = false;
@@ -244,6 +273,7 @@ fn a_backlog_that_begins_after_the_break_is_too_small() {
     assert_eq!(with(&|e| e.trend.replid = Some("other".into())), Some(Cause::SyncRunning), "another history");
     assert_eq!(with(&|e| e.trend.offset = Some(0)), Some(Cause::BacklogTooSmall), "a primary that had just begun");
     assert_eq!(with(&|e| e.trend.offset = None), Some(Cause::SyncRunning), "relinkd has just started");
+    assert_eq!(with(&|e| e.trend.offset = Some(-1)), Some(Cause::SyncRunning), "SYNC tells none");
     let second = |valid_to: i64| {
         with(&|e| {
             e.trend.replid = Some("former".into());
