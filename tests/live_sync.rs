@@ -168,13 +168,27 @@ fn the_output_buffer_is_too_small(kind: Kind) {
 
 /// Far above the data set, and far below what is written while a transfer lasts.
 fn a_limit_above_the_data_set_is_too_small(kind: Kind) {
-    let group = Group::builder(kind).replicas(1).start().expect("a group");
+    // At most 80 MB/s: without a bound a quick machine would have no time for anything else.
+    limit_above_the_data_set(kind, "0", 256, 3000);
+}
+
+/// Redis before 7.4 counts no cuts, so only the stream can prove it, with five idle seconds in each turn of the loop.
+#[test]
+fn a_limit_above_the_data_set_is_proved_at_the_default_delay_redis_70() {
+    if let Some(kind) = lab::require(Kind::Redis70) {
+        // 10 MB/s: it fills in two or three seconds.
+        limit_above_the_data_set(kind, "5", 32, 4000);
+    }
+}
+
+fn limit_above_the_data_set(kind: Kind, delay_s: &str, values: usize, us_per_key: u32) {
+    let group = Group::builder(kind).replicas(1).config("repl-diskless-sync-delay", delay_s);
+    let group = group.start().expect("a group");
     let scene = Scene::start(group, &alone());
     let primary = scene.group.primary();
-    let slow = slow_sync(primary, 1000, 3000);
+    let slow = slow_sync(primary, 1000, us_per_key);
     let limit = fault::configure(primary, &[("client-output-buffer-limit", "replica 24mb 0 0")]).expect("a limit");
-    // At most 80 MB/s: without a bound a quick machine would have no time for anything else.
-    let writes = Writes::start(primary, 256, 16_384, Duration::from_millis(50));
+    let writes = Writes::start(primary, values, 16_384, Duration::from_millis(50));
     restart_empty(scene.replica());
 
     let told = scene.told("firm", |message| {
