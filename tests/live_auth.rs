@@ -268,6 +268,15 @@ fn an_acl_user_in_trouble(kind: Kind) {
     lame.undo().expect("the user may replicate again");
     scene.over(&id);
 
+    // What a probe asks is allowed, and not what a replica asks.
+    primary.run(&["ACL", "SETUSER", "repl", "-psync", "+psync|?"]).expect("the user may only ask");
+    fault::cut_replicas(&primary).expect("the links are cut");
+    let (id, _) = scene.held("auth-forbidden", "no-safe-remedy");
+    let recorded = scene.recorded(&id);
+    assert!(recorded.to_string().contains("lets `PSYNC ?` through"), "{recorded:#}");
+    primary.run(&["ACL", "SETUSER", "repl", "+psync"]).expect("the user may replicate again");
+    scene.over(&id);
+
     // Names of users are no secret, and a wrong one is realigned with the password.
     set(scene.replica(), "masteruser", "nobody");
     fault::cut_replicas(&primary).expect("the links are cut");
