@@ -130,6 +130,24 @@ async fn a_wrong_masterauth_is_met_and_the_right_one_is_proved() {
     }
 }
 
+/// A firewall by source address sees what the replica itself would show it.
+#[tokio::test]
+async fn the_probe_goes_from_where_the_replica_goes() {
+    for program in programs() {
+        let primary = primary(program);
+        // Refused, so that the primary logs from where.
+        let lines = format!("replicaof 127.0.0.1 {}\nmasterauth {WRONG}\nbind-source-addr 127.0.0.9\n", primary.port);
+        let replica = Server::start(program, PASSWORD, &lines);
+        let evidence = seen(&target(&replica, &[]), &[], true).await;
+        let walk = evidence.upstream.seen().unwrap();
+        assert_eq!(walk.auth.code(), "WRONGPASS", "{walk:?}");
+        let source = walk.source.as_ref().unwrap();
+        assert_eq!((source.address.as_str(), &source.unbound), ("127.0.0.9", &None));
+        let log = format!("{:?}", primary.run("ACL LOG").await);
+        assert!(log.contains("addr=127.0.0.9:") && !log.contains(" addr=127.0.0.1:"), "{log}");
+    }
+}
+
 #[tokio::test]
 async fn a_missing_masterauth_is_met_at_psync() {
     for program in programs() {

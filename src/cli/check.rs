@@ -29,7 +29,6 @@ mod secret;
 mod sentinel;
 mod successor;
 
-pub use report::exit_of_secret;
 use report::{Section, Verdict};
 
 pub fn check(config: &Path, args: &CheckArgs) -> Ended {

@@ -15,6 +15,8 @@ pub struct Local {
     pub credentials: Option<Credentials>,
     /// How it speaks TLS there; none where the settings could not be read.
     pub tls: Option<ReplicaTls>,
+    /// From which address it connects there; empty: whichever the kernel takes.
+    pub source: String,
 }
 
 impl Local {
@@ -44,6 +46,7 @@ pub async fn look(look: &Look<'_>) -> Local {
             settings: Reading::Missing((&error).into()),
             credentials: None,
             tls: None,
+            source: String::new(),
         },
     }
 }
@@ -64,9 +67,11 @@ async fn ask(look: &Look<'_>, ends: Instant) -> Result<Local, WireError> {
         None => Reading::Missing(info.unfit("INFO")),
     };
     Ok(match settings(replies.collect(), at, &look.target.salt) {
-        Ok(Own { view, login, tls }) => {
-            Local { server, settings: Reading::Seen(view), credentials: login, tls: Some(tls) }
+        Ok(Own { view, login, tls, source }) => {
+            Local { server, settings: Reading::Seen(view), credentials: login, tls: Some(tls), source }
         }
-        Err(why) => Local { server, settings: Reading::Missing(why), credentials: None, tls: None },
+        Err(why) => {
+            Local { server, settings: Reading::Missing(why), credentials: None, tls: None, source: String::new() }
+        }
     })
 }

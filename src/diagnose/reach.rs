@@ -13,7 +13,7 @@ use crate::model::{Endpoint, Timestamp};
 
 mod own_way;
 
-use own_way::own_way;
+use own_way::{another_source, own_way};
 
 /// Without a witness, a primary that is gone for less than this may be restarting.
 const RESTART: Duration = Duration::from_secs(1);
@@ -207,7 +207,9 @@ fn upstream(e: &Evidence) -> Option<&Probe> {
 }
 
 fn probe_fact(probe: &Probe, saw: &str, means: &str) -> Fact {
-    fact(Viewpoint::Probe, probe.at, format!("connect to {} → {saw}", probe.target), means)
+    let from = probe.source.as_ref().filter(|source| source.unbound.is_none());
+    let from = from.map_or_else(String::new, |source| format!(" from {}", source.address));
+    fact(Viewpoint::Probe, probe.at, format!("connect to {}{from} → {saw}", probe.target), means)
 }
 
 pub fn name_unresolved(e: &Evidence) -> Option<Finding> {
@@ -247,7 +249,8 @@ pub fn refused(e: &Evidence) -> Option<Finding> {
 fn by_probe(e: &Evidence, cause: Cause, suspected: bool, first: Fact, told: [Option<Fact>; 2]) -> Finding {
     let own = own_way(e);
     let suspected = suspected || own.is_some();
-    let because = [Some(first)].into_iter().chain(told).chain([own, Some(link_fact(e))]);
+    let source = e.upstream.seen().and_then(another_source);
+    let because = [Some(first)].into_iter().chain(told).chain([own, source, Some(link_fact(e))]);
     finding(cause, suspected, because.flatten().collect())
 }
 

@@ -1,12 +1,12 @@
 //! One connection: sockets opened, bytes sent, replies awaited, each under a deadline.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::quoted::Quoted;
@@ -40,7 +40,18 @@ impl Connection {
     /// `lost_after`: what the peer has not acknowledged within this is given up for good. Without it the kernel goes on
     /// to send a command for minutes, also after the connection was closed.
     pub async fn open(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -> Result<Connection, WireError> {
-        let Connected { stream, peer, round_trip } = connect(dial, deadline, lost_after).await?;
+        Connection::open_from(None, dial, deadline, lost_after).await
+    }
+
+    /// The same from an address of this host, where it is one that can be bound: a replica does without it as well where it
+    /// is not (Redis 7.0.15, anetTcpNonBlockBestEffortBindConnect).
+    pub async fn open_from(
+        source: Option<IpAddr>,
+        dial: &Dial,
+        deadline: Instant,
+        lost_after: Option<Duration>,
+    ) -> Result<Connection, WireError> {
+        let Connected { stream, peer, round_trip } = connect(source, dial, deadline, lost_after).await?;
         Ok(Connection {
             stream,
             incoming: Buffer::default(),
@@ -184,7 +195,12 @@ struct Connected {
 /// twice the time that it took to open the connection.
 const HEARD: Duration = Duration::from_millis(300);
 
-async fn connect(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -> Result<Connected, WireError> {
+async fn connect(
+    source: Option<IpAddr>,
+    dial: &Dial,
+    deadline: Instant,
+    lost_after: Option<Duration>,
+) -> Result<Connected, WireError> {
     let in_time = |_| WireError::TimedOut;
     match (&dial.address, &dial.tls) {
         (Address::Unix(path), None) => {
@@ -193,7 +209,8 @@ async fn connect(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -
         }
         (Address::Unix(_), Some(_)) => Err(WireError::TlsSetup("a Unix socket carries no TLS; leave it out".into())),
         (Address::Tcp(endpoint), settings) => {
-            let (stream, round_trip) = timeout_at(deadline, tcp(endpoint, deadline)).await.map_err(in_time)??;
+            let (stream, round_trip) =
+                timeout_at(deadline, tcp(source, endpoint, deadline)).await.map_err(in_time)??;
             if let Some(ms) = lost_after.and_then(|span| u32::try_from(span.as_millis()).ok()).filter(|ms| *ms > 0) {
                 rustix::net::sockopt::set_tcp_user_timeout(&stream, ms).map_err(|e| cut(&e.into()))?;
             }
@@ -210,9 +227,9 @@ async fn connect(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -
 }
 
 /// Whether whoever listens there speaks TLS; none where that did not show in time.
-pub async fn speaks_tls(endpoint: &Endpoint, within: Duration) -> Option<bool> {
+pub async fn speaks_tls(source: Option<IpAddr>, endpoint: &Endpoint, within: Duration) -> Option<bool> {
     let ends = Instant::now() + within;
-    let (stream, round_trip) = match timeout_at(ends, tcp(endpoint, ends)).await {
+    let (stream, round_trip) = match timeout_at(ends, tcp(source, endpoint, ends)).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(_)) => return Some(false),
         Err(_) => return None,
@@ -245,12 +262,20 @@ pub async fn lookup(endpoint: &Endpoint, within: Duration) -> Result<Vec<SocketA
 }
 
 /// The connection, and how long it took to open.
-async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<(TcpStream, Duration), WireError> {
+async fn tcp(
+    source: Option<IpAddr>,
+    endpoint: &Endpoint,
+    deadline: Instant,
+) -> Result<(TcpStream, Duration), WireError> {
     let found = lookup(endpoint, deadline.saturating_duration_since(Instant::now())).await?;
     let mut told = WireError::NameUnresolved(format!("{}: no address", endpoint.host));
     for address in found {
         let began = Instant::now();
-        match TcpStream::connect(address).await {
+        let connected = match source.and_then(|source| bound(source, address)) {
+            Some(socket) => socket.connect(address).await,
+            None => TcpStream::connect(address).await,
+        };
+        match connected {
             Ok(stream) => {
                 let round_trip = began.elapsed();
                 stream.set_nodelay(true).map_err(|e| cut(&e))?;
@@ -260,6 +285,11 @@ async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<(TcpStream, Durat
         }
     }
     Err(told)
+}
+
+fn bound(source: IpAddr, to: SocketAddr) -> Option<TcpSocket> {
+    let socket = if to.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }.ok()?;
+    socket.bind(SocketAddr::new(source, 0)).ok().map(|()| socket)
 }
 
 /// Of what two addresses of one name say: a host that answered tells more than silence, and that more than a family of

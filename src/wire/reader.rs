@@ -1,5 +1,6 @@
 //! The connection that only reads.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,7 +26,13 @@ pub struct Reader {
 impl Reader {
     /// Connects and says nothing yet: a probe wants to see each answer itself.
     pub async fn open(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
-        Ok(Reader { connection: Connection::open(dial, Instant::now() + within, None).await?, later: Vec::new() })
+        Reader::open_from(None, dial, within).await
+    }
+
+    /// The same from an address of this host, where it can be bound.
+    pub async fn open_from(source: Option<IpAddr>, dial: &Dial, within: Duration) -> Result<Reader, WireError> {
+        let connection = Connection::open_from(source, dial, Instant::now() + within, None).await?;
+        Ok(Reader { connection, later: Vec::new() })
     }
 
     /// The address that the connection really went to, after name resolution.

@@ -195,6 +195,7 @@ pub(super) fn proof(login: &str, number: u8) -> LoginProof {
         peer: None,
         own_host: false,
         other_transport: None,
+        source: None,
         cut_short: false,
         version: None,
         ping: error("NOAUTH Authentication required."),

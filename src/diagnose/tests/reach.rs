@@ -179,6 +179,21 @@ fn witnesses_who_contradict_each_other_or_are_in_tilt_prove_nothing() {
     assert!(unanswered.because[1].means.contains("3 of them are in TILT"), "{unanswered:?}");
 }
 
+#[test]
+fn from_where_the_probe_went_is_told_where_the_replica_has_an_address_of_its_own() {
+    let cut_from = |unbound: Option<&str>| {
+        let finding = found(|e| {
+            cut(e).stood(LONG);
+            e.probe().source = Some(Source { address: "10.0.0.9".into(), unbound: unbound.map(str::to_owned) });
+        });
+        finding.because.into_iter().map(|fact| fact.saw).collect::<Vec<_>>().join("\n")
+    };
+    assert!(cut_from(None).contains("connect to 10.0.0.20:6379 from 10.0.0.9 → no answer"), "{}", cut_from(None));
+    let elsewhere = cut_from(Some("Cannot assign requested address"));
+    assert!(elsewhere.contains("connect to 10.0.0.20:6379 → no answer"), "{elsewhere}");
+    assert!(elsewhere.contains("cannot connect from 10.0.0.9, the replica's bind-source-addr: Cannot"), "{elsewhere}");
+}
+
 /// A name that only the server's container knows, a firewall that lets the server's own address through.
 #[test]
 fn a_primary_that_the_server_still_hears_is_not_lost_because_relinkd_does_not_reach_it() {

@@ -22,6 +22,9 @@ pub struct Probe {
     /// The address that it went to is one of this host's own.
     #[serde(default)]
     pub own_host: bool,
+    /// The replica's `bind-source-addr`, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// The handshake failed as it does where one side speaks TLS and the other does not: whether the port answers the
     /// other way. None: it was not tried.
     #[serde(default)]
@@ -44,6 +47,15 @@ pub struct Probe {
     pub psync: Answer,
     /// The role that the peer claims on this connection, where it may be asked.
     pub role: Reading<PeerRole>,
+}
+
+/// From where a replica connects to its primary. The probe does so too, where it can.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub address: String,
+    /// Why the probe went from another address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbound: Option<String>,
 }
 
 /// The primary's name, looked up from this host.
