@@ -230,6 +230,7 @@ impl Memory {
         self.forget_former_process(e);
         self.note_handover(e);
         self.calm.note_tries(&mut self.trend.tries, e);
+        self.trend.heard_since.clone_from(&e.trend.heard_since);
         self.note_seats(e);
         self.unlinked = run_on(&self.unlinked, e);
         if let Some(probe) = e.upstream.seen() {
@@ -238,8 +239,11 @@ impl Memory {
             let before = if self.looked { Duration::ZERO } else { Duration::from_secs(told.unwrap_or(0)) };
             if self.tried.as_ref() != Some(&probe.target) {
                 (self.trend.reached, self.trend.let_in, self.tried) = (None, None, Some(probe.target.clone()));
+                self.trend.ping_period_s = None;
                 self.reached();
             }
+            let told = e.primary_limits.seen().map(|limits| limits.ping_period_s);
+            self.trend.ping_period_s = told.or(self.trend.ping_period_s);
             if probe.connect == Connect::Open && !unanswered(probe) {
                 self.trend.reached = Some(e.ended);
             }

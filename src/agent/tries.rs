@@ -9,8 +9,8 @@ use crate::model::evidence::Evidence;
 
 /// Between an event at a Sentinel and our hearing of it.
 const HEARD_LATE: Duration = Duration::from_millis(500);
-/// How many are remembered. Most are minutes apart.
-const REMEMBERED: usize = 64;
+/// How many are remembered. Most are minutes apart; with votes that may be of other groups they are several a failure.
+const REMEMBERED: usize = 256;
 /// A failover that nobody is elected for ends after so long, whatever the timeout (Redis 7.0.15,
 /// SENTINEL_ELECTION_TIMEOUT).
 const ELECTION: Duration = Duration::from_secs(10);

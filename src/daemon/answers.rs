@@ -86,7 +86,7 @@ impl Daemon {
                 let changed: Vec<_> = changed.into_iter().map(|pause| pause.dated_at_most(now)).collect();
                 let begun = changed.iter().find(|pause| pause.resumed.is_none()).map(|pause| pause.scope.clone());
                 self.pauses.retain(|known| {
-                    let replaced = changed.iter().any(|new| (new.began, &new.scope) == (known.began, &known.scope));
+                    let replaced = changed.iter().any(|new| new.replaces(known, now));
                     !replaced && now.since(known.over()) < REMEMBERED
                 });
                 self.pauses.extend(changed);

@@ -234,7 +234,8 @@ impl Runner {
         };
         let mut evidence = collect::look(&self.watched.target(&dials), ask).await;
         evidence.trend.last_up = self.hand.pulse.lock().unwrap_or_else(PoisonError::into_inner).last_up;
-        evidence.trend.tries = self.hand.sentinels.lock().unwrap_or_else(PoisonError::into_inner).tries();
+        let board = self.hand.sentinels.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (evidence.trend.tries, evidence.trend.heard_since) = (board.tries(), board.heard_since());
         self.note_log(&evidence);
         let recent = |one: &&Successor| one.refused_us() && now().since(one.at) < self.hand.retry_login;
         last.refused = evidence.successors.iter().filter(recent).cloned().collect();

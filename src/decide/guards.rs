@@ -112,13 +112,16 @@ fn attempts_exhausted(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     // The world had moved: that costs no attempt. But what has moved each time will have moved again.
     let (idle, most) = (dropped(c).count(), c.policy.max_attempts.saturating_mul(IDLE) as usize);
     let lately = c.history.idle.iter().filter(|at| c.now.since(**at) < HOUR).count();
-    if idle >= most || (idle > 0 && lately >= most) {
+    // A request for a failover rests between dropped plans as it is (`dropped_just_now`), and nobody else may be there to ask.
+    let seldom = remedy != Remedy::RequestFailover && idle > 0 && lately >= most;
+    if idle >= most || seldom {
         return Err((
             RefusalCode::AttemptsExhausted,
             format!(
                 "{lately} plans within the last hour, {idle} of them within {}, were dropped by what was read again just before \
-                 the change; a person is needed, and until then it is tried once in so long",
-                human(SPAN)
+                 the change; a person is needed, and until then it is tried {}",
+                human(SPAN),
+                if seldom { "once in so long" } else { "again when enough of them are older" }
             ),
         ));
     }

@@ -29,23 +29,25 @@ const BESIDE: &str = "a request beside that could promote a second replica";
 pub type Span = (Timestamp, Timestamp);
 
 /// Each try that is known adds a moment and what follows from it, and takes none away: whoever did not vote for it goes on
-/// by an earlier one, and who voted waits as long as who was voted for (sentinelVoteLeader).
+/// by an earlier one, and who voted waits as long as who was voted for (sentinelVoteLeader). Only a Sentinel that was heard
+/// all the while does not go by a try any more that is over for two periods: what followed from it is known as well.
 pub fn sentinels_own_try(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     for (sentinel, says) in c.evidence.of_the_named() {
         let period = Duration::from_millis(says.failover_timeout_ms.saturating_mul(2));
-        if let Some(alone) = alone(says, period) {
+        if let Some(alone) = alone(says, period, c) {
             let when = format!("has held the primary down for {} by itself, and tries when others agree", human(alone));
             return Err((RefusalCode::SentinelActing, format!("Sentinel {sentinel} {when}: {BESIDE}")));
         }
         let Some(first) = first_try(says) else { continue };
-        // A try that is over for so long was followed by another that was heard or seen; where none was, the oldest is left.
-        let fresh = |(_, to): &Span| c.now.since(*to) < period.saturating_mul(2);
-        let heard = |base: &Span| fresh(base) && base.1.after(period) > first.0;
-        let known: Vec<Span> = c.history.tries.iter().copied().filter(heard).collect();
+        let since = c.evidence.trend.heard_since.get(&sentinel.to_string());
+        let followed = |(_, to): &Span| {
+            c.now.since(*to) >= period.saturating_mul(2) && since.is_some_and(|since| *since < to.after(period))
+        };
+        let counts = |base: &Span| base.1.after(period) > first.0 && !followed(base);
+        let known = c.history.tries.iter().copied().filter(counts);
         // Whoever voted for the first try waits from then, and that was late itself.
-        let later = (first.0, first.1.after(DESYNC));
-        let first = Some((first, later)).filter(|(first, _)| fresh(first) || known.is_empty());
-        let bases = known.into_iter().map(|base| (base, base)).chain(first);
+        let first = (first, (first.0, first.1.after(DESYNC)));
+        let bases = known.map(|base| (base, base)).chain([first]);
         let due = bases.flat_map(|(base, later)| [Some(base), next_after(later, period, c.now)]).flatten();
         let near = due.filter(|(from, to)| c.now.after(BEFORE) > *from && c.now <= to.after(AFTER)).min();
         if let Some((from, _)) = near {
@@ -60,11 +62,13 @@ pub fn sentinels_own_try(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
 }
 
 /// A Sentinel that reaches its quorum and holds the primary down by itself: others are about to agree, and it has not tried
-/// yet. After a while they will not, whatever the reason, and it is kept away from like any other.
-fn alone(says: &SentinelSays, period: Duration) -> Option<Duration> {
-    let reaches = says.ckquorum.seen().is_some_and(|quorum| quorum.ok);
+/// yet. After a while they will not, whatever the reason, and it is kept away from like any other; but not while enough of
+/// them say the same, since then it has only just come to hear them. What it did not tell of its quorum may be well.
+fn alone(says: &SentinelSays, period: Duration, c: &Context<'_>) -> Option<Duration> {
+    let reaches = says.ckquorum.seen().is_none_or(|quorum| quorum.ok);
     let down = says.s_down_ms.filter(|_| says.o_down_ms.is_none() && reaches).map(Duration::from_millis)?;
-    (down < period).then_some(down)
+    let agree = c.evidence.sentinels_flagging("s_down") >= usize::try_from(says.quorum).unwrap_or(usize::MAX);
+    (agree || down < period).then_some(down)
 }
 
 /// A Sentinel tries as soon as it holds the primary objectively down, unless it has done so, or has voted, within twice its

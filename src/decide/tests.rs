@@ -333,6 +333,33 @@ fn a_replica_without_a_group_is_healed_without_sentinels() {
     assert!(told.contains("no Sentinel is configured"), "{told}");
 }
 
+/// Four times `max_attempts` of them are enough within ten minutes; and within an hour, but for one in ten minutes and for
+/// what rests by itself.
+#[test]
+fn plans_that_are_dropped_again_and_again_call_a_person() {
+    let dropped = |case: &mut Case, minutes: &[u64]| {
+        let ago = |count: u64, m: u64| (0..count).map(move |s| m * 60 + s);
+        let (now, last) = (case.now, minutes.len() as u64);
+        let mut all: Vec<_> = ago(20 - last, 15).chain(minutes.iter().map(|m| m * 60)).collect();
+        all.sort_unstable_by(|a, b| b.cmp(a));
+        case.history.idle = all.into_iter().map(|s| now.before(Duration::from_secs(s))).collect();
+    };
+    for case in [stale_password, dead_primary] {
+        holds_while(case(), RefusalCode::AttemptsExhausted, |case| {
+            let every = Duration::from_secs(28);
+            case.history.idle = (1..=20).rev().map(|n| case.now.before(every * n)).collect();
+        });
+    }
+    let told = holds_while(stale_password(), RefusalCode::AttemptsExhausted, |case| dropped(case, &[2]));
+    assert!(told.contains("once in so long"), "{told}");
+    let mut nobody_else_asks = dead_primary();
+    dropped(&mut nobody_else_asks, &[2]);
+    nobody_else_asks.plan();
+    let mut rested = stale_password();
+    dropped(&mut rested, &[]);
+    rested.plan();
+}
+
 fn firm(cause: Cause) -> Finding {
     Finding {
         cause,

@@ -11,9 +11,16 @@ use crate::model::people::Pause;
 const ACTS: i64 = 4000;
 
 impl Ledger {
-    /// Makes a pause durable, or its end before its time. One that began at this moment with this scope is the same.
+    /// Makes a pause durable, or its end before its time. One that began at this moment with this scope is the same; with
+    /// its end goes what the clock, before it was set back, dated later.
     pub fn record_pause(&mut self, pause: &Pause) -> Result<(), LedgerError> {
         self.write(|transaction| {
+            if pause.resumed.is_some() {
+                transaction.execute(
+                    "DELETE FROM pause WHERE scope = ?2 AND began > ?1 AND over > ?3",
+                    params![pause.began.0, json(&pause.scope)?, pause.over().0],
+                )?;
+            }
             transaction.execute(
                 "INSERT INTO pause (began, scope, over, body) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (began, scope) DO UPDATE SET over = ?3, body = ?4",

@@ -91,6 +91,12 @@ impl Pause {
         self.resumed.is_none() && now < self.ends
     }
 
+    /// Whether this is what became of another: that one, or the same that was dated anew meanwhile and is in force yet.
+    pub fn replaces(&self, known: &Pause, now: Timestamp) -> bool {
+        let said = |pause: &Pause| (pause.owner.clone(), pause.reason.clone(), pause.ends.since(pause.began));
+        self.scope == known.scope && (self.began == known.began || (known.in_force(now) && said(self) == said(known)))
+    }
+
     /// The same, as if it had been set at `now` at the latest: after the system's clock was set back it holds for no
     /// longer than was asked for.
     pub fn dated_at_most(mut self, now: Timestamp) -> Pause {

@@ -88,6 +88,8 @@ const VOTES: usize = 64;
 /// What comes so soon after each other belongs together, for so long at most.
 const AT_ONCE: Duration = Duration::from_secs(1);
 const BURST: Duration = Duration::from_secs(5);
+/// For longer no failover of a Sentinel's own runs: five times the default failover-timeout.
+const RUNS: Duration = Duration::from_secs(900);
 
 /// Takes one more, and lets the oldest go.
 fn remember<T>(all: &mut VecDeque<T>, one: T, most: usize) {
@@ -114,12 +116,25 @@ impl SentinelBoard {
     /// When Sentinels were heard to begin a failover of the group, or to vote for one that was not heard to be of another
     /// group. Kept here and not in the wake-ups, which are dropped where several wait.
     pub fn tries(&self) -> Vec<(Timestamp, Timestamp)> {
-        let foreign = |vote: &String| self.links.values().any(|link| link.foreign.contains(vote));
-        let votes = self.links.values().flat_map(|link| &link.votes).filter(|(vote, _)| !foreign(vote));
+        // A Sentinel asks for votes for all its failovers in the newest epoch it knows, again each second (Redis 8.0.6 and
+        // Valkey 9.1.2, sentinelAskMasterStateToOtherSentinels): one that may run ours as well gets votes for it in the
+        // epoch of another group's.
+        let ours =
+            |link: &SentinelLink, at: Timestamp| link.tries.back().is_some_and(|(_, last)| at.since(*last) < RUNS);
+        let foreign = |(vote, at): &&(String, Timestamp)| {
+            self.links.values().any(|link| link.foreign.contains(vote) && !ours(link, *at))
+        };
+        let votes = self.links.values().flat_map(|link| &link.votes).filter(|vote| !foreign(vote));
         let tries = self.links.values().flat_map(|link| link.tries.iter().copied());
         let mut all: Vec<_> = tries.chain(votes.map(|(_, at)| (*at, *at))).collect();
         all.sort();
         all
+    }
+
+    /// Since when each Sentinel has been heard without a gap.
+    pub fn heard_since(&self) -> BTreeMap<String, Timestamp> {
+        let up = |(sentinel, link): (&Endpoint, &SentinelLink)| Some((sentinel.to_string(), link.up_since?));
+        self.links.iter().filter_map(up).collect()
     }
 }
 
@@ -141,7 +156,7 @@ where
     };
     locked(&board).links.entry(sentinel.clone()).or_default();
     let granted = Granted::Everything;
-    let mut ear = Ear { dial, sentinel, group, pace, granted, own_vote: None, board, wake, clock };
+    let mut ear = Ear { dial, sentinel, group, pace, granted, epoch: None, own_vote: None, board, wake, clock };
     let mut pause = pace.away.0;
     let mut told = None;
     loop {
@@ -177,8 +192,10 @@ struct Ear<C> {
     group: String,
     pace: Pace,
     granted: Granted,
-    /// It has begun a failover, of this group or of another, and its vote for itself is still to come.
-    own_vote: Option<bool>,
+    /// The newest epoch that it has told.
+    epoch: Option<String>,
+    /// It has begun a failover, of this group or of another, and its vote for itself in this epoch is still to come.
+    own_vote: Option<(bool, String)>,
     board: Arc<Mutex<SentinelBoard>>,
     wake: Sender<Wake>,
     clock: C,
@@ -232,6 +249,7 @@ impl<C: Fn() -> Timestamp> Ear<C> {
 
     /// Takes events until the subscription breaks; why it did.
     async fn hear(&mut self, subscription: &mut Subscription) -> WireError {
+        (self.epoch, self.own_vote) = (None, None);
         loop {
             match subscription.next(self.pace.ping_every, self.pace.answer).await {
                 Ok((channel, payload)) => self.heard(parse_event(&self.sentinel, &channel, &payload)),
@@ -245,14 +263,19 @@ impl<C: Fn() -> Timestamp> Ear<C> {
             return;
         }
         let of_another = event.group.as_ref().is_some_and(|group| *group != self.group);
-        if event.name == "+try-failover" {
-            self.own_vote = Some(!of_another);
+        match event.name.as_str() {
+            "+new-epoch" => self.epoch = Some(event.text.clone()),
+            // Its epoch was told just before (Redis 7.0.15, sentinelStartFailover).
+            "+try-failover" => self.own_vote = self.epoch.clone().map(|epoch| (!of_another, epoch)),
+            _ => {}
         }
         // Events that name no group are few, and tell of TILT or of a failover that begins.
         if of_another {
             return;
         }
-        let own = if event.name == "+vote-for-leader" { self.own_vote.take() } else { None };
+        let vote = event.name == "+vote-for-leader";
+        let own = self.own_vote.take_if(|(_, epoch)| vote && event.text.rsplit(' ').next() == Some(epoch.as_str()));
+        let own = own.map(|(ours, _)| ours);
         let now = (self.clock)();
         if let Some(link) = locked(&self.board).links.get_mut(&self.sentinel) {
             let name = KNOWN.iter().find(|known| **known == event.name).copied().unwrap_or(OTHER);
@@ -260,7 +283,8 @@ impl<C: Fn() -> Timestamp> Ear<C> {
             *count = count.saturating_add(1);
             link.last_event = Some(now);
             // A vote names whom it is for and the epoch, and no group. Whoever begins votes for itself within a tick (Redis
-            // 7.0.15, sentinelStartFailover, sentinelGetLeader), so by that one all votes for the same are known.
+            // 7.0.15, sentinelStartFailover, sentinelGetLeader), so by that one all votes for the same are known. Where TILT
+            // or another's epoch comes between there is none, and it has another epoch.
             match (event.name.as_str(), own) {
                 ("+try-failover", _) => link.note_try(now),
                 ("+vote-for-leader", Some(false)) => remember(&mut link.foreign, event.text.clone(), VOTES),
@@ -318,6 +342,7 @@ mod tests {
             group: "mine".to_owned(),
             pace: Pace::default(),
             granted: Granted::Everything,
+            epoch: None,
             own_vote: None,
             board: board.clone(),
             wake,
@@ -380,6 +405,7 @@ mod tests {
         ear.sentinel = Endpoint::new("127.0.0.2", 26379);
         locked(&board).links.entry(ear.sentinel.clone()).or_default();
         for (channel, payload) in [
+            ("+new-epoch", "10"),
             ("+try-failover", "master other 127.0.0.1 6380"),
             ("+sdown", "master x 127.0.0.1 1"),
             ("+vote-for-leader", "5a7b 10"),
@@ -402,6 +428,43 @@ mod tests {
         assert_eq!(locked(&board).tries().len(), TRIES + 1, "and a vote");
     }
 
+    /// One Sentinel runs ours while it begins another group's, in whose epoch it asks for votes for ours again; another's vote
+    /// for itself never came, and the next epoch is not its.
+    #[test]
+    fn a_vote_in_anothers_epoch_may_be_for_ours() {
+        let (wake, _full) = tokio::sync::mpsc::channel(1);
+        let (a, b) = (Endpoint::new("127.0.0.1", 26379), Endpoint::new("127.0.0.2", 26379));
+        let hear = |begun: i64, to_a: &[(i64, &str)], to_b: &[(&str, &str)]| {
+            let board: Arc<Mutex<SentinelBoard>> = Arc::default();
+            let clock = std::cell::Cell::new(begun);
+            for sentinel in [&a, &b] {
+                locked(&board).links.entry(sentinel.clone()).or_default();
+            }
+            let mut ear_b = ear(&b, &board, wake.clone(), || Timestamp(clock.get() * 1_000_000));
+            for (channel, payload) in to_b {
+                ear_b.heard(parse_event(&b, channel, payload));
+                clock.set(clock.get() + 50);
+            }
+            for (at, vote) in to_a {
+                let mut ear_a = ear(&a, &board, wake.clone(), || Timestamp(at * 1_000_000));
+                ear_a.heard(parse_event(&a, "+vote-for-leader", vote));
+            }
+            let tries = locked(&board).tries();
+            tries.into_iter().map(|(from, _)| from.0 / 1_000_000).collect::<Vec<_>>()
+        };
+        let begins = |group: &'static str, epoch: &'static str, vote: &'static str| {
+            [("+new-epoch", epoch), ("+try-failover", group), ("+vote-for-leader", vote)]
+        };
+        let ours = begins("master mine 127.0.0.1 6379", "9", "5a7b 9");
+        let others = begins("master other 127.0.0.1 6380", "10", "5a7b 10");
+        let both: Vec<_> = ours.into_iter().chain(others).collect();
+        assert_eq!(hear(0, &[(1, "5a7b 9"), (251, "5a7b 10")], &both), [1, 50, 251]);
+        assert_eq!(hear(0, &[(251, "5a7b 10")], &others), [] as [i64; 0], "another group's alone");
+        // Its own vote is missing, and it votes for another.
+        let overtaken = [others[0], others[1], ("+vote-for-leader", "4f6e 11")];
+        assert_eq!(hear(0, &[(101, "4f6e 11")], &overtaken), [100, 101]);
+    }
+
     #[test]
     fn each_change_of_the_link_wakes_once() {
         let (wake, mut woken) = tokio::sync::mpsc::channel(8);
@@ -414,6 +477,7 @@ mod tests {
             group: String::new(),
             pace: Pace::default(),
             granted: Granted::Everything,
+            epoch: None,
             own_vote: None,
             board: board.clone(),
             wake,

@@ -79,7 +79,14 @@ fn pauses_and_acts_outlive_the_process_and_go_when_they_are_old() {
     pause.resumed = Some((at(4_000), alice()));
     ledger.record_pause(&pause).unwrap();
     assert_eq!(ledger.pauses(at(5_000)).unwrap(), []);
-    assert_eq!(ledger.pauses(at(3_000)).unwrap(), [pause], "its end before its time is the same pause");
+    assert_eq!(ledger.pauses(at(3_000)).unwrap(), [pause.clone()], "its end before its time is the same pause");
+    // The clock is set back, and the pause is ended as what it is dated at by then.
+    let ahead = Pause { began: at(20_000), ends: at(30_000), ..pause.clone() };
+    ledger.record_pause(&Pause { resumed: None, ..ahead.clone() }).unwrap();
+    let dated = Pause { resumed: None, ..ahead }.dated_at_most(at(8_000));
+    assert!(dated.in_force(at(9_000)));
+    ledger.record_pause(&Pause { resumed: Some((at(9_000), alice())), ..dated }).unwrap();
+    assert!(!ledger.pauses(at(0)).unwrap().iter().any(|pause| pause.resumed.is_none()), "it stays ended");
     let acts: Vec<What> = ledger.acts().unwrap().into_iter().map(|entry| entry.what).collect();
     assert!(matches!(
         acts.as_slice(),

@@ -189,7 +189,35 @@ fn holds_a_failover_beside_a_sentinels_own_next_try() {
         case.e.each_sentinel(|says| says.o_down_ms = Some(237_000));
     });
     // One that holds the primary down by itself tries as soon as others agree with it.
-    holds(&|case| (case.e.sentinel(2).o_down_ms, case.e.sentinel(2).s_down_ms) = (None, Some(70_000)));
+    let by_itself = |case: &mut Case, s: u64| {
+        (case.e.sentinel(2).o_down_ms, case.e.sentinel(2).s_down_ms) = (None, Some(s * 1_000));
+    };
+    holds(&|case| by_itself(case, 70));
+    holds(&|case| {
+        by_itself(case, 70);
+        case.e.sentinel(2).ckquorum = Reading::Missing(Missing::TimedOut);
+    });
+    // It was cut off from the others for longer than a period, and hears them again: they agree in a moment.
+    holds(&|case| by_itself(case, 130));
+    // A try that was heard may have been another's, and a vote for another group's: o_down goes on for itself.
+    holds(&|case| {
+        tried(60)(case);
+        case.e.each_sentinel(|says| says.o_down_ms = Some((3 * 120 - 3) * 1_000));
+    });
+    // One that was over long ago is forgotten only by whom we heard all the while since.
+    let heard = |s: u64| {
+        move |case: &mut Case| {
+            tried(3 * 120 - 3)(case);
+            case.e.each_sentinel(|says| says.o_down_ms = Some((4 * 120 + 60) * 1_000));
+            let since = case.now.before(Duration::from_secs(s));
+            let names: Vec<String> = case.e.of_the_named().map(|(sentinel, _)| sentinel.to_string()).collect();
+            case.e.trend.heard_since = names.into_iter().map(|name| (name, since)).collect();
+        }
+    };
+    holds(&heard(200));
+    let mut all_the_while = dead_primary();
+    heard(300)(&mut all_the_while);
+    all_the_while.plan();
     // One that was just started takes a `down-after-milliseconds` of 5 s, and has neither tried nor voted.
     holds(&|case| {
         let says = case.e.sentinel(2);

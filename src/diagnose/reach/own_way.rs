@@ -9,7 +9,7 @@ use crate::model::finding::{Fact, Viewpoint};
 /// Slack beyond a primary's ping period.
 const SLACK_S: u64 = 2;
 
-/// The period where the primary does not tell it (`repl-ping-replica-period`).
+/// The period where the primary never told it (`repl-ping-replica-period`), and the least that is believed.
 const PING_S: u64 = 10;
 
 /// For so long has a way that once was open to be closed to every probe: no burst of loss lasts through so many.
@@ -30,7 +30,9 @@ pub(super) fn own_way(e: &Evidence) -> Option<Fact> {
     let link = e.local_link().filter(|link| link.up)?;
     let silent_s = u64::try_from(link.last_io_s).ok()?;
     let heard = view.at.before(Duration::from_secs(silent_s + 1));
-    let period = e.primary_limits.seen().map_or(PING_S, |limits| limits.ping_period_s.max(PING_S));
+    // Where our own way is closed nothing is read of the primary now.
+    let period = e.primary_limits.seen().map(|limits| limits.ping_period_s).or(e.trend.ping_period_s);
+    let period = period.map_or(PING_S, |period| period.max(PING_S));
     if silent_s > period.saturating_add(SLACK_S) || has_closed(e) {
         return None;
     }

@@ -204,9 +204,10 @@ fn a_primary_that_the_server_still_hears_is_not_lost_because_relinkd_does_not_re
         (Connect::NameUnresolved("no such host".into()), Cause::NameUnresolved),
     ];
     for (connect, expected) in cases {
-        let for_long = |for_s: u64, heard_s: i64, reached: bool| {
+        let pinged = |period_s: Option<u64>, for_s: u64, heard_s: i64, reached: bool| {
             let connect = connect.clone();
             verdict(|e| {
+                (e.primary_limits, e.trend.ping_period_s) = (Reading::Missing(Missing::TimedOut), period_s);
                 let since = e.ended.before(Duration::from_secs(for_s));
                 e.upstream = Reading::Seen(Probe { connect, ..blank(PRIMARY) });
                 e.each_sentinel(|says| says.last_reply_ms = Some(100));
@@ -214,7 +215,9 @@ fn a_primary_that_the_server_still_hears_is_not_lost_because_relinkd_does_not_re
                 (e.link().last_io_s, e.trend.reached) = (heard_s, reached.then_some(T0));
             })
         };
+        let for_long = |for_s: u64, heard_s: i64, reached: bool| pinged(None, for_s, heard_s, reached);
         let behind = |heard_s: i64, reached: bool| for_long(20, heard_s, reached);
+        assert_eq!(pinged(Some(60), 40, 20, true), (expected, true), "it pings each minute");
         assert_eq!(for_long(40, 20, true), (expected, false), "one ping came after the cut, and the next is overdue");
         assert_eq!(for_long(40, 20, false), (expected, false));
         assert_eq!(for_long(59, 0, true), (expected, true));

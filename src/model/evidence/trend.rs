@@ -1,5 +1,7 @@
 //! What came before a look, and bears on what it means.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::Timestamp;
@@ -43,6 +45,12 @@ pub struct Trend {
     /// When Sentinels were last heard or seen to begin a failover, or to vote for one: not before, not after. Oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tries: Vec<(Timestamp, Timestamp)>,
+    /// Since when each Sentinel, by its address, has been heard without a gap: what it began since then is in `tries`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub heard_since: BTreeMap<String, Timestamp>,
+    /// The primary's `repl-ping-replica-period` when it could last be read, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ping_period_s: Option<u64>,
     /// When Sentinels were last seen to disagree, or to run a failover.
     pub failover_seen: Option<Timestamp>,
     /// Since when the Sentinels that answer have named more than one address.
