@@ -205,7 +205,9 @@ impl Flapping {
         };
         let alone = |before: &&Sum| before.alone && sum.alone && dropped(sum.at.since(before.at));
         if let Some(before) = self.sums.back().filter(alone) {
-            let more = u32::try_from(sum.partial_ok.saturating_sub(before.partial_ok)).unwrap_or(u32::MAX);
+            // After CONFIG RESETSTAT all of them are new.
+            let more = sum.partial_ok.checked_sub(before.partial_ok).unwrap_or(sum.partial_ok);
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
             spread(&mut self.resumed, before.at, sum.at, if heard { more.min(1) } else { more });
         }
         if self.sums.len() > 1 && self.sums.back().is_some_and(|last| sum.at.since(last.at) < APART) {

@@ -425,7 +425,12 @@ impl Memory {
         let Some(now) = Begun::of(line) else { return };
         let Some(before) = self.begun.replace(now.clone()).filter(|before| now.at > before.at) else { return };
         let grown = now.offset.checked_sub(before.offset).filter(|grown| *grown > 0 && now.replid == before.replid);
-        if grown.is_none() {
+        // One that joined the save of another replica's begins where that did (Redis 7.0.15, syncCommand): that is no stop.
+        let went_on = || {
+            let seen = e.primary.seen().and_then(|primary| u64::try_from(primary.repl_offset).ok());
+            now.replid == before.replid && now.offset == before.offset && seen.is_some_and(|seen| seen > now.offset)
+        };
+        if grown.is_none() && !went_on() {
             // Of another history, or of writes that have stopped: what an older pair told is no proof any more.
             (self.trend.grown, self.trend.grown_ms) = (None, None);
         }
@@ -630,10 +635,16 @@ mod tests {
         assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (2, Some(3_000)));
         memory.before_judging(&look(500, &[(begun, 499, 3, "PSYNC is not possible, initialize RDB channel.")]));
         assert_eq!(memory.trend().grown, Some(3_000), "a line without an offset");
-        for (stream, why) in [("def:9000", "another history"), ("abc:8000", "nothing was written")] {
+        for (stream, stands, kept, why) in [
+            ("def:9000", 9_000, None, "another history"),
+            ("abc:8000", 8_000, None, "nothing was written"),
+            ("abc:8000", 9_000, Some(3_000), "it joined a save that was under way"),
+        ] {
             let mut memory = memory.clone();
-            memory.before_judging(&look(510, &[(begun, 505, 1, &format!("Full resync from master: {stream}"))]));
-            assert_eq!((memory.trend().grown, memory.trend().grown_ms), (None, None), "{why}");
+            let mut e = look(510, &[(begun, 505, 1, &format!("Full resync from master: {stream}"))]);
+            e.source().repl_offset = stands;
+            memory.before_judging(&e);
+            assert_eq!(memory.trend().grown, kept, "{why}");
         }
         memory.before_judging(&healthy());
         assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (0, None), "whole again");
