@@ -18,6 +18,7 @@ mod foresight;
 mod heal;
 mod history;
 mod man;
+mod notify;
 mod once;
 mod paint;
 mod pause;
@@ -74,6 +75,8 @@ pub enum Verb {
     Wait(WaitArgs),
     /// The page on a cause, a remedy or a refusal; without a code, the list of them.
     Explain(ExplainArgs),
+    /// Messages to people: whether they arrive.
+    Notify(notify::NotifyArgs),
     /// A script that completes verbs and options in a shell, on standard output.
     Completions(completions::CompletionsArgs),
     /// The manual page relinkd(1) in roff, on standard output.
@@ -420,6 +423,7 @@ fn dispatch(cli: &Cli) -> Ended {
         Verb::Ack(args) => answer::ack(&cli.config, args),
         Verb::Wait(args) => wait::wait(&cli.config, args),
         Verb::Explain(args) => explain::explain(args),
+        Verb::Notify(args) => notify::notify(&cli.config, args),
         Verb::Completions(args) => completions::completions(args),
         Verb::Man => man::man(),
     }

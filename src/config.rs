@@ -29,7 +29,7 @@ use crate::secrets::SecretRef;
 use crate::watch::log::LogSource;
 use crate::wire::TlsSettings;
 
-pub use keys::TABLES;
+pub use keys::{TABLES, nearest};
 pub use problem::{Problem, Problems};
 pub use values::duration;
 

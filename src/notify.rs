@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::model::finding::{Cause, Finding};
 use crate::model::incident::{Announcement, Incident, IncidentId, Notice, Phase};
 use crate::model::{Address, Endpoint, LinkId, Timestamp};
-use crate::secrets::SecretRef;
+use crate::secrets::{SecretError, SecretRef};
 
 mod courier;
 mod http;
@@ -51,6 +51,24 @@ pub enum ChannelKind {
     Slack { url: SecretRef },
 }
 
+impl ChannelKind {
+    /// As `kind` in the configuration names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ChannelKind::Webhook { .. } => "webhook",
+            ChannelKind::Slack { .. } => "slack",
+        }
+    }
+
+    /// What it needs to send, by key.
+    pub fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
+        match self {
+            ChannelKind::Webhook { url, secret: Some(secret) } => vec![("url", url), ("secret", secret)],
+            ChannelKind::Webhook { url, secret: None } | ChannelKind::Slack { url } => vec![("url", url)],
+        }
+    }
+}
+
 /// A channel, ready to send.
 #[derive(Clone, Debug)]
 pub enum Channel {
@@ -83,6 +101,35 @@ impl Verdict {
     }
 }
 
+/// Why a channel cannot send: nothing was sent.
+#[derive(Debug)]
+pub enum Unready {
+    /// The store does not give it.
+    Secret(SecretRef, SecretError),
+    /// The store gives what cannot be used; told without its value.
+    Shape(String),
+}
+
+impl std::fmt::Display for Unready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unready::Secret(_, error) => error.fmt(f),
+            Unready::Shape(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A store that is away is no reason to drop a message.
+impl From<Unready> for Verdict {
+    fn from(unready: Unready) -> Verdict {
+        let why = unready.to_string();
+        match unready {
+            Unready::Secret(..) => Verdict::Retry { after: None, why },
+            Unready::Shape(_) => Verdict::Rejected(why),
+        }
+    }
+}
+
 impl Channel {
     pub fn new(settings: ChannelSettings) -> Channel {
         let timeout = settings.timeout;
@@ -93,7 +140,7 @@ impl Channel {
     }
 
     /// Whether its secrets are there and of the right shape. Nothing is sent.
-    pub async fn prepare(&self) -> Result<(), Verdict> {
+    pub async fn prepare(&self) -> Result<(), Unready> {
         match self {
             Channel::Webhook(webhook) => webhook.prepare().await,
             Channel::Slack(slack) => slack.prepare().await,
@@ -109,7 +156,7 @@ impl Channel {
     }
 }
 
-/// A message that says that nothing is wrong, for `check --notify`. Its JSON has the shape of any other.
+/// A message that says that nothing is wrong, for `notify test` and `check --notify`. Its JSON has the shape of any other.
 pub fn test_notice(host: &str, now: Timestamp) -> Notice {
     let id = IncidentId(format!("{}{}", render::TEST_PREFIX, now.0));
     let finding = Finding {

@@ -29,6 +29,7 @@ mod secret;
 mod sentinel;
 mod successor;
 
+pub use report::exit_of_secret;
 use report::{Section, Verdict};
 
 pub fn check(config: &Path, args: &CheckArgs) -> Ended {

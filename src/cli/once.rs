@@ -50,6 +50,11 @@ pub fn chosen(settings: &Settings, name: Option<&str>) -> Result<Vec<Watched>, F
     }
 }
 
+/// systemd gives this to every service that it starts (systemd.exec(5)). What cron starts has cron's.
+pub fn in_the_unit() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some() || std::env::var_os("CREDENTIALS_DIRECTORY").is_some()
+}
+
 /// The time as the system's clock tells it.
 pub fn now() -> Timestamp {
     Clock::start().now()

@@ -98,7 +98,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
 ];
 
 /// ` Did you mean ...?` for a word that is not known, or what is.
-pub(super) fn nearest(word: &str, known: &[&str]) -> String {
+pub fn nearest(word: &str, known: &[&str]) -> String {
     let best = known
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))

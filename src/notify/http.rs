@@ -6,9 +6,9 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 
-use super::Verdict;
+use super::{Unready, Verdict};
 use crate::model::{Timestamp, tame};
-use crate::secrets::{Offer, SecretRef, fetch};
+use crate::secrets::{Offer, SecretError, SecretRef, fetch};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,20 +55,22 @@ pub(super) async fn post(
 }
 
 /// The newest value of a reference.
-pub(super) async fn newest(reference: &SecretRef) -> Result<Offer, Verdict> {
-    let offers = offers(reference).await?;
-    offers.into_iter().next().ok_or_else(|| retry(format!("{} holds nothing", reference.source())))
+pub(super) async fn newest(reference: &SecretRef) -> Result<Offer, Unready> {
+    let nothing = || {
+        let why = format!("{} holds nothing", reference.source());
+        Unready::Secret(reference.clone(), SecretError::Empty(why))
+    };
+    offers(reference).await?.into_iter().next().ok_or_else(nothing)
 }
 
-/// All values of a reference, the newest first. A store that is away is no reason to drop a message.
-pub(super) async fn offers(reference: &SecretRef) -> Result<Vec<Offer>, Verdict> {
-    fetch(reference).await.map_err(|error| retry(error.to_string()))
+/// All values of a reference, the newest first.
+pub(super) async fn offers(reference: &SecretRef) -> Result<Vec<Offer>, Unready> {
+    fetch(reference).await.map_err(|error| Unready::Secret(reference.clone(), error))
 }
 
 /// The value as a URL. The parser's error is not shown: what it quotes may be the secret.
-pub(super) fn url(offer: &Offer) -> Result<Url, Verdict> {
-    let wrong =
-        || Verdict::Rejected(format!("{} does not hold a URL that begins with https:// or http://", offer.source));
+pub(super) fn url(offer: &Offer) -> Result<Url, Unready> {
+    let wrong = || Unready::Shape(format!("{} does not hold a URL that begins with https:// or http://", offer.source));
     let url = Url::parse(offer.secret.expose().trim()).map_err(|_| wrong())?;
     match url.scheme() {
         "http" | "https" if url.has_host() => Ok(url),
@@ -187,7 +189,7 @@ mod tests {
                 secret: crate::secrets::Secret::new(text),
                 changed: None,
             };
-            let said = url(&offer).unwrap_err().why().unwrap().to_owned();
+            let said = url(&offer).unwrap_err().to_string();
             assert!(said.contains("file:/etc/relinkd/hook") && !said.contains("canary"), "{said}");
         }
     }

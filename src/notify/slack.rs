@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 
-use super::{Verdict, http, render};
+use super::{Unready, Verdict, http, render};
 use crate::model::Timestamp;
 use crate::model::incident::Notice;
 use crate::secrets::SecretRef;
@@ -44,7 +44,7 @@ impl Slack {
         }
     }
 
-    pub(super) async fn prepare(&self) -> Result<(), Verdict> {
+    pub(super) async fn prepare(&self) -> Result<(), Unready> {
         http::url(&http::newest(&self.url).await?).map(drop)
     }
 

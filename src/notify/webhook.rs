@@ -13,7 +13,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{Verdict, http, render};
+use super::{Unready, Verdict, http, render};
 use crate::model::Timestamp;
 use crate::model::incident::Notice;
 use crate::secrets::{Offer, SecretRef};
@@ -33,7 +33,7 @@ impl Webhook {
         }
     }
 
-    pub(super) async fn prepare(&self) -> Result<(), Verdict> {
+    pub(super) async fn prepare(&self) -> Result<(), Unready> {
         http::url(&http::newest(&self.url).await?)?;
         if let Some(reference) = &self.secret {
             http::offers(reference).await?.iter().try_for_each(|offer| key(offer).map(drop))?;
@@ -71,12 +71,12 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) -> Result<(), V
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// The bytes of a signing secret: base64, with or without the prefix `whsec_`.
-fn key(offer: &Offer) -> Result<Zeroizing<Vec<u8>>, Verdict> {
+fn key(offer: &Offer) -> Result<Zeroizing<Vec<u8>>, Unready> {
     let text = offer.secret.expose().trim();
     let key = STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).map(Zeroizing::new);
     match key {
         Ok(key) if KEY_BYTES.contains(&key.len()) => Ok(key),
-        _ => Err(Verdict::Rejected(format!(
+        _ => Err(Unready::Shape(format!(
             "{} does not hold a signing secret: whsec_ and the base64 of 24 to 64 random bytes, as from: \
              echo whsec_$(openssl rand -base64 32)",
             offer.source
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn what_is_no_signing_secret_is_named_by_its_place_only() {
         for text in ["whsec_", "canary with spaces", "whsec_canary!"] {
-            let said = key(&offer(text)).unwrap_err().why().unwrap().to_owned();
+            let said = key(&offer(text)).unwrap_err().to_string();
             assert!(said.contains("file:/key") && !said.contains("canary"), "{said}");
         }
     }

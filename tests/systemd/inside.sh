@@ -143,6 +143,7 @@ installation() {
     write_config
     write_credentials
     check 'relinkd check --offline accepts the config' relinkd check --offline --config "$config"
+    check 'notify test names the command that has the credential, and it works' credential_is_lent
 }
 
 user_is_made() { systemd-sysusers && getent passwd relinkd | grep ':/usr/sbin/nologin$'; }
@@ -152,6 +153,24 @@ mode_is() { same "$(stat -c '%U:%G %a' "$1")" "$2"; }
 unit_is_clean() {
     local said
     said=$(systemd-analyze verify --man=no /usr/lib/systemd/system/relinkd.service 2>&1) && same "$said" ''
+}
+
+# Nobody listens there: that the message is not delivered, and no more that nothing can be tried, shows that it was read.
+credential_is_lent() {
+    local hook=/etc/relinkd/hook.toml said command status=0
+    printf 'http://127.0.0.1:9/' >/etc/relinkd/hook-url
+    chmod 0600 /etc/relinkd/hook-url
+    printf '%s\n' '[replica.cache]' 'address = "127.0.0.1:6380"' \
+        '[notify.ops]' 'kind = "webhook"' 'url = { credential = "hook-url" }' >"$hook"
+    said=$(relinkd --config "$hook" notify test) || status=$?
+    command=$(sed -n 's/^ *systemd-run/systemd-run/p' <<<"$said")
+    same "$status" 3 || return 1
+    status=0
+    said=$($command) || status=$?
+    same "$status" 69 && grep -q 'not delivered ops (webhook): no connection' <<<"$said"
+    status=$?
+    rm /etc/relinkd/hook-url "$hook"
+    return "$status"
 }
 
 running() {

@@ -1,8 +1,8 @@
 //! Each secret resolved, and never shown: where it is, its version, how many values, and who else could read it.
 
+use super::super::once::in_the_unit;
 use super::report::{Section, exit_of_secret};
 use crate::config::Settings;
-use crate::notify::ChannelKind;
 use crate::secrets::{self, SecretRef};
 use crate::wire::all;
 
@@ -38,11 +38,6 @@ pub async fn check(settings: &Settings) -> Section {
     section
 }
 
-/// systemd gives this to every service that it starts (systemd.exec(5)). What cron starts has cron's.
-fn in_the_unit() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some() || std::env::var_os("CREDENTIALS_DIRECTORY").is_some()
-}
-
 /// Every reference of the settings, with its key.
 fn named(settings: &Settings) -> Vec<(String, &SecretRef)> {
     let mut all = Vec::new();
@@ -58,12 +53,7 @@ fn named(settings: &Settings) -> Vec<(String, &SecretRef)> {
         all.extend(logins.map(|(name, login)| (key(&format!("{name}.password")), &login.password)));
     }
     for (name, channel) in &settings.channels {
-        let (url, secret) = match &channel.kind {
-            ChannelKind::Webhook { url, secret } => (url, secret.as_ref()),
-            ChannelKind::Slack { url } => (url, None),
-        };
-        all.push((format!("notify.{name}.url"), url));
-        all.extend(secret.map(|secret| (format!("notify.{name}.secret"), secret)));
+        all.extend(channel.kind.secrets().into_iter().map(|(key, secret)| (format!("notify.{name}.{key}"), secret)));
     }
     all
 }
