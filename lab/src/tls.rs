@@ -6,7 +6,7 @@ use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::fault::{Fault, run};
+use crate::fault::{Fault, configure, run};
 use crate::namespace::succeed;
 use crate::server::Server;
 
@@ -71,6 +71,17 @@ impl Certificates {
         set(server, pair)?;
         let (shown, good) = (server.clone(), self.good());
         Ok(Fault::new(format!("another certificate of {}", server.address()), move || set(&shown, &good)))
+    }
+
+    /// The replica shows another certificate to its primary, which asks for one.
+    pub fn shown_to(&self, primary: &Server, replica: &Server, pair: &Pair) -> Result<Fault> {
+        let set = |replica: &Server, cert: &str, key: &str| {
+            run(replica, &["CONFIG", "SET", "tls-client-cert-file", cert, "tls-client-key-file", key])
+        };
+        let asked = configure(primary, &[("tls-auth-clients", "yes")])?;
+        set(replica, &pair.cert.display().to_string(), &pair.key.display().to_string())?;
+        let shown = replica.clone();
+        Ok(asked.and(Fault::new(format!("another certificate of {}", replica.address()), move || set(&shown, "", ""))))
     }
 
     pub(crate) fn conf_lines(&self) -> Vec<String> {

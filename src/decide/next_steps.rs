@@ -136,11 +136,16 @@ fn about_the_group(c: &Context<'_>, local: &str, remote: &str, sentinel: &str, g
             format!("{remote} --tls PING   # does that port speak TLS?"),
         ],
         Cause::TlsCertificate => target.map_or_else(Vec::new, |p| {
-            vec![format!(
-                "openssl s_client -connect {}:{} </dev/null | openssl x509 -noout -dates -issuer -subject",
-                quoted(&p.host),
-                p.port
-            )]
+            vec![
+                format!(
+                    "openssl s_client -connect {}:{} </dev/null | openssl x509 -noout -dates -issuer -subject",
+                    quoted(&p.host),
+                    p.port
+                ),
+                format!(
+                    "{local} CONFIG GET 'tls-*cert-file'   # what this replica shows: openssl x509 -noout -dates -in FILE"
+                ),
+            ]
         }),
         Cause::CommandMissing => vec![format!(
             "{remote} COMMAND INFO psync sync replconf   # then take rename-command out of the primary's config"

@@ -62,6 +62,15 @@ fn came_further(e: &Evidence) -> bool {
     behind.into_iter().any(|kind| logged(e, kind).is_some())
 }
 
+/// OpenSSL tells of an alert where the other side has sent one.
+fn refused_by(sample: &str) -> &'static str {
+    if sample.contains(" alert ") {
+        "the primary does not accept this replica's certificate"
+    } else {
+        "this replica does not accept the primary's certificate"
+    }
+}
+
 pub fn certificate(e: &Evidence) -> Option<Finding> {
     broken_link(e)?;
     let line = logged(e, LogKind::SocketError).filter(|line| {
@@ -71,11 +80,7 @@ pub fn certificate(e: &Evidence) -> Option<Finding> {
     if line.is_none() && (probe.is_none() || came_further(e)) {
         return None;
     }
-    let because = [
-        line.map(|line| from_log(line, "the replica and the primary do not accept each other's certificates")),
-        probe,
-        Some(link_fact(e)),
-    ];
+    let because = [line.map(|line| from_log(line, refused_by(&line.sample))), probe, Some(link_fact(e))];
     // Without the replica's own word it may be our verification that fails, and not its.
     Some(finding(Cause::TlsCertificate, line.is_none(), because.into_iter().flatten().collect()))
 }

@@ -387,7 +387,7 @@ pub enum LogKind {
     SyncAborted,
     /// `Error reply to PING from master: '-…'`
     PingRefused,
-    /// `Error condition on socket for SYNC: …`
+    /// `Error condition on socket for SYNC: …`, `Failed to read response from the server: error:… alert …`
     SocketError,
     /// `Unable to connect to MASTER: …`
     ConnectFailed,
@@ -428,7 +428,8 @@ pub enum LogKind {
     LoadFailed,
     /// `Short read or OOM loading DB. …`
     RdbUnreadable,
-    /// `Master did not respond to command during SYNC handshake`, `Failed to read response from the server`
+    /// `Master did not respond to command during SYNC handshake`, `Failed to read response from the server`,
+    /// `Error condition on socket for SYNC: Connection reset by peer`
     HandshakeCut,
     /// `WARNING: Receiving inline protocol from master, master stream corruption? …`: a full resync follows
     StreamBroken,

@@ -16,10 +16,7 @@ const REMEDY_HEADINGS: &[&str] =
     &["When", "What it does, in order", "Guards", "What is undone", "What is left", "Policy"];
 
 /// Causes that a rule names and no scenario shows yet, each with why.
-const WITHOUT_SCENARIO: &[(Cause, &str, &str)] = &[
-    (Cause::TlsCertificate, "redis-8", "the build of it that can be installed has no TLS"),
-    (Cause::TlsMismatch, "redis-8", "the build of it that can be installed has no TLS"),
-];
+const WITHOUT_SCENARIO: &[(Cause, &str, &str)] = &[];
 
 /// Each cause was seen on a server of each of these lines.
 const LINES: [&str; 3] = ["redis-7", "redis-8", "valkey"];

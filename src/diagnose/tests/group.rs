@@ -261,6 +261,34 @@ fn a_certificate_for_another_name_does_not_stop_a_replica() {
     assert_eq!(shown("certificate not valid for name \"10.0.0.1\""), Some(Cause::Unknown));
 }
 
+#[test]
+fn the_replicas_log_tells_who_refuses_whose_certificate() {
+    let told = |sample: &str| {
+        let Diagnosis::Broken(told) = diagnose(&bent(|e| {
+            e.break_link(LinkState::Connect).log(LogKind::SocketError, sample, 1);
+            *e.probe() = Probe { tls: true, connect: Connect::TlsSetup("no certificate".into()), ..blank(PRIMARY) };
+        })) else {
+            panic!("{sample}")
+        };
+        (told.cause, told.suspected, told.because[0].means.clone())
+    };
+    let by = |who: &str| (Cause::TlsCertificate, false, who.to_owned());
+    assert_eq!(
+        told("Error condition on socket for SYNC: error:0A000086:SSL routines::certificate verify failed"),
+        by("this replica does not accept the primary's certificate")
+    );
+    // TLS 1.3: a client's handshake is over before the server has seen its certificate (Redis 7.0.15 to Valkey 9.1.2).
+    for alert in ["sslv3 alert certificate expired", "tlsv1 alert unknown ca", "tlsv13 alert certificate required"] {
+        let line = format!("Failed to read response from the server: error:0A000418:SSL routines::{alert}");
+        assert_eq!(told(&line), by("the primary does not accept this replica's certificate"));
+    }
+    let refused = cause(|e| {
+        e.break_link(LinkState::Connect).log(LogKind::SocketError, "Error condition on socket for SYNC: refused", 1);
+        *e.probe() = Probe { tls: true, connect: Connect::TlsSetup("no certificate".into()), ..blank(PRIMARY) };
+    });
+    assert_eq!(refused, Some(Cause::Unknown), "not a word of certificates");
+}
+
 const WRONG: &str = "Unable to AUTH to MASTER: -WRONGPASS invalid username-password pair or user is disabled.";
 
 #[test]

@@ -43,6 +43,12 @@ pub(super) const PHRASES: &[Phrase] = &[
     holds("Unable to AUTH to {P}: ", &["-Writing to "], LogKind::HandshakeCut),
     starts("Unable to AUTH to {P}: ", LogKind::AuthFailed),
     starts("Error reply to PING from {P}: ", LogKind::PingRefused),
+    // A primary that refuses the replica's certificate sends an alert and closes. The alert is read in place of a PONG with
+    // TLS 1.3, in the TLS handshake with 1.2; every second or third time the reset overtakes it, and the line that says so
+    // must not take the place of the one that names the cause (Redis 7.0.15 and 8.2.3, Valkey 9.1.2).
+    holds("Failed to read response from the server: ", &["SSL routines", " alert "], LogKind::SocketError),
+    holds("Error condition on socket for SYNC: ", &["(null)"], LogKind::HandshakeCut),
+    holds("Error condition on socket for SYNC: ", &["Connection reset by peer"], LogKind::HandshakeCut),
     starts("Error condition on socket for SYNC: ", LogKind::SocketError),
     starts("Error condition on socket for dual channel replication: ", LogKind::SocketError), // Valkey 8.0
     starts("Error condition on socket for rdb channel replication: ", LogKind::SocketError),  // Redis 8.0

@@ -16,12 +16,20 @@ use crate::transfer;
 const NEW: &str = "another-word";
 /// True for the moment between the change and the end of the connection.
 const LATENT: &[&str] = &["auth-latent"];
+const ALERT_MS: u64 = 10_000;
+const ALERT: &str = "an attempt, one a second, in which the alert is read before the reset that follows it";
 
-pub const ALL: [Recipe; 16] = [
+pub const ALL: [Recipe; 18] = [
     Recipe::of("tls-mismatch", "plain into TLS", Stage::Tls, plain_into_tls),
     Recipe::of("tls-mismatch", "TLS into plain", Stage::Tls, tls_into_plain).after(PROBE_MS, PROBE),
     Recipe::of("tls-certificate", "expired", Stage::Tls, |stand| shows(stand, Certificates::expired)),
     Recipe::of("tls-certificate", "of a stranger", Stage::Tls, |stand| shows(stand, Certificates::untrusted)),
+    Recipe::of("tls-certificate", "of the replica, expired", Stage::Tls, |stand| refuses(stand, Certificates::expired))
+        .after(ALERT_MS, ALERT),
+    Recipe::of("tls-certificate", "of the replica, of a stranger", Stage::Tls, |stand| {
+        refuses(stand, Certificates::untrusted)
+    })
+    .after(ALERT_MS, ALERT),
     Recipe::quiet("a certificate for another name", Stage::Tls, |stand| shows(stand, Certificates::for_another_name)),
     Recipe::of("auth-missing", "masterauth emptied", Stage::Password, missing),
     Recipe::of("auth-rejected", "rotated on the primary only", Stage::Password, rotated).also(LATENT),
@@ -59,6 +67,15 @@ fn shows(stand: &Stand, make: fn(&Certificates) -> Result<Pair>) -> Result<Broke
     let certificates = stand.group.certificates().ok_or_else(|| Error::other("the group has no certificates"))?;
     let pair = make(certificates)?;
     let other = certificates.shown_by(stand.primary(), &pair)?;
+    let at = Instant::now();
+    transfer::reconnect(stand.replica())?;
+    Broken::since(at, other)
+}
+
+/// The primary asks for a certificate, and does not take the replica's.
+fn refuses(stand: &Stand, make: fn(&Certificates) -> Result<Pair>) -> Result<Broken> {
+    let certificates = stand.group.certificates().ok_or_else(|| Error::other("the group has no certificates"))?;
+    let other = certificates.shown_to(stand.primary(), stand.replica(), &make(certificates)?)?;
     let at = Instant::now();
     transfer::reconnect(stand.replica())?;
     Broken::since(at, other)
