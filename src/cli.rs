@@ -170,8 +170,8 @@ pub struct AlignArgs {
 pub struct AuditArgs {
     /// Which group of the configuration; may be left out where there is only one.
     pub group: Option<String>,
-    /// How long a replica may be away and still come back without a full sync.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_since)]
+    /// How long a replica may be away and still come back without a full sync, 1s to 7d.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_outage)]
     pub outage: std::time::Duration,
     /// How long the write rate is measured, 100ms to 10m.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_sample)]
@@ -461,6 +461,12 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
 
 fn parse_since(text: &str) -> Result<std::time::Duration, String> {
     config::duration(text).ok_or_else(|| format!("{text:?} is no time span; write 30m, 2h, 7d or \"1d 12h\""))
+}
+
+fn parse_outage(text: &str) -> Result<std::time::Duration, String> {
+    let outage = parse_since(text)?;
+    let (least, most) = (std::time::Duration::from_secs(1), std::time::Duration::from_secs(7 * 86_400));
+    if (least..=most).contains(&outage) { Ok(outage) } else { Err("must be 1s to 7d".to_owned()) }
 }
 
 fn parse_sample(text: &str) -> Result<std::time::Duration, String> {

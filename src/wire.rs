@@ -78,6 +78,17 @@ pub struct TlsSettings {
     pub bare: Option<String>,
 }
 
+impl TlsSettings {
+    /// The same for redis-cli and valkey-cli.
+    pub fn client_flags(&self) -> String {
+        let files =
+            [("--cacert", &self.ca), ("--cacertdir", &self.ca_dir), ("--cert", &self.cert), ("--key", &self.key)];
+        let files = files.iter().filter_map(|(flag, path)| Some(format!(" {flag} {}", path.as_ref()?.display())));
+        let name = self.server_name.iter().map(|name| format!(" --sni {name}"));
+        format!("--tls{}", files.chain(name).collect::<String>())
+    }
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WireError {

@@ -226,7 +226,7 @@ fn each_planted_weakness_is_found(kind: Kind) {
     // What it says mends what it found.
     for check in said.not_passed().iter().filter(|check| check["name"] == "candidates") {
         for step in check["mend"].as_array().unwrap() {
-            let words: Vec<&str> = step.as_str().unwrap().split(" && ").next().unwrap().split(' ').skip(5).collect();
+            let words: Vec<&str> = step.as_str().unwrap().split(" && ").next().unwrap().split(' ').skip(6).collect();
             for server in [first, second]
                 .iter()
                 .filter(|server| step.as_str().unwrap().contains(&server.endpoint().1.to_string()))

@@ -29,15 +29,24 @@ fn replica_data(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
         (false, 0, Some(1..)) => (format!("{saw}{}", known.source()), "if it is promoted, every other node is emptied"),
         _ => return Some(Check::pass(NAME, format!("{saw}{}", known.source())).at(&node.address)),
     };
+    let why = format!("relinkd diagnose   # on {}: why it has no data", node.address.host);
+    let check = |verdict, means: &str| Check::new(NAME, verdict, saw.clone(), means).at(&node.address);
+    if known.priority() == 0 {
+        return Some(
+            check(Verdict::Warn, "it is not promoted while its replica-priority is 0")
+                .mend(why)
+                .mend("once it has synced: set its replica-priority back"),
+        );
+    }
     let verdict = if primary_keys == Some(0) && known.keys() == 0 { Verdict::Warn } else { Verdict::Fail };
     Some(
-        Check::new(NAME, verdict, saw, means)
-            .at(&node.address)
+        check(verdict, means)
             .mend(format!(
-                "{} CONFIG SET replica-priority 0   # not to be promoted until it has synced",
-                g.cli(&node.address)
+                "{} CONFIG SET replica-priority 0   # not to be promoted until it has synced; then {} again",
+                g.cli(&node.address),
+                known.priority()
             ))
-            .mend(format!("relinkd diagnose   # on {}: why it has no data", node.address.host)),
+            .mend(why),
     )
 }
 
@@ -86,38 +95,73 @@ fn append_status(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
     )
 }
 
-/// A primary that comes back empty before Sentinel has noticed empties every replica.
+/// A primary that comes back empty, or with old data, before Sentinel has noticed: every replica takes over what it has.
 fn persistence(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
-    const NAME: &str = "persistence";
     let settings = node.settings.seen()?;
-    if settings.persists() {
-        let how = match (settings.save.is_empty(), settings.append_only) {
-            (false, true) => "RDB and append-only file",
-            (false, false) => "RDB",
-            _ => "append-only file",
-        };
-        return Some(Check::pass(NAME, how).at(&node.address));
+    Some(match (settings.save.is_empty(), settings.append_only) {
+        (true, false) => kept_nowhere(g, node),
+        (true, true) => Check::pass(PERSISTENCE, "append-only file").at(&node.address),
+        (false, true) => Check::pass(PERSISTENCE, "RDB and append-only file").at(&node.address),
+        (false, false) => kept_now_and_then(g, node),
+    })
+}
+
+const PERSISTENCE: &str = "persistence";
+
+/// Whether something starts it again before Sentinel holds it down; none: a supervisor runs it, and its policy was not read.
+fn comes_back_first(g: &Ground<'_>, node: &GroupNode) -> Option<bool> {
+    if let Some(restart) = node.restart.seen() {
+        return Some(restart.is_sooner_than(g.down_after_ms()));
     }
     let supervised = node.account.seen().is_some_and(|account| account.supervised);
+    if supervised { None } else { Some(false) }
+}
+
+fn kept_nowhere(g: &Ground<'_>, node: &GroupNode) -> Check {
     let holds_data = g.known(node).is_some_and(|known| known.keys() > 0);
-    let (verdict, means) = match (g.is_primary(node), supervised && holds_data) {
-        (true, true) => (
+    let (verdict, means) = match (g.is_primary(node), comes_back_first(g, node)) {
+        (true, Some(true)) if holds_data => (
             Verdict::Fail,
             "systemd restarts it sooner than Sentinel holds it down: it comes back empty as primary, and every replica \
              empties itself",
         ),
-        (true, false) => (
+        (true, None) => (
+            Verdict::Warn,
+            "if its unit has Restart= (the policy of another host is not read from here), it comes back empty as primary \
+             before Sentinel holds it down, and every replica empties itself",
+        ),
+        (true, _) => (
             Verdict::Warn,
             "if anything restarts it before Sentinel holds it down, it comes back empty as primary, and every replica \
              empties itself",
         ),
         (false, _) => (Verdict::Warn, "the same as for a primary, once it has been promoted"),
     };
-    let cli = g.cli(&node.address);
-    Some(
-        Check::new(NAME, verdict, "save \"\" and appendonly no", means)
-            .at(&node.address)
-            .mend(format!("{cli} CONFIG SET appendonly yes && {cli} CONFIG REWRITE"))
-            .mend("or keep it without: Restart=no in its unit, so that Sentinel promotes a replica instead"),
-    )
+    Check::new(PERSISTENCE, verdict, "save \"\" and appendonly no", means)
+        .at(&node.address)
+        .mends(g.set(&node.address, "appendonly", "yes", ""))
+        .mend("or keep it without: Restart=no in its unit, so that Sentinel promotes a replica instead")
+}
+
+/// With an RDB alone a primary that was restarted begins where its last save was, and every replica follows it back.
+fn kept_now_and_then(g: &Ground<'_>, node: &GroupNode) -> Check {
+    let unsaved = node.account.seen().and_then(|account| account.server.unsaved_changes).unwrap_or(0);
+    let saw = format!("RDB, the last save is {unsaved} changes ago");
+    if !g.is_primary(node) || unsaved == 0 || comes_back_first(g, node) == Some(false) {
+        return Check::pass(PERSISTENCE, if g.is_primary(node) { saw } else { "RDB".to_owned() }).at(&node.address);
+    }
+    let means = match comes_back_first(g, node) {
+        Some(_) => {
+            "after a crash systemd starts it again sooner than Sentinel holds it down: it comes back as primary with that save, \
+             and every replica loses the same changes"
+        }
+        None => {
+            "after a crash, if its unit has Restart= (not read from here), it comes back as primary with that save, and every \
+             replica loses the same changes"
+        }
+    };
+    Check::new(PERSISTENCE, Verdict::Warn, saw, means)
+        .at(&node.address)
+        .mends(g.set(&node.address, "appendonly", "yes", ""))
+        .mend("or keep it so: a RestartSec= above down-after, so that Sentinel promotes a replica instead")
 }

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
+use super::room::room;
 use super::{Check, Ground, Verdict};
-use crate::model::evidence::Reading;
 use crate::model::group::{GroupNode, NodeSettings};
 use crate::model::{human, size};
 
@@ -16,6 +16,8 @@ const LOAD_BYTES_PER_S: u64 = 50 << 20;
 /// The server's own default of the hard limit for replicas.
 const DEFAULT_OUTPUT_HARD: u64 = 256 << 20;
 const LEAST_BACKLOG: u64 = 1 << 20;
+/// The server's own default of `repl-ping-replica-period`, seconds.
+const PING_S: u64 = 10;
 
 pub fn checks(g: &Ground<'_>) -> Vec<Check> {
     let load = Load::of(g);
@@ -26,37 +28,37 @@ pub fn checks(g: &Ground<'_>) -> Vec<Check> {
             checks.push(output_buffer(g, node, settings, &load));
             checks.push(timeout(g, node, settings, &load));
         }
-        checks.extend(disk(g, node, &load));
-        checks.extend(memory(g, node, &load));
     }
     checks
 }
 
 /// What the group has to carry.
-struct Load {
-    bytes_per_s: Option<u64>,
+pub(super) struct Load {
+    pub bytes_per_s: Option<u64>,
     over_ms: u64,
-    data: Option<u64>,
-    /// Wait, transfer and load of a full sync, seconds.
+    pub data: Option<u64>,
+    /// Transfer and load of a full sync, seconds. What is written while a diskless sync is waited for
+    /// (`repl-diskless-sync-delay`) is not kept for the replica: that begins with the fork (Redis 7.0.15,
+    /// canFeedReplicaReplBuffer).
     sync_s: Option<u64>,
     load_s: Option<u64>,
 }
 
 impl Load {
-    fn of(g: &Ground<'_>) -> Load {
+    pub(super) fn of(g: &Ground<'_>) -> Load {
+        // The primary's own word. A replica that catches up grows faster than anything is written.
+        let growth = g.view.primary().and_then(|primary| primary.growth.seen());
         let growth =
-            g.view.nodes.iter().filter_map(|node| node.growth.seen()).max_by_key(|growth| growth.bytes_per_s());
+            growth.or_else(|| g.replicas().filter_map(|node| node.growth.seen()).min_by_key(|it| it.bytes_per_s()));
         let own = |node: &GroupNode| node.account.seen().map(|account| account.data_bytes);
         // A replica holds the same data; the largest says the least too little.
         let data = g.view.nodes.iter().filter_map(own).max();
-        let delay = |node: &GroupNode| node.settings.seen().map(|settings| settings.diskless_sync_delay_s);
-        let wait_s = g.view.nodes.iter().filter_map(delay).max().unwrap_or(0);
         let load_s = data.map(|data| data / LOAD_BYTES_PER_S);
         Load {
             bytes_per_s: growth.map(|growth| growth.bytes_per_s()),
             over_ms: growth.map_or(0, |growth| growth.over_ms),
             data,
-            sync_s: data.map(|data| wait_s + data / TRANSFER_BYTES_PER_S + load_s.unwrap_or(0) + 1),
+            sync_s: data.map(|data| data / TRANSFER_BYTES_PER_S + load_s.unwrap_or(0) + 1),
             load_s,
         }
     }
@@ -79,7 +81,7 @@ fn rate(load: &Load) -> Check {
             "no node's replication offset could be read twice",
             "backlog and output buffer could not be judged against it",
         )
-        .mend("see node-reachable"),
+        .mend("see node-reachable; where a replica syncs, run the audit again when it is done"),
     }
 }
 
@@ -112,7 +114,7 @@ fn backlog(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load: &Loa
     let saw = format!("repl-backlog-size {}, {held}", size(settings.backlog_size));
     let need = u128::from(rate) * g.outage.as_millis() / 1000;
     if u128::from(settings.backlog_size) >= need {
-        return Check::pass(NAME, saw).at(&node.address);
+        return kept(g, node, settings).unwrap_or_else(|| Check::pass(NAME, saw).at(&node.address));
     }
     let best = wished(rate, g.outage);
     let check = Check::new(
@@ -130,8 +132,23 @@ fn backlog(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load: &Loa
             size(best),
             size(room)
         )),
-        None => check.mend(g.set(&node.address, "repl-backlog-size", &best.to_string())),
+        None => check.mends(g.set(&node.address, "repl-backlog-size", &best.to_string(), "")),
     }
+}
+
+/// A primary that has had no replica at all for so long gives its backlog up (Redis 7.0.15, replicationCron).
+fn kept(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings) -> Option<Check> {
+    let (ttl_s, outage_s) = (settings.backlog_ttl_s, g.outage.as_secs());
+    (ttl_s != 0 && ttl_s < outage_s).then(|| {
+        Check::new(
+            "backlog",
+            Verdict::Warn,
+            format!("repl-backlog-ttl {ttl_s} s"),
+            "where every replica is away at once, the backlog is given up after that, and each needs a full sync",
+        )
+        .at(&node.address)
+        .mends(g.set(&node.address, "repl-backlog-ttl", &outage_s.saturating_mul(2).max(3600).to_string(), ""))
+    })
 }
 
 /// While a replica takes a data set, the primary keeps every write for it.
@@ -150,10 +167,19 @@ fn output_buffer(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load
     let effective = if floored { hard.max(settings.backlog_size) } else { hard };
     let over_hard = hard != 0 && pending > effective;
     let seconds_below = soft.checked_div(rate).unwrap_or(u64::MAX);
-    let over_soft = soft != 0 && soft_s != 0 && pending > soft && sync_s.saturating_sub(seconds_below) > soft_s;
+    // With 0 seconds it cuts at the first look above it (checkClientOutputBufferLimits): it is no way to turn it off.
+    let over_soft = soft != 0 && pending > soft && sync_s.saturating_sub(seconds_below) > soft_s;
     let mend = roomier(g, node, settings, pending);
     let about = format!("about {sync_s} s for {} (an estimate), in which {} are written", size(data), size(pending));
-    let (verdict, means) = if over_hard || over_soft {
+    let (verdict, means) = if (over_hard || over_soft) && kept_by_replicas(g, settings) {
+        (
+            Verdict::Warn,
+            format!(
+                "a full sync takes {about}. The replica itself keeps them (repl-rdb-channel, dual-channel-replication-enabled) \
+                 up to its own limit, and only what is beyond waits here"
+            ),
+        )
+    } else if over_hard || over_soft {
         (
             Verdict::Fail,
             format!("a full sync takes {about}: the primary cuts the replica, which begins again, for ever"),
@@ -165,21 +191,24 @@ fn output_buffer(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load
     } else {
         return Check::pass(NAME, saw).at(&node.address);
     };
-    Check::new(NAME, verdict, saw, means).at(&node.address).mend(mend)
+    Check::new(NAME, verdict, saw, means).at(&node.address).mends(mend)
+}
+
+/// Redis 8 and Valkey 8 can send the data set and what is written meanwhile side by side, where both ends have it on.
+fn kept_by_replicas(g: &Ground<'_>, settings: &NodeSettings) -> bool {
+    let all = g.view.nodes.iter().all(|node| node.settings.seen().is_some_and(|settings| settings.rdb_channel));
+    all && settings.diskless_sync
 }
 
 /// Limits that let twice of it wait, and no less than they let now. The soft one is as far away: what a sync makes wait
 /// stays there until it is over, so a minute of grace is none.
-fn roomier(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, pending: u64) -> String {
+fn roomier(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, pending: u64) -> Vec<String> {
     let roomy = pending.saturating_mul(2).max(DEFAULT_OUTPUT_HARD);
     let best = roomy.checked_next_power_of_two().unwrap_or(1 << 62);
     let raised = |present: u64| if present == 0 { 0 } else { present.max(best) };
     let (hard, soft) = (raised(settings.output_hard), raised(settings.output_soft));
     let value = format!("'replica {hard} {soft} {}'", settings.output_soft_s.max(60));
-    format!(
-        "{}   # so much memory for each replica that syncs, at most",
-        g.set(&node.address, "client-output-buffer-limit", &value)
-    )
+    g.set(&node.address, "client-output-buffer-limit", &value, "so much memory for each replica that syncs, at most")
 }
 
 /// A primary says nothing but a PING a period on an idle link; and a replica that loads may be silent for long.
@@ -206,104 +235,13 @@ fn timeout(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load: &Loa
     } else {
         return Check::pass(NAME, saw).at(&node.address);
     };
-    Check::new(NAME, verdict, saw, means).at(&node.address).mend(g.set(
-        &node.address,
-        "repl-timeout",
-        &best.to_string(),
-    ))
-}
-
-/// Room for one RDB beside the one that is there: a sync writes a temporary file and renames it.
-fn disk(g: &Ground<'_>, node: &GroupNode, load: &Load) -> Option<Check> {
-    const NAME: &str = "disk";
-    node.local.as_ref()?;
-    let settings = node.settings.seen()?;
-    let diskless = settings.diskless_sync && settings.diskless_load != "disabled" && !settings.persists();
-    if diskless {
-        return Some(Check::pass(NAME, "neither syncs nor saves use the disk").at(&node.address));
+    let check = Check::new(NAME, verdict, saw, means).at(&node.address);
+    // A long timeout notices a hung primary late: where the pings are what is odd, they are mended.
+    let rare: Vec<&GroupNode> =
+        g.view.nodes.iter().filter(|node| period(node).is_some_and(|s| s > PING_S && s * 2 > timeout_s)).collect();
+    if rare.is_empty() || timeout_s < PING_S * 2 || timeout_s <= load_s {
+        return check.mends(g.set(&node.address, "repl-timeout", &best.to_string(), ""));
     }
-    let (disk, data) = match (&node.disk, load.data) {
-        (Reading::Seen(disk), Some(data)) => (disk, data),
-        (Reading::Missing(why), _) => {
-            return Some(
-                Check::new(NAME, Verdict::Unseen, format!("{}: {why}", settings.dir), "its free space is not known")
-                    .at(&node.address)
-                    .mend("run it as a user who may enter the directories above"),
-            );
-        }
-        (_, None) => return None,
-    };
-    let saw = format!("{} has {} free, the data set takes {} in memory", disk.path, size(disk.free), size(data));
-    let (verdict, means) = if disk.free < data {
-        (
-            Verdict::Fail,
-            "an RDB of the data set may not fit (an estimate: it is often smaller): a sync would fail over and over",
-        )
-    } else if disk.free < data.saturating_mul(2) {
-        (Verdict::Warn, "room for one RDB, and not for a second or for an append-only file's rewrite")
-    } else {
-        return Some(Check::pass(NAME, saw).at(&node.address));
-    };
-    let check = Check::new(NAME, verdict, saw, means).at(&node.address).mend(format!("make room in {}", disk.path));
-    // The check of memory would ask for the contrary.
-    if room(node).is_none_or(|room| data.saturating_mul(2) > room) {
-        return Some(check);
-    }
-    Some(check.mend(format!(
-        "{}   # or: a replica then takes its data without the disk, with memory for two copies",
-        g.set(&node.address, "repl-diskless-load", "swapdb")
-    )))
-}
-
-/// Memory that is available now, and what the server itself has taken already.
-fn room(node: &GroupNode) -> Option<u64> {
-    let account = node.account.seen()?;
-    match node.memory.seen() {
-        Some(memory) => Some(memory.available.saturating_add(account.server.used_memory)),
-        None => Some(account.host_memory).filter(|bytes| *bytes > 0),
-    }
-}
-
-/// Memory for one data set, for two where a sync keeps the old one until the new one is whole.
-fn memory(g: &Ground<'_>, node: &GroupNode, load: &Load) -> Option<Check> {
-    const NAME: &str = "memory";
-    let (account, data) = (node.account.seen()?, load.data?);
-    let copies = match node.settings.seen() {
-        Some(settings) if settings.diskless_load == "swapdb" => 2,
-        _ => 1,
-    };
-    let need = data.saturating_mul(copies);
-    let room = room(node)?;
-    let saw = match copies {
-        1 => format!("{} of memory for a data set of {}", size(room), size(data)),
-        _ => format!("{} of memory for two copies of {} (repl-diskless-load swapdb)", size(room), size(data)),
-    };
-    if need > room {
-        let check = Check::new(
-            NAME,
-            Verdict::Fail,
-            saw,
-            "a full sync, or the data set itself, does not fit into the memory of its host",
-        )
-        .at(&node.address)
-        .mend("add memory, or move other services away");
-        return Some(match copies {
-            2 => check.mend(g.set(&node.address, "repl-diskless-load", "disabled")),
-            _ => check,
-        });
-    }
-    let maxmemory = account.server.maxmemory;
-    if maxmemory > 0 && data > maxmemory {
-        return Some(
-            Check::new(
-                NAME,
-                Verdict::Warn,
-                format!("maxmemory {}, the data set takes {}", size(maxmemory), size(data)),
-                "a replica ignores maxmemory; once it is primary it evicts keys or refuses writes",
-            )
-            .at(&node.address)
-            .mend(g.set(&node.address, "maxmemory", &data.saturating_add(data / 4).to_string())),
-        );
-    }
-    Some(Check::pass(NAME, saw).at(&node.address))
+    let ping = PING_S.to_string();
+    rare.iter().fold(check, |check, node| check.mends(g.set(&node.address, "repl-ping-replica-period", &ping, "")))
 }

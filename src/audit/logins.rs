@@ -46,7 +46,7 @@ fn masterauth(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
     const NAME: &str = "masterauth";
     let settings = match (&node.account, node.settings.seen()) {
         (_, Some(settings)) => settings,
-        _ if g.is_dead(node) => return None,
+        _ if g.is_dead(node) || !g.is_placed(node) => return None,
         // node-reachable and settings-readable say what to configure.
         _ => {
             return Some(
@@ -60,6 +60,18 @@ fn masterauth(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
             );
         }
     };
+    if settings.login_not_text {
+        return Some(
+            Check::new(
+                NAME,
+                Verdict::Unseen,
+                "its masteruser or masterauth is not UTF-8, so it cannot be tried from here",
+                "it may fail at the next failover",
+            )
+            .at(&node.address)
+            .mend("a password of printable characters can be audited, and rotated"),
+        );
+    }
     let (mut taken, mut refused, mut unclear) = (Vec::new(), Vec::new(), Vec::new());
     for proof in proofs(g, node, settings) {
         if g.view.nodes.iter().any(|other| other.address == proof.at && g.is_dead(other)) {
@@ -67,7 +79,7 @@ fn masterauth(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
         }
         match met(&proof.probe) {
             Met::Taken => taken.push(&proof.at),
-            Met::Refused(why) => refused.push(why),
+            Met::Refused(why) => refused.push((&proof.at, why)),
             Met::Unclear(why) => unclear.push(why),
         }
     }
@@ -91,7 +103,7 @@ fn who(settings: &NodeSettings) -> String {
     }
 }
 
-fn refusal(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, refused: &[String]) -> Check {
+fn refusal(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, refused: &[(&Endpoint, String)]) -> Check {
     const NAME: &str = "masterauth";
     let means = match (g.is_primary(node), settings.masterauth_set) {
         (true, false) => "the primary has none: after a failover it could never come back as a replica",
@@ -99,14 +111,35 @@ fn refusal(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, refused: &
         (false, _) => "its next reconnect to that node, or the first one after a failover, is refused",
     };
     let cli = g.cli(&node.address);
-    Check::new(NAME, Verdict::Fail, refused.join("; "), means)
-        .at(&node.address)
+    let saw: Vec<&str> = refused.iter().map(|(_, why)| why.as_str()).collect();
+    let mut check = Check::new(NAME, Verdict::Fail, saw.join("; "), means).at(&node.address);
+    let user = taken_user(g, refused).unwrap_or(&settings.masteruser);
+    if user != settings.masteruser {
+        let user = if user.is_empty() { "''" } else { user };
+        check = check.mend(format!("{cli} CONFIG SET masteruser {user}   # as on the nodes whose login is taken"));
+    }
+    check = check
         .mend(format!("{} CONFIG SET masterauth   # what the other nodes take; on this node", from_file("%s", &cli)))
-        .mend(format!("{cli} CONFIG REWRITE"))
-        .mend(format!(
-            "{} ACL SETUSER USER   # or, where the nodes themselves differ, on each: it takes one more password",
-            from_file(">%s", &cli)
+        .mend(format!("{cli} CONFIG REWRITE"));
+    let own = if settings.masteruser.is_empty() { "default" } else { &settings.masteruser };
+    refused.iter().filter(|_| settings.masterauth_set).fold(check, |check, (at, _)| {
+        check.mend(format!(
+            "{} ACL SETUSER {own} on   # or, where that node is the odd one: the user is on, and takes one more password",
+            from_file(">%s", &g.cli(at))
         ))
+    })
+}
+
+/// The `masteruser` of a node whose login is taken where this one's is refused.
+fn taken_user<'a>(g: &Ground<'a>, refused: &[(&Endpoint, String)]) -> Option<&'a str> {
+    let everywhere = |settings: &&NodeSettings| {
+        refused.iter().all(|(at, _)| {
+            let mut proofs = g.view.logins.iter().filter(|proof| proof.login == settings.login && proof.at == **at);
+            settings.masterauth_set && proofs.any(|proof| matches!(met(&proof.probe), Met::Taken))
+        })
+    };
+    let others = g.view.nodes.iter().filter_map(|node| node.settings.seen());
+    others.filter(everywhere).map(|settings| settings.masteruser.as_str()).next()
 }
 
 /// The right to replicate is the target's to give, so it is told by target.
@@ -122,6 +155,10 @@ fn permissions(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
         let user = if probe.user.is_empty() { "default" } else { &probe.user };
         for (command, answer) in [("replconf", &probe.replconf), ("psync", &probe.psync)] {
             match answer {
+                Answer::NotAsked if proved(g, node, user, &proof.login) == Some(true) => asked += 1,
+                Answer::NotAsked if proved(g, node, user, &proof.login) == Some(false) => {
+                    missing.entry(user.to_owned()).or_default().push(command);
+                }
                 Answer::NotAsked => unasked.push(command),
                 answer if denied(answer) => missing.entry(user.to_owned()).or_default().push(command),
                 _ => asked += 1,
@@ -160,6 +197,19 @@ fn permissions(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
     })
 }
 
+/// Where PSYNC may not be tried: a link that is up with this login has done it, and the user's own rules tell the rest.
+fn proved(g: &Ground<'_>, node: &GroupNode, user: &str, login: &str) -> Option<bool> {
+    let follows = |other: &GroupNode| {
+        let link = other.account.seen().and_then(|account| account.server.role.link());
+        link.is_some_and(|link| link.up && link.primary == node.address)
+            && other.settings.seen().is_some_and(|settings| settings.login == login)
+    };
+    if g.view.nodes.iter().any(follows) {
+        return Some(true);
+    }
+    node.rights.seen()?.replicates.get(user).copied()
+}
+
 fn denied(answer: &Answer) -> bool {
     match answer {
         Answer::Error { code, text } => code == "NOPERM" || text.contains("unknown command"),
@@ -172,7 +222,7 @@ fn equal(g: &Ground<'_>) -> Option<Check> {
     const NAME: &str = "masterauth-equal";
     let mut held: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
     for node in &g.view.nodes {
-        if let Some(settings) = node.settings.seen() {
+        if let Some(settings) = node.settings.seen().filter(|settings| !settings.login_not_text) {
             held.entry(&settings.login).or_default().push(&node.address);
         }
     }

@@ -1,12 +1,8 @@
-//! Which nodes there are, whether they can be read, what role they have, and whom Sentinel could promote.
+//! Whether each node can be read, what role it has, and whether its link is up.
 
-use std::collections::BTreeMap;
-
-use super::{Check, Ground, Known, Verdict, from_file, list};
-use crate::model::Endpoint;
-use crate::model::evidence::{Missing, SentinelSays};
+use super::{Check, Ground, Known, Verdict, from_file};
+use crate::model::evidence::Missing;
 use crate::model::group::GroupNode;
-use crate::model::rdb;
 
 pub fn checks(g: &Ground<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -14,14 +10,8 @@ pub fn checks(g: &Ground<'_>) -> Vec<Check> {
         checks.push(readable(g, node));
         checks.extend(settings(g, node));
         checks.extend(role(g, node));
-        checks.extend(listed(g, node));
     }
     checks.extend(g.replicas().filter_map(|node| link(g, node)));
-    checks.extend(ghosts(g));
-    if g.view.answering().next().is_some() {
-        checks.push(candidates(g));
-    }
-    checks.extend([versions(g), stale_data(g), min_replicas(g)].into_iter().flatten());
     checks
 }
 
@@ -69,7 +59,7 @@ fn observer(g: &Ground<'_>) -> String {
     format!(
         "on every node: {} ACL SETUSER observer on resetkeys resetchannels -@all +ping +info +role '+config|get' \
          '+client|setname'; then [group.{}] observer = {{ user = \"observer\", password = {{ file = PATH }} }}",
-        from_file(">%s", "redis-cli -h HOST -p PORT"),
+        from_file(">%s", &g.any_cli()),
         g.view.name
     )
 }
@@ -87,10 +77,19 @@ fn settings(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
         )
         .at(&node.address)
         .mend(match node.local {
+            _ if is_unknown(why) => {
+                "take rename-command CONFIG out of its configuration; else look at these settings on it by hand"
+                    .to_owned()
+            }
             Some(_) => format!("{} ACL SETUSER USER '+config|get'   # the user of [replica]", g.cli(&node.address)),
             None => observer(g),
         }),
     })
+}
+
+/// No right is missing: `rename-command CONFIG`.
+fn is_unknown(why: &Missing) -> bool {
+    matches!(why, Missing::Unsupported(text) if text.contains("unknown command"))
 }
 
 /// Its own word against the Sentinels'.
@@ -118,29 +117,6 @@ fn role(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
         )
         .at(&node.address)
         .mend("run the audit again; if it stays so, look at sentinel-logins and at ACL LOG on this node"),
-    })
-}
-
-/// An instance of ours that Sentinel does not list is never promoted, nor moved to a new primary.
-fn listed(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
-    const NAME: &str = "listed";
-    let name = node.local.as_ref()?;
-    let answering = g.view.answering().count();
-    let by = g.view.answering().filter(|(_, says)| says.flags_of(&node.address).is_some()).count();
-    (answering > 0).then(|| match by * 2 > answering {
-        true => Check::pass(NAME, format!("{by} of {answering} Sentinels list it")).at(&node.address),
-        false => Check::new(
-            NAME,
-            Verdict::Fail,
-            format!("{by} of {answering} Sentinels list {name} under this address"),
-            "it is not moved to a new primary after a failover, and never promoted",
-        )
-        .at(&node.address)
-        .mend(format!(
-            "{} CONFIG GET 'replica-announce*'   # wrong address, or replica-announced no",
-            g.cli(&node.address)
-        ))
-        .mend(format!("{} INFO replication   # does it follow this group's primary?", g.cli(&node.address))),
     })
 }
 
@@ -185,210 +161,4 @@ fn link(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
         .at(&node.address)
         .mend(format!("relinkd diagnose   # on {}", node.address.host)),
     })
-}
-
-fn ghosts(g: &Ground<'_>) -> Option<Check> {
-    const NAME: &str = "announced-addresses";
-    g.view.answering().next()?;
-    let mut by_ghost: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
-    for sentinel in &g.view.sentinels {
-        for ghost in &sentinel.ghosts {
-            by_ghost.entry(ghost).or_default().push(&sentinel.endpoint);
-        }
-    }
-    if by_ghost.is_empty() {
-        return Some(Check::pass(NAME, "every listed replica has an address"));
-    }
-    let said: Vec<String> =
-        by_ghost.iter().map(|(ghost, by)| format!("{ghost} on {}", list(by.iter().copied()))).collect();
-    Some(
-        Check::new(
-            NAME,
-            Verdict::Warn,
-            format!("listed without a usable address: {}", said.join("; ")),
-            "a primary that refuses REPLCONF never learns a replica's port; the entry stays and is never promoted",
-        )
-        .mend("see replication-acl; then, while every replica is up, on one Sentinel after the other, 30 s apart:")
-        .mend(format!("SENTINEL RESET {}   # it forgets replicas that are down at that moment", g.view.name)),
-    )
-}
-
-fn candidates(g: &Ground<'_>) -> Check {
-    const NAME: &str = "candidates";
-    let replicas: Vec<&GroupNode> = g.replicas().collect();
-    if replicas.is_empty() {
-        return Check::new(NAME, Verdict::Fail, "no replica is known", "there is nobody to promote")
-            .mend("add a replica: REPLICAOF the primary on a new node");
-    }
-    let priority = |node: &&GroupNode| {
-        let listed =
-            |says: &SentinelSays| says.replicas.iter().find(|r| r.endpoint == node.address).map(|r| r.priority);
-        let own = g.known(node).map(|known| known.priority());
-        own.or_else(|| g.view.answering().find_map(|(_, says)| listed(says))).unwrap_or(0)
-    };
-    let willing: Vec<&GroupNode> = replicas.iter().copied().filter(|node| priority(node) != 0).collect();
-    let fit = |node: &&GroupNode| {
-        let by = g
-            .view
-            .answering()
-            .filter(|(_, says)| says.replicas.iter().any(|r| r.endpoint == node.address && r.promotable(says)));
-        by.count() * 2 > g.view.answering().count()
-    };
-    let fit: Vec<&GroupNode> = willing.iter().copied().filter(fit).collect();
-    let saw = format!(
-        "{} of {} replicas may be promoted: {}",
-        fit.len(),
-        replicas.len(),
-        if fit.is_empty() { "none".to_owned() } else { list(fit.iter().map(|node| &node.address)) }
-    );
-    // Not one that the others could not load from: its 0 keeps their data alive until they are as new.
-    let loaded_by_all = |node: &GroupNode| {
-        let Some(known) = g.known(node) else { return true };
-        let others = g.view.nodes.iter().filter(|other| other.address != node.address);
-        others.filter_map(|other| g.known(other)).all(|other| rdb::loads(other.build(), known.build()))
-    };
-    let raise = |check: Check, unless: &str| {
-        let zero = replicas.iter().filter(|node| priority(node) == 0 && loaded_by_all(node));
-        zero.fold(check, |check, node| {
-            check.mend(format!("{}{unless}", g.set(&node.address, "replica-priority", "100")))
-        })
-    };
-    match (willing.len(), fit.len()) {
-        (0, _) => raise(
-            Check::new(
-                NAME,
-                Verdict::Fail,
-                format!("replica-priority is 0 on {}", list(replicas.iter().map(|node| &node.address))),
-                "Sentinel never promotes a replica of priority 0, so there is nobody to promote",
-            ),
-            "",
-        ),
-        (_, 0) => Check::new(
-            NAME,
-            Verdict::Fail,
-            saw,
-            "the others are down for the Sentinels, or too long without their primary: a failover aborts with \
-             -failover-abort-no-good-slave",
-        )
-        .mend("see replica-link, sentinel-logins and node-reachable"),
-        (_, 1) => raise(
-            Check::new(
-                NAME,
-                Verdict::Warn,
-                saw,
-                "if that one is lost with the primary, or is the one that lags, there is no other",
-            ),
-            "   # unless its 0 is on purpose: a backup, another site",
-        )
-        .mend("add a second replica, if there is none"),
-        _ => Check::pass(NAME, saw),
-    }
-}
-
-/// After a failover every other node takes its data from the new primary. One that cannot load it may drop its own
-/// data first, and loops.
-fn versions(g: &Ground<'_>) -> Option<Check> {
-    const NAME: &str = "versions";
-    let known: Vec<(&GroupNode, Known<'_>)> =
-        g.view.nodes.iter().filter_map(|node| Some((node, g.known(node)?))).collect();
-    let builds: BTreeMap<String, Vec<&Endpoint>> = known.iter().fold(BTreeMap::new(), |mut builds, (node, known)| {
-        let (flavour, version) = known.build();
-        builds.entry(format!("{flavour:?} {version}")).or_insert_with(Vec::new).push(&node.address);
-        builds
-    });
-    let said: Vec<String> =
-        builds.iter().map(|(build, at)| format!("{build} on {}", list(at.iter().copied()))).collect();
-    if known.len() < 2 {
-        return None;
-    }
-    if builds.len() == 1 {
-        return Some(Check::pass(NAME, said.join("; ")));
-    }
-    let mut broken = Vec::new();
-    for (writer, from) in known.iter().filter(|(node, from)| g.is_primary(node) || from.priority() != 0) {
-        for (reader, to) in &known {
-            if reader.address != writer.address && !rdb::loads(to.build(), from.build()) {
-                broken.push(format!("{} cannot load the data of {}", reader.address, writer.address));
-            }
-        }
-    }
-    Some(match broken.is_empty() {
-        true => Check::new(NAME, Verdict::Warn, said.join("; "), "mixed, but each could load the data of any other")
-            .mend("finish the upgrade"),
-        false => Check::new(
-            NAME,
-            Verdict::Fail,
-            format!("{}; {}", said.join("; "), broken.join("; ")),
-            "if that node becomes primary, the other drops its own data and never gets new: in a rolling upgrade, do not \
-             fail over before every other node is as new",
-        )
-        .mend("bring all nodes to one version; until then replica-priority 0 on those that are newer"),
-    })
-}
-
-fn stale_data(g: &Ground<'_>) -> Option<Check> {
-    const NAME: &str = "stale-data";
-    let mut by: BTreeMap<bool, Vec<&Endpoint>> = BTreeMap::new();
-    for node in &g.view.nodes {
-        if let Some(settings) = node.settings.seen() {
-            by.entry(settings.serve_stale_data).or_default().push(&node.address);
-        }
-    }
-    let word = |stale: bool| if stale { "yes" } else { "no" };
-    Some(match by.iter().collect::<Vec<_>>().as_slice() {
-        [] => return None,
-        [(stale, _)] => Check::pass(
-            NAME,
-            match stale {
-                true => "replica-serve-stale-data yes: a replica without its link answers with old data",
-                false => "replica-serve-stale-data no: a replica without its link answers MASTERDOWN",
-            },
-        ),
-        both => {
-            let said: Vec<String> =
-                both.iter().map(|(stale, at)| format!("{} on {}", word(**stale), list(at.iter().copied()))).collect();
-            let check = Check::new(
-                NAME,
-                Verdict::Warn,
-                format!("replica-serve-stale-data {}", said.join(", ")),
-                "what a client reads during an outage depends on the replica that it asks; choose one",
-            );
-            by.get(&true).into_iter().flatten().fold(check, |check, at| {
-                check.mend(format!("{}   # or yes on the others", g.set(at, "replica-serve-stale-data", "no")))
-            })
-        }
-    })
-}
-
-fn min_replicas(g: &Ground<'_>) -> Option<Check> {
-    const NAME: &str = "min-replicas";
-    let set: Vec<(&GroupNode, u64)> =
-        g.view.nodes.iter().filter_map(|node| Some((node, node.settings.seen()?.min_replicas_to_write))).collect();
-    let highest = set.iter().map(|(_, min)| *min).max()?;
-    // The old primary is away, and one of the replicas has become the new one.
-    let left = g.replicas().count().saturating_sub(1);
-    if highest > left as u64 {
-        let check = Check::new(
-            NAME,
-            Verdict::Warn,
-            format!("min-replicas-to-write {highest}, and {left} replicas are left after a failover"),
-            "the new primary refuses every write (NOREPLICAS) until the old one is back as a replica",
-        );
-        let too_high = set.iter().filter(|(_, min)| *min > left as u64);
-        let check =
-            check.mend("add a replica: the guard against writes on a primary that is cut off then outlasts a failover");
-        return Some(too_high.fold(check, |check, (node, _)| {
-            check.mend(format!(
-                "{}   # or: writes go on at once, and those that a primary takes while it is cut off are lost",
-                g.set(&node.address, "min-replicas-to-write", &left.to_string())
-            ))
-        }));
-    }
-    Some(Check::pass(
-        NAME,
-        match highest {
-            0 => "min-replicas-to-write 0: a primary that is cut off takes writes that a failover loses".to_owned(),
-            _ => format!("min-replicas-to-write {highest}: a primary that is cut off stops taking writes"),
-        },
-    ))
 }

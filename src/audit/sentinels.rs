@@ -1,14 +1,10 @@
-//! Whether the Sentinels can agree, elect one of them, and reach the nodes that they would move.
+//! Whether the Sentinels can agree, elect one of them.
 
 use std::collections::BTreeMap;
 
-use super::{Check, Ground, Verdict, from_file, list};
+use super::{Check, Ground, Verdict, list};
 use crate::model::Endpoint;
-use crate::model::evidence::{Connect, Reading, SentinelSays};
-use crate::model::group::GroupNode;
-
-/// A node that runs for less may not have been found again.
-const YOUNG_S: u64 = 3;
+use crate::model::evidence::{Reading, SentinelSays};
 
 pub fn checks(g: &Ground<'_>) -> Vec<Check> {
     let mut checks = vec![reachable(g), count(g), configured(g)];
@@ -18,7 +14,6 @@ pub fn checks(g: &Ground<'_>) -> Vec<Check> {
     checks.extend(ckquorum(g));
     checks.extend([one_primary(g), quorum(g), timers(g), peers(g), running(g)]);
     checks.extend(tilt(g));
-    checks.extend(g.view.nodes.iter().filter_map(|node| logins(g, node)));
     checks
 }
 
@@ -42,12 +37,22 @@ fn reachable(g: &Ground<'_>) -> Check {
     let saw = if silent.is_empty() { saw } else { format!("{saw}; {}", silent.join("; ")) };
     match answering >= majority(g) {
         true => Check::new(NAME, Verdict::Warn, saw, "one more lost Sentinel may be one too many")
-            .mend("start the Sentinels that are down, or open the way to them from here"),
+            .mend("start the Sentinels that are down, or open the way to them from here")
+            .mend(forget(g)),
         false => Check::new(NAME, Verdict::Unseen, saw, "too few answer here to know whether they can elect a leader")
             .mend(
                 "check sentinels, sentinel_user, sentinel_password and tls in the configuration, and the way to them",
             ),
     }
+}
+
+/// A Sentinel that is gone counts in every majority until it is forgotten.
+fn forget(g: &Ground<'_>) -> String {
+    format!(
+        "SENTINEL RESET {}   # where one is gone for good: on one Sentinel after the other, 30 s apart, while every replica \
+         is up",
+        g.view.name
+    )
 }
 
 fn count(g: &Ground<'_>) -> Check {
@@ -70,9 +75,13 @@ fn configured(g: &Ground<'_>) -> Check {
     if known <= configured {
         return Check::pass(NAME, format!("all {configured} are in the configuration"));
     }
-    let saw = format!("{configured} are configured and {known} exist: {} is not", list(found));
+    let saw = match found.is_empty() {
+        true => format!("{configured} are configured and {known} exist"),
+        false => format!("{configured} are configured and {known} exist, {} beside", list(found)),
+    };
     Check::new(NAME, Verdict::Warn, saw, "relinkd counts majorities over all of them, and hears only those it knows")
         .mend(format!("add the missing ones to [group.{}] sentinels", g.view.name))
+        .mend(forget(g))
 }
 
 /// CKQUORUM counts living Sentinels, not whether they can log in anywhere: `sentinel-logins` looks at that.
@@ -138,6 +147,10 @@ fn quorum(g: &Ground<'_>) -> Check {
         (Verdict::Warn, "the Sentinels decide by different rules, so who notices first matters")
     } else if highest < 2 && known > 1 {
         (Verdict::Warn, "one Sentinel with a bad network is enough to begin a failover")
+    } else if known >= 3 && highest as usize == known {
+        (Verdict::Warn, "the loss of a single Sentinel, as with the host of the primary, is the loss of failover")
+    } else if highest as usize > best {
+        return Check::pass(NAME, format!("{saw}: more than the {best} that elect a leader have to agree"));
     } else {
         return Check::pass(NAME, saw);
     };
@@ -196,10 +209,27 @@ fn peers(g: &Ground<'_>) -> Check {
         .view
         .sentinels
         .iter()
-        .flat_map(|sentinel| sentinel.peers.iter().filter(|peer| peer.down).map(move |peer| (sentinel, peer)))
+        .flat_map(|sentinel| sentinel.peers.seen().into_iter().flatten().map(move |peer| (sentinel, peer)))
+        .filter(|(_, peer)| peer.down)
         .map(|(sentinel, peer)| format!("{} does not reach {}", sentinel.endpoint, peer.endpoint))
         .collect();
     let uneven = g.view.answering().any(|(_, says)| says.others as usize + 1 != g.view.sentinels_known());
+    let unread: Vec<String> = g
+        .view
+        .sentinels
+        .iter()
+        .filter(|sentinel| sentinel.says.seen().is_some())
+        .filter_map(|it| Some(format!("{}: SENTINEL SENTINELS: {}", it.endpoint, it.peers.missing()?)))
+        .collect();
+    if cut.is_empty() && !unread.is_empty() {
+        return Check::new(
+            NAME,
+            Verdict::Unseen,
+            unread.join("; "),
+            "whether the Sentinels reach each other is not known",
+        )
+        .mend("its user (sentinel_user) needs +sentinel|sentinels");
+    }
     match (cut.is_empty(), uneven) {
         (true, false) => Check::pass(NAME, "each Sentinel reaches every other"),
         (true, true) => Check::new(
@@ -242,85 +272,4 @@ fn tilt(g: &Ground<'_>) -> Vec<Check> {
         }
     };
     g.view.answering().map(one).collect()
-}
-
-/// Sentinels that hold a node down which answers us: their login fails, or the way from them.
-fn logins(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
-    const NAME: &str = "sentinel-logins";
-    let answers = node.account.seen().is_some()
-        || matches!(node.account.missing(), Some(crate::model::evidence::Missing::Denied(_)))
-        || g.view.logins.iter().any(|proof| proof.at == node.address && proof.probe.connect == Connect::Open);
-    if !answers {
-        return None;
-    }
-    let cut: Vec<(&Endpoint, Option<bool>)> = g
-        .view
-        .answering()
-        .map(|(endpoint, says)| (endpoint, says.only_errors_of(&node.address), says.flags_of(&node.address)))
-        .filter(|(_, errors, flags)| {
-            let flags = flags.is_some_and(|flags| flags.contains("s_down") || flags.contains("disconnected"));
-            flags || *errors == Some(true)
-        })
-        .map(|(endpoint, errors, _)| (endpoint, errors))
-        .collect();
-    if cut.is_empty() {
-        let listed = g.view.answering().any(|(_, says)| says.flags_of(&node.address).is_some());
-        return listed.then(|| Check::pass(NAME, "every Sentinel is connected to it").at(&node.address));
-    }
-    // Sentinels come back to a node that has restarted within a second or two.
-    let young = node.account.seen().is_some_and(|account| account.server.uptime_s < YOUNG_S);
-    if young {
-        return Some(
-            Check::new(
-                NAME,
-                Verdict::Warn,
-                format!(
-                    "{} has no connection to it yet; it runs for less than {YOUNG_S} s",
-                    list(cut.iter().map(|(at, _)| *at))
-                ),
-                "they come back to a node within seconds of its start, unless their login is refused",
-            )
-            .at(&node.address)
-            .mend("run the audit again"),
-        );
-    }
-    Some(cut_off(g, node, &cut))
-}
-
-/// A login that is refused shows in the Sentinels' own PINGs at once: the last good answer grows old while answers go on
-/// to come. Flags follow after down-after, and say no more than that something is wrong.
-fn cut_off(g: &Ground<'_>, node: &GroupNode, cut: &[(&Endpoint, Option<bool>)]) -> Check {
-    let who = |of: fn(Option<bool>) -> bool| -> Vec<&Endpoint> {
-        cut.iter().filter(|(_, errors)| of(*errors)).map(|(at, _)| *at).collect()
-    };
-    let (refused, silent, unclear) = (who(|e| e == Some(true)), who(|e| e == Some(false)), who(|e| e.is_none()));
-    let mut saw = Vec::new();
-    if !refused.is_empty() {
-        saw.push(format!("it answers the PINGs of {} with errors", list(refused.iter().copied())));
-    }
-    if silent.len() + unclear.len() > 0 {
-        let them = list(silent.iter().chain(&unclear).copied());
-        saw.push(format!("{them} holds it down or has no connection to it, though it answers here"));
-    }
-    let why = match (refused.is_empty(), silent.is_empty(), unclear.is_empty()) {
-        (false, _, _) => "their login is refused (auth-user, auth-pass)",
-        (true, false, true) => "no login is refused there: the network between them is cut, or it takes no connection",
-        _ => "their login is refused (auth-user, auth-pass), or the network between them is cut",
-    };
-    // A connection that is just being made anew reads `disconnected`; held down is what outlasts down-after.
-    let down = g.view.flagging(&node.address, "s_down").max(refused.len());
-    let verdict = if down * 2 > g.view.answering().count() { Verdict::Fail } else { Verdict::Warn };
-    let means = format!("{why}: they would take a healthy primary for dead, or could not move this node");
-    let check = Check::new("sentinel-logins", verdict, saw.join("; "), means).at(&node.address);
-    if refused.is_empty() && unclear.is_empty() {
-        return check.mend(format!("open the way from {} to {}", list(silent), node.address));
-    }
-    let check = check.mend(format!("{} ACL LOG   # which login is refused", g.cli(&node.address)));
-    refused.into_iter().chain(unclear).fold(check, |check, sentinel| {
-        check.mend(format!(
-            "{} SENTINEL SET {} auth-pass   # once every data node takes it",
-            from_file("%s", &g.sentinel_cli(sentinel)),
-            g.view.name
-        ))
-    })
 }

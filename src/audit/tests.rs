@@ -7,9 +7,15 @@ use crate::model::evidence::{
     Answer, Connect, Disk, LinkState, LinkView, Memory, Missing, Probe, Quorum, Reading, ReplicaInSentinel, Role,
     SentinelSays,
 };
-use crate::model::group::{GroupSentinel, Growth, LoginProof, NodeAccount, NodeSettings, SentinelPeer};
+use crate::model::evidence::{Flavour, ReplicaOfPrimary, ServerView};
+use crate::model::group::{
+    GroupSentinel, Growth, LoginProof, NodeAccount, NodeSettings, Restart, Rights, SentinelPeer,
+};
 use crate::model::{Timestamp, size};
 
+mod addresses;
+mod advice;
+mod limits;
 mod nodes;
 mod sentinels;
 mod world;
@@ -148,7 +154,7 @@ fn a_backlog_is_recommended_that_covers_the_outage() {
     let checks = judge(&view, Duration::from_secs(600));
     let small = checks.iter().find(|check| check.name == "backlog" && check.node == Some(at(3))).unwrap();
     // 1 MiB/s for 600 s, rounded up to a power of two.
-    let set = "redis-cli -h 10.0.0.3 -p 6379 CONFIG SET repl-backlog-size 1073741824 && redis-cli -h 10.0.0.3 -p 6379 CONFIG REWRITE";
+    let set = "redis-cli -h 10.0.0.3 -p 6379 -e CONFIG SET repl-backlog-size 1073741824 && redis-cli -h 10.0.0.3 -p 6379 CONFIG REWRITE";
     assert_eq!(small.mend, [set]);
 }
 

@@ -2,17 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::{AuditArgs, Ended, Exit, Failure, block_on, once, paint, say, say_json, settings};
 use crate::audit::{Check, Verdict, judge, survives};
 use crate::collect::group::{GroupTarget, group};
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::daemon::clock::Clock;
 use crate::daemon::{Watched, group_dials};
-use crate::model::group::GroupView;
+use crate::model::evidence::{Missing, Reading};
+use crate::model::group::{GroupView, Restart};
 use crate::model::human;
+use crate::watch::log::unit_of_process;
+
+/// systemctl that takes longer has no word here.
+const SYSTEMCTL: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 struct Told<'a> {
@@ -28,7 +34,9 @@ pub fn audit(config: &Path, args: &AuditArgs) -> Ended {
     let clock = Clock::start();
     let view = block_on(async {
         let target = target(&settings, &name).await?;
-        group(&target, args.sample, &move || clock.now()).await
+        let mut view = group(&target, args.sample, &move || clock.now()).await?;
+        restarts(&mut view).await;
+        Some(view)
     })?;
     let Some(view) = view.filter(GroupView::was_reached) else {
         let text = format!(
@@ -51,6 +59,41 @@ pub fn audit(config: &Path, args: &AuditArgs) -> Ended {
         Some(false) => Exit::Fault,
         None => Exit::Inconclusive,
     })
+}
+
+/// What systemd does with the instances of this host when they end: INFO tells that it supervises them, and no more.
+async fn restarts(view: &mut GroupView) {
+    for node in view.nodes.iter_mut().filter(|node| node.local.is_some()) {
+        let account = node.account.seen().filter(|account| account.supervised);
+        let unit = account.and_then(|account| unit_of_process(account.server.process_id?));
+        let Some(unit) = unit else { continue };
+        let asked = tokio::process::Command::new("systemctl")
+            .args(["show", "--property=Restart", "--property=RestartUSec", &unit])
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        node.restart = match tokio::time::timeout(SYSTEMCTL, asked).await {
+            Ok(Ok(output)) => match restart(&String::from_utf8_lossy(&output.stdout)) {
+                Some(restart) => Reading::Seen(restart),
+                None => Reading::Missing(Missing::Unsupported(format!("systemctl does not tell it of {unit}"))),
+            },
+            Ok(Err(error)) => Reading::Missing(Missing::Refused(error.to_string())),
+            Err(_) => Reading::Missing(Missing::TimedOut),
+        };
+    }
+}
+
+/// Out of `systemctl show`.
+fn restart(shown: &str) -> Option<Restart> {
+    let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let policy = value("Restart").filter(|policy| !policy.is_empty())?;
+    let after_ms = match value("RestartUSec").unwrap_or_default() {
+        "infinity" => u64::MAX,
+        // `0`, and microseconds, are at once.
+        text => config::duration(&text.replace("min", "m"))
+            .map_or(0, |after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+    };
+    Some(Restart { policy: policy.to_owned(), after_ms })
 }
 
 pub fn chosen(settings: &Settings, name: Option<&str>) -> Result<String, Failure> {
@@ -143,4 +186,21 @@ fn one(check: &Check) {
 
 fn counted(count: usize, of: &str) -> String {
     if count == 1 { format!("1 {of}") } else { format!("{count} {of}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_units_restart_is_read_as_systemctl_shows_it() {
+        let read = |text: &str| restart(text).map(|it| (it.policy, it.after_ms));
+        assert_eq!(read("Restart=always\nRestartUSec=100ms\n"), Some(("always".into(), 100)));
+        assert_eq!(read("RestartUSec=1min 30s\nRestart=no\n"), Some(("no".into(), 90_000)));
+        assert_eq!(read("Restart=always\nRestartUSec=infinity\n"), Some(("always".into(), u64::MAX)));
+        assert_eq!(read("Restart=always\nRestartUSec=0\n"), Some(("always".into(), 0)));
+        assert_eq!(read("Restart=\n"), None);
+        let soon = |policy: &str, after_ms| Restart { policy: policy.into(), after_ms }.is_sooner_than(5_000);
+        assert!(soon("always", 100) && soon("on-failure", 100) && !soon("no", 100) && !soon("always", 60_000));
+    }
 }

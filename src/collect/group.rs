@@ -23,6 +23,7 @@ use crate::wire::{Dial, Reader, TlsSettings, all};
 
 mod login;
 mod node;
+mod rights;
 
 use node::Node;
 
@@ -99,6 +100,7 @@ pub async fn group(
         nodes,
         logins,
         unfetched: target.unfetched.clone(),
+        tls: login.tls.as_ref().or(target.tls.as_ref()).map(TlsSettings::client_flags),
     })
 }
 
@@ -210,7 +212,7 @@ pub(super) async fn sentinels(look: &Look<'_>, configured: &[Dial]) -> Vec<Group
     }
     let answered: BTreeSet<&str> = accounts.iter().filter_map(|s| s.says.seen()).map(|says| says.id.as_str()).collect();
     let dialled: BTreeSet<&Endpoint> = accounts.iter().map(|account| &account.endpoint).collect();
-    let peers = accounts.iter().flat_map(|account| &account.peers);
+    let peers = accounts.iter().filter_map(|account| account.peers.seen()).flatten();
     let news = peers.filter(|peer| !answered.contains(peer.id.as_str()) && !dialled.contains(&peer.endpoint));
     let found: BTreeSet<Endpoint> = news.map(|peer| peer.endpoint.clone()).take(FOUND_AT_MOST).collect();
     let Some(like) = configured.first() else { return accounts };
@@ -228,22 +230,23 @@ async fn sentinel_account(look: &Look<'_>, dial: &Dial, configured: bool) -> Gro
     GroupSentinel { endpoint: view.endpoint, configured, says: view.says, peers, ghosts }
 }
 
-/// The other Sentinels and the nameless replicas that a Sentinel lists. Nothing where it does not answer: its main
-/// account says why.
-async fn surroundings(look: &Look<'_>, dial: &Dial) -> (Vec<SentinelPeer>, Vec<String>) {
+/// The other Sentinels and the nameless replicas that a Sentinel lists.
+async fn surroundings(look: &Look<'_>, dial: &Dial) -> (Reading<Vec<SentinelPeer>>, Reading<Vec<String>>) {
     let within = look.left(SENTINEL_MS);
     let group = look.target.group.as_deref().unwrap_or_default();
     let asked = async {
         let mut reader = Reader::connect(dial, within).await?;
         reader.ask_all(&[&["SENTINEL", "SENTINELS", group], &["SENTINEL", "REPLICAS", group]], within).await
     };
-    match tokio::time::timeout(within, asked).await {
+    let why = match tokio::time::timeout(within, asked).await {
         Ok(Ok(replies)) => {
             let (peers, replicas) = (replies.first().unwrap_or(&Reply::Nil), replies.get(1).unwrap_or(&Reply::Nil));
-            (replies::peers(peers), replies::ghosts(replicas))
+            return (replies::peers(peers), replies::ghosts(replicas));
         }
-        _ => (Vec::new(), Vec::new()),
-    }
+        Ok(Err(error)) => Missing::from(&error),
+        Err(_) => Missing::TimedOut,
+    };
+    (Reading::Missing(why.clone()), Reading::Missing(why))
 }
 
 fn not_asked<T>() -> Reading<T> {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -59,21 +60,47 @@ pub async fn look(look: &Look<'_>, dir: Option<&str>) -> HostView {
     HostView { disk: reading(disk), memory: reading(memory) }
 }
 
-async fn disk(look: &Look<'_>, dir: &str) -> Result<Disk, Missing> {
+/// The size of a file of a server's, where that is younger than `younger_than`: an old one tells nothing of today's data.
+pub async fn recent_file(look: &Look<'_>, dir: &str, name: &str, younger_than: Duration) -> Reading<u64> {
+    if dir.is_empty() || name.is_empty() {
+        return Reading::Missing(Missing::NotAsked);
+    }
+    let path = std::path::Path::new(dir).join(name);
+    let found = held_by_nobody(look, dir, move || std::fs::metadata(path)).await;
+    reading(found.and_then(|file| {
+        let age = file.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+        match age < younger_than {
+            true => Ok(file.len()),
+            false => Err(Missing::Unsupported("the last RDB is old".to_owned())),
+        }
+    }))
+}
+
+/// What a call on a file system answers, on a thread that may be held for ever.
+async fn held_by_nobody<T: Send + 'static>(
+    look: &Look<'_>,
+    dir: &str,
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Missing> {
     let place = Place::take(dir).ok_or(Missing::TimedOut)?;
     let (tell, told) = oneshot::channel();
     let ask = move || {
-        let result = rustix::fs::statvfs(place.0.as_str());
+        let result = call();
         drop(place);
         // The look may have ended meanwhile: then nobody waits for this.
         let _ = tell.send(result);
     };
     std::thread::Builder::new().name("statvfs".into()).spawn(ask).map_err(|e| reason(&e))?;
-    let stat = match tokio::time::timeout(look.left(DISK_MS), told).await {
-        Ok(Ok(Ok(stat))) => stat,
-        Ok(Ok(Err(error))) => return Err(reason(&error.into())),
-        Ok(Err(_)) | Err(_) => return Err(Missing::TimedOut),
-    };
+    match tokio::time::timeout(look.left(DISK_MS), told).await {
+        Ok(Ok(Ok(found))) => Ok(found),
+        Ok(Ok(Err(error))) => Err(reason(&error)),
+        Ok(Err(_)) | Err(_) => Err(Missing::TimedOut),
+    }
+}
+
+async fn disk(look: &Look<'_>, dir: &str) -> Result<Disk, Missing> {
+    let path = dir.to_owned();
+    let stat = held_by_nobody(look, dir, move || Ok(rustix::fs::statvfs(path.as_str())?)).await?;
     Ok(Disk {
         at: look.now(),
         path: dir.to_owned(),

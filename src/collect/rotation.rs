@@ -261,7 +261,7 @@ fn watcher(sentinel: &GroupSentinel, lacks: &[String]) -> Reading<WatcherSays> {
     };
     let primary = bad(&says.flags).map(|flags| format!("{} as {flags}", says.primary));
     let replicas = says.replicas.iter().filter_map(|it| Some(format!("{} as {}", it.endpoint, bad(&it.flags)?)));
-    let peers = sentinel.peers.iter().filter(|peer| peer.down);
+    let peers = sentinel.peers.seen().into_iter().flatten().filter(|peer| peer.down);
     let peers = peers.map(|peer| format!("Sentinel {} as s_down", peer.endpoint));
     Reading::Seen(WatcherSays {
         id: says.id.clone(),

@@ -23,6 +23,8 @@ pub struct GroupView {
     pub logins: Vec<LoginProof>,
     /// Secrets of ours that could not be fetched: whole sentences, without any value.
     pub unfetched: Vec<String>,
+    /// What the servers' own client needs on its command line to speak TLS to this group; none without TLS.
+    pub tls: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,9 +34,9 @@ pub struct GroupSentinel {
     pub configured: bool,
     pub says: Reading<SentinelSays>,
     /// The other Sentinels as this one lists them.
-    pub peers: Vec<SentinelPeer>,
+    pub peers: Reading<Vec<SentinelPeer>>,
     /// Replicas that it lists without a usable address, as in `10.0.0.2:0`.
-    pub ghosts: Vec<String>,
+    pub ghosts: Reading<Vec<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +59,35 @@ pub struct GroupNode {
     /// The disk below its `dir`; asked of local instances only.
     pub disk: Reading<Disk>,
     pub memory: Reading<Memory>,
+    /// The size of the RDB that lies in its `dir`, where it is younger than a day; asked of local instances only.
+    pub rdb_bytes: Reading<u64>,
+    /// What others may do here; asked with the login of the default user only.
+    pub rights: Reading<Rights>,
+    /// What its supervisor does when it ends; asked of local instances only.
+    pub restart: Reading<Restart>,
+}
+
+/// What the users of others may do at a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// The users that Sentinels are connected with, and which commands of a failover each lacks.
+    pub sentinels: BTreeMap<String, Vec<String>>,
+    /// Whether a user may PSYNC and REPLCONF, by its rules. Asked where trying it is not safe (Redis 6.2).
+    pub replicates: BTreeMap<String, bool>,
+}
+
+/// `Restart=` and `RestartSec=` of a node's unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    pub policy: String,
+    pub after_ms: u64,
+}
+
+impl Restart {
+    /// Whether a process that was killed is started again sooner than this.
+    pub fn is_sooner_than(&self, ms: u64) -> bool {
+        !matches!(self.policy.as_str(), "no" | "on-success" | "on-watchdog") && self.after_ms < ms
+    }
 }
 
 /// What a node tells of itself in INFO.
@@ -76,11 +107,15 @@ pub struct NodeAccount {
 pub struct NodeSettings {
     pub masteruser: String,
     pub masterauth_set: bool,
+    /// `masteruser` or `masterauth` is not UTF-8: it cannot be tried from here.
+    pub login_not_text: bool,
     /// Salted fingerprint of `masteruser` and `masterauth` together; also of an empty `masterauth`.
     pub login: String,
     pub repl_timeout_s: u64,
     pub ping_period_s: u64,
     pub backlog_size: u64,
+    /// For how long a primary without any replica keeps its backlog; 0: for ever.
+    pub backlog_ttl_s: u64,
     /// Replica class of `client-output-buffer-limit`; 0 is no limit.
     pub output_hard: u64,
     pub output_soft: u64,
@@ -89,11 +124,20 @@ pub struct NodeSettings {
     pub diskless_sync_delay_s: u64,
     /// `disabled`, `on-empty-db`, `swapdb` or `flush-before-load`.
     pub diskless_load: String,
+    /// `repl-rdb-channel` (Redis 8) or `dual-channel-replication-enabled` (Valkey 8): during a sync the replica itself
+    /// keeps what is written meanwhile.
+    pub rdb_channel: bool,
     pub serve_stale_data: bool,
     pub save: String,
     pub append_only: bool,
     pub stop_writes: bool,
     pub min_replicas_to_write: u64,
+    pub min_replicas_max_lag_s: u64,
+    /// `replica-announce-ip`, and `-port`; empty and 0 where it announces nothing.
+    pub announce_ip: String,
+    pub announce_port: u16,
+    /// `replica-announced`; true where the server does not know it.
+    pub announced: bool,
     pub dir: String,
     pub priority: u64,
     pub tls_replication: bool,
@@ -102,6 +146,12 @@ pub struct NodeSettings {
 impl NodeSettings {
     pub fn persists(&self) -> bool {
         !self.save.is_empty() || self.append_only
+    }
+
+    /// How many replicas a write needs. Both settings have to be set for the guard to act (Redis 7.0.15,
+    /// refreshGoodSlavesCount).
+    pub fn min_replicas(&self) -> u64 {
+        if self.min_replicas_max_lag_s == 0 { 0 } else { self.min_replicas_to_write }
     }
 }
 

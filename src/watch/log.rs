@@ -34,7 +34,7 @@ mod source;
 pub use book::{LogBook, WINDOW};
 pub use lines::classify;
 pub use lines::tells_of_a_server;
-pub use source::{LogSource, Resolved, ServerLog, resolve};
+pub use source::{LogSource, Resolved, ServerLog, resolve, unit_of_process};
 
 /// How often a file is looked at, and the least time between two wake-ups.
 const POLL: Duration = Duration::from_millis(200);

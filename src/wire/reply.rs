@@ -8,6 +8,7 @@
 use crate::model::evidence::{LinkState, Missing, PeerRole};
 use crate::model::{Endpoint, tame};
 
+pub mod acl;
 pub mod info;
 pub mod sentinel;
 pub mod settings;

@@ -288,6 +288,7 @@ impl World {
             failover_timeout_ms: millis(FAILOVER_TIMEOUT),
             failover_state: sentinel.failover.as_ref().map(|_| "wait_promotion".to_owned()),
             role_reported_ms: millis(self.now.since(sentinel.role_since)),
+            replicas_missing: None,
             replicas: (0..HOSTS)
                 .filter(|other| *other != sentinel.primary)
                 .map(|other| self.replica_in_sentinel(host, other))

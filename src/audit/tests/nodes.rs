@@ -58,14 +58,43 @@ fn nodes_that_could_not_take_over_are_told() {
             },
             &["warn node-reachable 3", "warn candidates"],
         ),
-        ("a nameless replica", |v| v.sentinels[0].ghosts = vec!["10.0.0.3:0".into()], &["warn announced-addresses"]),
+        (
+            "a nameless replica",
+            |v| v.sentinels[0].ghosts = Reading::Seen(vec!["10.0.0.3:0".into()]),
+            &["warn announced-addresses"],
+        ),
         (
             "this host's replica is not listed",
             |v| says_all(v, |says| says.replicas.retain(|replica| replica.endpoint != at(2))),
             &["fail listed 2", "warn candidates"],
         ),
         ("stale data here, none there", |v| settings_of(v, 3).serve_stale_data = false, &["warn stale-data"]),
-        ("a new primary would refuse writes", |v| settings_of(v, 3).min_replicas_to_write = 2, &["warn min-replicas"]),
+        ("a new primary would refuse writes", |v| settings_of(v, 3).min_replicas_to_write = 2, &["fail min-replicas"]),
+        ("the present one would, later", |v| settings_of(v, 1).min_replicas_to_write = 2, &["warn min-replicas"]),
+        (
+            "the same with the guard off",
+            |v| (settings_of(v, 3).min_replicas_to_write, settings_of(v, 3).min_replicas_max_lag_s) = (2, 0),
+            &[],
+        ),
+        (
+            "the replica that would be left is dead",
+            |v| {
+                settings_of(v, 2).min_replicas_to_write = 1;
+                v.nodes[2].account = Reading::Missing(Missing::TimedOut);
+                v.nodes[2].settings = Reading::Missing(Missing::TimedOut);
+                v.logins.remove(2);
+                says_all(v, |says| says.replicas[1].flags = flags(&["slave", "s_down"]));
+            },
+            &["warn node-reachable 3", "warn candidates", "fail min-replicas"],
+        ),
+        (
+            "the replica that would be left has no link",
+            |v| {
+                settings_of(v, 2).min_replicas_to_write = 1;
+                down(v, 3, 5);
+            },
+            &["fail replica-link 3", "fail min-replicas"],
+        ),
     ]);
 }
 
@@ -82,7 +111,46 @@ fn data_at_risk_is_told() {
             &["warn save-status 3"],
         ),
         ("the append-only file fails", |v| server_of(v, 1).aof_last_write_ok = false, &["fail append-status 1"]),
-        ("a supervised primary keeps nothing", |v| settings_of(v, 1).save.clear(), &["fail persistence 1"]),
+        (
+            "a primary that is started again at once keeps nothing",
+            |v| {
+                settings_of(v, 1).save.clear();
+                v.nodes[0].restart = restart("always", 100);
+            },
+            &["fail persistence 1"],
+        ),
+        (
+            "one that is not started again keeps nothing",
+            |v| {
+                settings_of(v, 1).save.clear();
+                v.nodes[0].restart = restart("no", 100);
+            },
+            &["warn persistence 1"],
+        ),
+        ("a supervised primary keeps nothing", |v| settings_of(v, 1).save.clear(), &["warn persistence 1"]),
+        (
+            "a supervised primary keeps an RDB that is behind",
+            |v| server_of(v, 1).unsaved_changes = Some(1000),
+            &["warn persistence 1"],
+        ),
+        (
+            "the same, and Sentinel is quicker than systemd",
+            |v| {
+                server_of(v, 1).unsaved_changes = Some(1000);
+                v.nodes[0].restart = restart("always", 60_000);
+            },
+            &[],
+        ),
+        (
+            "the same with an append-only file",
+            |v| (server_of(v, 1).unsaved_changes, settings_of(v, 1).append_only) = (Some(1000), true),
+            &[],
+        ),
+        (
+            "an empty replica that is not promoted",
+            |v| (server_of(v, 3).keys, server_of(v, 3).priority) = (0, 0),
+            &["warn candidates", "warn replica-data 3"],
+        ),
         (
             "a primary on its own keeps nothing",
             |v| {
@@ -142,6 +210,35 @@ fn logins_that_would_fail_are_told() {
             "replconf is renamed on a node",
             |v| v.logins[0].probe.replconf = error("ERR unknown command 'REPLCONF'"),
             &["fail replication-acl 1"],
+        ),
+        (
+            "a login that is not text",
+            |v| {
+                settings_of(v, 3).login_not_text = true;
+                settings_of(v, 3).login = "mangled".into();
+            },
+            &["unseen masterauth 3"],
+        ),
+        (
+            "psync was not tried, and the link that is up has done it",
+            |v| v.logins[0].probe.psync = Answer::NotAsked,
+            &[],
+        ),
+        (
+            "psync was not tried, and the user's rules allow it",
+            |v| {
+                v.logins[1].probe.psync = Answer::NotAsked;
+                v.nodes[1].rights = may_replicate(true);
+            },
+            &[],
+        ),
+        (
+            "psync was not tried, and the user's rules do not allow it",
+            |v| {
+                v.logins[1].probe.psync = Answer::NotAsked;
+                v.nodes[1].rights = may_replicate(false);
+            },
+            &["fail replication-acl 2"],
         ),
         ("psync was not tried", |v| v.logins[1].probe.psync = Answer::NotAsked, &["unseen replication-acl 2"]),
     ]);

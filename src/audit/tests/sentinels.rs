@@ -15,7 +15,7 @@ fn sentinels_that_could_not_act_are_told() {
             "only one exists",
             |v| {
                 v.sentinels.truncate(1);
-                v.sentinels[0].peers.clear();
+                v.sentinels[0].peers = Reading::Seen(Vec::new());
                 says_all(v, |says| (says.others, says.quorum) = (0, 1));
             },
             &["warn sentinel-count"],
@@ -29,11 +29,24 @@ fn sentinels_that_could_not_act_are_told() {
         ("one names another primary", |v| says_of(v, 3).primary = at(3), &["fail sentinels-agree"]),
         ("a quorum that is never reached", |v| says_all(v, |says| says.quorum = 4), &["fail quorum-setting"]),
         ("a quorum of one", |v| says_all(v, |says| says.quorum = 1), &["warn quorum-setting"]),
+        ("a quorum of all", |v| says_all(v, |says| says.quorum = 3), &["warn quorum-setting"]),
+        ("one does not tell the others", |v| v.sentinels[0].peers = denied(), &["unseen sentinel-peers"]),
+        ("one does not tell nameless replicas", |v| v.sentinels[0].ghosts = denied(), &["unseen announced-addresses"]),
+        (
+            "their user may not promote a node",
+            |v| {
+                let lacks = vec!["+slaveof".to_owned()];
+                v.nodes[1].rights =
+                    Reading::Seen(Rights { sentinels: [("snt".to_owned(), lacks)].into(), ..Rights::default() });
+            },
+            &["fail sentinel-acl 2"],
+        ),
+        ("their rights were not asked", |v| v.nodes[1].rights = Reading::Missing(Missing::NotAsked), &[]),
         ("quorums differ", |v| says_of(v, 1).quorum = 3, &["warn quorum-setting"]),
         ("timers differ", |v| says_of(v, 1).down_after_ms = 6_000, &["warn sentinel-timers"]),
         ("a nervous timer", |v| says_all(v, |says| says.down_after_ms = 100), &["warn sentinel-timers"]),
         ("a short failover", |v| says_all(v, |says| says.failover_timeout_ms = 5_000), &["warn sentinel-timers"]),
-        ("one does not reach another", |v| v.sentinels[0].peers[0].down = true, &["warn sentinel-peers"]),
+        ("one does not reach another", |v| peers_of(v, 1)[0].down = true, &["warn sentinel-peers"]),
         ("a failover runs", |v| says_of(v, 1).failover_state = Some("x".into()), &["warn failover-running"]),
         ("one is in TILT", |v| says_of(v, 2).tilt = Reading::Seen(true), &["warn sentinel-tilt 2"]),
         (

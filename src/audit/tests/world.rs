@@ -75,21 +75,28 @@ pub(super) fn node_settings() -> NodeSettings {
     NodeSettings {
         masteruser: String::new(),
         masterauth_set: true,
+        login_not_text: false,
         login: "a".into(),
         repl_timeout_s: 60,
         ping_period_s: 10,
         backlog_size: 64 << 20,
+        backlog_ttl_s: 3600,
         output_hard: 256 << 20,
         output_soft: 64 << 20,
         output_soft_s: 60,
         diskless_sync: true,
         diskless_sync_delay_s: 5,
         diskless_load: "disabled".into(),
+        rdb_channel: false,
         serve_stale_data: true,
         save: "3600 1".into(),
         append_only: false,
         stop_writes: true,
         min_replicas_to_write: 0,
+        min_replicas_max_lag_s: 10,
+        announce_ip: String::new(),
+        announce_port: 0,
+        announced: true,
         dir: "/data".into(),
         priority: 100,
         tls_replication: false,
@@ -124,6 +131,9 @@ pub(super) fn node(number: u8) -> GroupNode {
             true => Reading::Seen(Memory { at: NOW, total: 8 << 30, available: 4 << 30 }),
             false => Reading::Missing(Missing::NotAsked),
         },
+        rdb_bytes: Reading::Missing(Missing::NotAsked),
+        rights: Reading::Seen(Rights { sentinels: [("default".to_owned(), Vec::new())].into(), ..Rights::default() }),
+        restart: Reading::Missing(Missing::NotAsked),
     }
 }
 
@@ -171,14 +181,17 @@ pub(super) fn sentinel(number: u8) -> GroupSentinel {
             info_refresh_ms: 100,
             role_reported_ms: 100_000,
             uptime_s: None,
+            replicas_missing: None,
             replicas: vec![replica_in_sentinel(2), replica_in_sentinel(3)],
             ckquorum: Reading::Seen(Quorum { ok: true, text: "OK 3 usable Sentinels".into() }),
             tilt: Reading::Seen(false),
             build: None,
             nodes: Reading::Missing(Missing::NotAsked),
         }),
-        peers: peers.map(|n| SentinelPeer { id: n.to_string(), endpoint: sentinel_at(n), down: false }).collect(),
-        ghosts: Vec::new(),
+        peers: Reading::Seen(
+            peers.map(|n| SentinelPeer { id: n.to_string(), endpoint: sentinel_at(n), down: false }).collect(),
+        ),
+        ghosts: Reading::Seen(Vec::new()),
     }
 }
 
@@ -221,6 +234,7 @@ pub(super) fn sound() -> GroupView {
         nodes: [1, 2, 3].map(node).to_vec(),
         logins: [1, 2, 3].map(|number| proof("a", number)).to_vec(),
         unfetched: Vec::new(),
+        tls: None,
     }
 }
 
@@ -281,4 +295,33 @@ pub(super) fn says_all(view: &mut GroupView, change: impl Fn(&mut SentinelSays))
 pub(super) fn down(view: &mut GroupView, number: usize, for_s: i64) {
     let link = link_of(view, number);
     (link.up, link.down_for_s, link.state) = (false, Some(for_s), LinkState::Connect);
+}
+
+pub(super) fn peers_of(view: &mut GroupView, number: usize) -> &mut Vec<SentinelPeer> {
+    match &mut view.sentinels[number - 1].peers {
+        Reading::Seen(peers) => peers,
+        Reading::Missing(_) => panic!("not told"),
+    }
+}
+
+pub(super) fn restart(policy: &str, after_ms: u64) -> Reading<Restart> {
+    Reading::Seen(Restart { policy: policy.to_owned(), after_ms })
+}
+
+pub(super) fn may_replicate(may: bool) -> Reading<Rights> {
+    Reading::Seen(Rights { replicates: [("default".to_owned(), may)].into(), ..Rights::default() })
+}
+
+pub(super) fn serves(view: &mut GroupView, number: usize, replicas: &[Endpoint]) {
+    let one = |endpoint: &Endpoint| ReplicaOfPrimary {
+        endpoint: endpoint.clone(),
+        state: "online".into(),
+        offset: 5_000,
+        lag_s: 0,
+    };
+    server_of(view, number).replicas = replicas.iter().map(one).collect();
+}
+
+pub(super) fn denied<T>() -> Reading<T> {
+    Reading::Missing(Missing::Denied("NOPERM no".into()))
 }

@@ -237,6 +237,7 @@ fn says(name: &str) -> SentinelSays {
         role_reported_ms: 3_600_000,
         uptime_s: Some(86_400),
         replicas: vec![in_sentinel(REPLICA), in_sentinel(OTHER)],
+        replicas_missing: None,
         ckquorum: Reading::Seen(Quorum { ok: true, text: "OK 3 usable Sentinels.".into() }),
         tilt: Reading::Seen(false),
         build: None,

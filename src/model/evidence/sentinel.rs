@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, Flavour, Reading, Role};
+use super::{Evidence, Flavour, Missing, Reading, Role};
 use crate::model::turn::preference;
 use crate::model::{Address, Endpoint, Timestamp};
 
@@ -59,6 +59,9 @@ pub struct SentinelSays {
     #[serde(default)]
     pub uptime_s: Option<u64>,
     pub replicas: Vec<ReplicaInSentinel>,
+    /// Why there are none, where SENTINEL REPLICAS was refused.
+    #[serde(default)]
+    pub replicas_missing: Option<Missing>,
     /// SENTINEL CKQUORUM: counts living Sentinels only, and said OK while all of them had a wrong
     /// password and saw everything down (Redis 7.0.15).
     pub ckquorum: Reading<Quorum>,

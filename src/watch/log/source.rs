@@ -110,6 +110,12 @@ fn resolve_in(source: &LogSource, server: Option<&ServerLog>, proc: &Path) -> Re
     }
 }
 
+/// The system unit that a process of this host runs in.
+pub fn unit_of_process(process_id: u32) -> Option<String> {
+    let cgroup = std::fs::read_to_string(format!("/proc/{process_id}/cgroup")).ok()?;
+    unit_of(&cgroup).map(str::to_owned)
+}
+
 /// The system unit that `/proc/PID/cgroup` names, on a unified or a legacy hierarchy.
 fn unit_of(cgroup: &str) -> Option<&str> {
     let paths = cgroup.lines().filter_map(|line| {

@@ -190,6 +190,38 @@ pub fn repl_offset(text: &str) -> Option<u64> {
     Info::parse(text).number("master_repl_offset")
 }
 
+/// How far replication has come, and in which stream: what a primary has produced, or a replica has got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub replid: String,
+    pub offset: u64,
+    /// It is a primary, or a replica whose link is up. One that syncs leaps to its primary's offset.
+    pub steady: bool,
+}
+
+impl Progress {
+    /// What was added since `first`; none where the two are not of one stream.
+    pub fn since(&self, first: &Progress) -> Option<u64> {
+        let one_stream = self.steady && first.steady && self.replid == first.replid;
+        self.offset.checked_sub(first.offset).filter(|_| one_stream)
+    }
+}
+
+pub fn progress(text: &str) -> Option<Progress> {
+    let info = Info::parse(text);
+    let role = info.role(None)?;
+    Some(Progress {
+        replid: info.text("master_replid").to_owned(),
+        offset: info.number("master_repl_offset")?,
+        steady: role.link().is_none_or(|link| link.up && !link.syncing && link.offset > 0),
+    })
+}
+
+/// How many clients are connected; none where INFO does not say.
+pub fn connected_clients(text: &str) -> Option<u64> {
+    Info::parse(text).number("connected_clients")
+}
+
 /// A node out of the INFO that a Sentinel keeps. `None` when the text tells no role.
 pub fn cached_node(text: &str, age_ms: u64) -> Option<CachedNode> {
     let info = Info::parse(text);

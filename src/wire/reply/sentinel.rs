@@ -59,13 +59,17 @@ pub fn says(answers: &Answers<'_>, at: Timestamp, took_us: u64) -> Result<Sentin
             Reply::List(groups) => Reading::Seen(nodes(groups, (&primary, run_id), &replicas)),
             other => Reading::Missing(other.unfit("SENTINEL INFO-CACHE")),
         },
+        replicas_missing: match answers.replicas {
+            Reply::List(_) => None,
+            other => Some(other.unfit("SENTINEL REPLICAS")),
+        },
         replicas,
         primary,
     })
 }
 
 /// The other Sentinels out of SENTINEL SENTINELS. Without those whose address is not known yet.
-pub fn peers(reply: &Reply) -> Vec<SentinelPeer> {
+pub fn peers(reply: &Reply) -> Reading<Vec<SentinelPeer>> {
     let one = |reply: &Reply| {
         let fields = Fields::of(reply);
         let flags = fields.flags();
@@ -76,14 +80,19 @@ pub fn peers(reply: &Reply) -> Vec<SentinelPeer> {
             down: flags.contains("s_down"),
         })
     };
-    reply.items().iter().filter_map(one).collect()
+    match reply {
+        Reply::List(items) => Reading::Seen(items.iter().filter_map(one).collect()),
+        other => Reading::Missing(other.unfit("SENTINEL SENTINELS")),
+    }
 }
 
 /// Replicas out of SENTINEL REPLICAS that stand there without a usable address. A primary that refuses REPLCONF never
 /// learns a replica's port, and Sentinel takes over the 0 (Redis 7.0.15, sentinelRefreshInstanceInfo).
-pub fn ghosts(replicas: &Reply) -> Vec<String> {
-    let listed = replicas.items().iter().map(Fields::of).filter(|fields| fields.endpoint("ip", "port").is_none());
-    listed.map(|fields| tame(&format!("{}:{}", fields.text("ip"), fields.text("port")), 80)).collect()
+pub fn ghosts(replicas: &Reply) -> Reading<Vec<String>> {
+    let Reply::List(items) = replicas else { return Reading::Missing(replicas.unfit("SENTINEL REPLICAS")) };
+    let listed = items.iter().map(Fields::of).filter(|fields| fields.endpoint("ip", "port").is_none());
+    let name = |fields: Fields<'_>| tame(&format!("{}:{}", fields.text("ip"), fields.text("port")), 80);
+    Reading::Seen(listed.map(name).collect())
 }
 
 /// The group names out of SENTINEL MASTERS.

@@ -42,7 +42,7 @@ pub const LIMITS: [&str; 5] = [
 ];
 
 /// What [`node`] wants asked, in this order.
-pub const NODE: [&str; 17] = [
+pub const NODE: [&str; 25] = [
     "masteruser",
     "masterauth",
     "repl-timeout",
@@ -60,6 +60,14 @@ pub const NODE: [&str; 17] = [
     "dir",
     "replica-priority",
     "tls-replication",
+    "min-replicas-max-lag",
+    "repl-backlog-ttl",
+    "replica-announce-ip",
+    "replica-announce-port",
+    "replica-announced",
+    "dbfilename",
+    "repl-rdb-channel",
+    "dual-channel-replication-enabled",
 ];
 
 /// With what a replica logs in to its primary. Never part of evidence.
@@ -163,8 +171,17 @@ pub fn is_mangled(value: &str) -> bool {
     value.contains(char::REPLACEMENT_CHARACTER)
 }
 
+/// What a node holds beside its settings.
+#[derive(Debug)]
+pub struct Held {
+    /// With what it logs in to its primary; none where that is not UTF-8.
+    pub login: Option<Credentials>,
+    /// The name of its RDB below `dir`.
+    pub file: String,
+}
+
 /// A node's settings in both roles, out of the answers to CONFIG GET for each of [`NODE`].
-pub fn node(answers: Vec<Reply>, salt: &Salt) -> Result<(NodeSettings, Credentials), Missing> {
+pub fn node(answers: Vec<Reply>, salt: &Salt) -> Result<(NodeSettings, Held), Missing> {
     let [
         user,
         secret,
@@ -183,20 +200,32 @@ pub fn node(answers: Vec<Reply>, salt: &Salt) -> Result<(NodeSettings, Credentia
         dir,
         priority,
         tls,
+        max_lag,
+        backlog_ttl,
+        announce_ip,
+        announce_port,
+        announced,
+        file,
+        rdb_channel,
+        dual_channel,
     ] = values(answers)?;
+    let login_not_text = [&user, &secret].into_iter().any(|value| is_mangled(value));
     let credentials = Credentials { user, secret: Secret::new(secret) };
     let [output_hard, output_soft, output_soft_s] = replica_class(&output);
     let settings = NodeSettings {
         masteruser: credentials.user.clone(),
         masterauth_set: !credentials.secret.is_empty(),
+        login_not_text,
         login: credentials.print(salt),
         repl_timeout_s: number(&timeout),
         ping_period_s: number(&ping_period),
         backlog_size: number(&backlog),
+        backlog_ttl_s: number(&backlog_ttl),
         output_hard,
         output_soft,
         output_soft_s,
         diskless_sync: diskless == "yes",
+        rdb_channel: rdb_channel == "yes" || dual_channel == "yes",
         diskless_sync_delay_s: number(&delay),
         diskless_load: load,
         serve_stale_data: stale != "no",
@@ -204,11 +233,15 @@ pub fn node(answers: Vec<Reply>, salt: &Salt) -> Result<(NodeSettings, Credentia
         append_only: aof == "yes",
         stop_writes: stop == "yes",
         min_replicas_to_write: number(&min),
+        min_replicas_max_lag_s: number(&max_lag),
+        announce_ip,
+        announce_port: announce_port.parse().unwrap_or(0),
+        announced: announced != "no",
         dir,
         priority: number(&priority),
         tls_replication: tls == "yes",
     };
-    Ok((settings, credentials))
+    Ok((settings, Held { login: (!login_not_text).then_some(credentials), file }))
 }
 
 /// A primary's limits, out of the answers to CONFIG GET for each of [`LIMITS`] and, where allowed, CLIENT LIST.

@@ -260,13 +260,15 @@ fn sentinels_tell_of_each_other_and_of_replicas_without_an_address() {
     let gone =
         fields(&[("ip", "10.0.0.3"), ("port", "26379"), ("runid", "c"), ("flags", "s_down,sentinel,disconnected")]);
     let peers = sentinel::peers(&Reply::List(vec![well, gone]));
-    let told: Vec<_> = peers.iter().map(|peer| (peer.id.as_str(), peer.endpoint.to_string(), peer.down)).collect();
+    let told: Vec<_> =
+        peers.seen().unwrap().iter().map(|peer| (peer.id.as_str(), peer.endpoint.to_string(), peer.down)).collect();
     assert_eq!(told, [("b", "10.0.0.2:26379".into(), false), ("c", "10.0.0.3:26379".into(), true)]);
 
     let whole = fields(&[("ip", "10.0.0.4"), ("port", "6379")]);
     let ghost = fields(&[("ip", "10.0.0.4"), ("port", "0")]);
-    assert_eq!(sentinel::ghosts(&Reply::List(vec![whole, ghost])), ["10.0.0.4:0"]);
-    assert!(sentinel::ghosts(&Reply::error("NOPERM no".into())).is_empty());
+    assert_eq!(sentinel::ghosts(&Reply::List(vec![whole, ghost])).seen().unwrap(), &["10.0.0.4:0"]);
+    let refused = Reply::error("NOPERM no".into());
+    assert!(sentinel::ghosts(&refused).seen().is_none() && sentinel::peers(&refused).seen().is_none());
 }
 
 #[test]
@@ -284,7 +286,8 @@ fn a_node_tells_its_settings_or_why_not() {
         };
         settings::NODE.iter().map(|name| pair(name, value(name))).collect()
     };
-    let (view, login) = settings::node(answers(), &SALT).unwrap();
+    let (view, held) = settings::node(answers(), &SALT).unwrap();
+    let login = held.login.unwrap();
     assert_eq!((view.output_hard, view.output_soft, view.output_soft_s), (10, 5, 60));
     assert!(view.masterauth_set && view.append_only && view.persists() && view.save.is_empty());
     assert_eq!((view.backlog_size, view.min_replicas_to_write, view.priority), (17, 17, 17));
@@ -295,6 +298,10 @@ fn a_node_tells_its_settings_or_why_not() {
     let mut refused = answers();
     refused[3] = Reply::error("NOPERM no".into());
     assert!(settings::node(refused, &SALT).is_err());
+    let mut not_text = answers();
+    not_text[1] = pair("masterauth", "p\u{fffd}w");
+    let (view, held) = settings::node(not_text, &SALT).unwrap();
+    assert!(view.login_not_text && held.login.is_none());
 }
 
 /// Redis 7.0.15: stopAppendOnly leaves what the last write came to, for good.
@@ -306,4 +313,22 @@ fn an_append_only_file_that_is_not_kept_fails_no_more() {
         (view.aof_last_write_ok, info::cached_node(&text, 0).unwrap().aof_last_write_ok)
     };
     assert_eq!((told("1"), told("0")), ((false, false), (true, true)));
+}
+
+/// A replica that ends a full sync leaps to its primary's offset: nobody wrote that.
+#[test]
+fn a_stream_grows_only_while_its_link_is_up() {
+    let at = |offset: u64, link: &str, replid: &str| {
+        let text = format!(
+            "role:slave\r\nmaster_host:10.0.0.1\r\nmaster_port:6379\r\nmaster_link_status:{link}\r\n\
+             slave_repl_offset:{offset}\r\nmaster_replid:{replid}\r\nmaster_repl_offset:{offset}\r\n"
+        );
+        info::progress(&text).unwrap()
+    };
+    assert_eq!(at(150, "up", "a").since(&at(100, "up", "a")), Some(50));
+    assert_eq!(at(150, "up", "a").since(&at(100, "down", "a")), None);
+    assert_eq!(at(150, "up", "b").since(&at(100, "up", "a")), None, "another history");
+    assert_eq!(at(1_400, "up", "a").since(&at(0, "up", "a")), None, "nothing was there before");
+    let primary = |offset: u64| info::progress(&format!("role:master\r\nmaster_repl_offset:{offset}\r\n")).unwrap();
+    assert_eq!(primary(10).since(&primary(0)), Some(10));
 }

@@ -1,0 +1,100 @@
+//! `relinkd audit` where Sentinels, or relinkd at the Sentinels, may do too little.
+
+mod live;
+
+use lab::{Agent, Group, Kind, Server};
+use live::{RELINKD, Setup, config};
+use serde_json::Value;
+
+const PASSWORD: &str = "right-CANARY-1";
+/// What a Sentinel needs at a data node, but for the three that move it.
+const WATCHING: [&str; 9] = [
+    "+ping",
+    "+info",
+    "+role",
+    "+subscribe",
+    "+publish",
+    "+client|setname",
+    "+client|kill",
+    "+config|rewrite",
+    "+script|kill",
+];
+
+/// Verdicts other than pass, as `verdict name`, and the exit code.
+fn audit(group: &Group, setup: &Setup) -> (Vec<String>, Option<i32>) {
+    let agent = Agent::new(RELINKD).expect("a place for relinkd");
+    let text = config(&agent, group, group.replica(0), "http://127.0.0.1:9/", setup);
+    let watch = agent.write_file("watch", PASSWORD).expect("a password");
+    agent.write_file("config.toml", &text.replace("WATCH", &watch.display().to_string())).expect("a configuration");
+    let mut command = group.replica(0).command_beside(RELINKD);
+    command.arg("--config").arg(agent.config_path()).args(["audit", "--json", "--sample", "100ms"]);
+    let output = command.output().expect("the audit runs");
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let checks = json["checks"].as_array().expect("checks").iter().filter(|check| check["verdict"] != "pass");
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut told: Vec<String> =
+        checks.map(|check| format!("{} {}", word(&check["verdict"]), word(&check["name"]))).collect();
+    told.sort();
+    told.dedup();
+    (told, output.status.code())
+}
+
+fn group_of(kind: Kind) -> Group {
+    let group = Group::builder(kind).replicas(1).sentinels(3).password(PASSWORD).config("save", "3600 1");
+    group.sentinel_timers(60_000, 180_000).start().expect("a group")
+}
+
+/// Their PINGs are answered, every check of theirs is well, and SENTINEL FAILOVER aborts.
+fn sentinels_that_may_not_promote_are_told(kind: Kind) {
+    let group = group_of(kind);
+    let one_replica = || (vec!["warn candidates".to_owned()], Some(0));
+    assert_eq!(audit(&group, &Setup::default()), one_replica());
+    let login = format!(">{PASSWORD}");
+    for node in group.nodes() {
+        let user = ["ACL", "SETUSER", "snt", "on", &login, "allkeys", "allchannels", "-@all"];
+        node.run(&[&user[..], &WATCHING].concat()).expect("a user");
+    }
+    for sentinel in group.sentinels() {
+        let set = ["SENTINEL", "SET", "mymaster", "auth-user", "snt", "auth-pass", PASSWORD];
+        sentinel.run(&set).expect("another login");
+    }
+    let all_as_it = |node: &Server| {
+        let clients: String = node.query(&["CLIENT", "LIST"]).unwrap_or_default();
+        let commands: Vec<&str> =
+            clients.lines().filter(|line| line.contains("name=sentinel-") && line.contains("-cmd ")).collect();
+        commands.len() == 3 && commands.iter().all(|line| line.contains("user=snt"))
+    };
+    for node in group.nodes() {
+        node.wait_until(all_as_it, live::PATIENCE).expect("the Sentinels use it");
+    }
+    let (told, code) = audit(&group, &Setup::default());
+    assert!(told.contains(&"fail sentinel-acl".to_owned()) && code == Some(1), "{told:?} {code:?}");
+    for node in group.nodes() {
+        node.run(&["ACL", "SETUSER", "snt", "+slaveof", "+multi", "+exec"]).expect("the rights that it said");
+    }
+    let (told, _) = audit(&group, &Setup::default());
+    assert!(!told.iter().any(|check| check.contains("sentinel-acl")), "{told:?}");
+}
+
+/// A user that may not list replicas, nor Sentinels, leaves a healthy group unknown and not unfit.
+fn what_sentinels_do_not_tell_is_unseen(kind: Kind) {
+    let group = group_of(kind);
+    let login = format!(">{PASSWORD}");
+    for sentinel in group.sentinels() {
+        let user = ["ACL", "SETUSER", "watch", "on", &login, "allchannels", "-@all", "+ping", "+info", "+role"];
+        let asks = ["+client|setname", "+sentinel|master", "+sentinel|masters", "+sentinel|myid", "+sentinel|ckquorum"];
+        sentinel.run(&[&user[..], &asks].concat()).expect("a user");
+    }
+    let lines = "sentinel_user = \"watch\"\nsentinel_password = { file = \"WATCH\" }";
+    let (told, code) = audit(&group, &Setup { group: lines.to_owned(), ..Setup::default() });
+    let unseen = ["announced-addresses", "candidates", "listed", "sentinel-peers"];
+    let expected: Vec<String> = unseen.iter().map(|name| format!("unseen {name}")).collect();
+    assert_eq!((told, code), (expected, Some(3)));
+}
+
+live::on_each_server! {
+    sentinels_that_may_not_promote_are_told =>
+        sentinels_that_may_not_promote_are_told_redis_70, sentinels_that_may_not_promote_are_told_valkey_80;
+    what_sentinels_do_not_tell_is_unseen =>
+        what_sentinels_do_not_tell_is_unseen_redis_70, what_sentinels_do_not_tell_is_unseen_valkey_80;
+}
