@@ -48,7 +48,7 @@ pub use host::{Beside, Host};
 pub use incidents::Incidents;
 pub use memory::ByHand;
 use status::Last;
-pub use status::{Paused, Proposal, Status};
+pub use status::{Paused, Proposal, Status, UNSEEN};
 
 use applying::InFlight;
 use memory::Memory;

@@ -14,6 +14,7 @@ mod check;
 mod completions;
 mod diagnose;
 mod explain;
+mod facts;
 mod foresight;
 mod heal;
 mod history;
@@ -77,6 +78,8 @@ pub enum Verb {
     Explain(ExplainArgs),
     /// Messages to people: whether they arrive.
     Notify(notify::NotifyArgs),
+    /// What config management wants to know of this host, as JSON: for Ansible's facts.d and for Facter.
+    Facts(facts::FactsArgs),
     /// A script that completes verbs and options in a shell, on standard output.
     Completions(completions::CompletionsArgs),
     /// The manual page relinkd(1) in roff, on standard output.
@@ -424,6 +427,7 @@ fn dispatch(cli: &Cli) -> Ended {
         Verb::Wait(args) => wait::wait(&cli.config, args),
         Verb::Explain(args) => explain::explain(args),
         Verb::Notify(args) => notify::notify(&cli.config, args),
+        Verb::Facts(args) => facts::facts(&cli.config, args),
         Verb::Completions(args) => completions::completions(args),
         Verb::Man => man::man(),
     }

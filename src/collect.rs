@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::model::evidence::{
     CachedNode, CandidateView, EVIDENCE_FORMAT, Evidence, HostView, LogView, Missing, Probe, Reading, SentinelView,
-    ServerView, StoreView, Successor, Trend, repeats,
+    ServerView, SettingsView, StoreView, Successor, Trend, repeats,
 };
 use crate::model::turn::SENTINEL_MS;
 use crate::model::{Endpoint, LinkId, Timestamp};
@@ -90,6 +90,16 @@ pub struct Ask<'a> {
     pub refused: &'a [Successor],
     pub clock: &'a (dyn Fn() -> Timestamp + Send + Sync),
     pub deadline: Duration,
+}
+
+/// The instance by itself: what it is, whom it follows, and with what login. Nobody else is asked.
+pub async fn glance(
+    target: &Target,
+    clock: &(dyn Fn() -> Timestamp + Send + Sync),
+    deadline: Duration,
+) -> (Reading<ServerView>, Reading<SettingsView>) {
+    let Local { server, settings, .. } = local::look(&Look::new(target, &[], clock, deadline)).await;
+    (server, settings)
 }
 
 /// One look. It ends within the deadline whatever its peers do.

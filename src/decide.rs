@@ -148,6 +148,11 @@ impl Policy {
     pub fn of(&self, remedy: Remedy) -> RemedyPolicy {
         self.remedies.get(&remedy).cloned().unwrap_or_else(|| RemedyPolicy::default_for(remedy))
     }
+
+    /// How far the remedy may go that may go farthest.
+    pub fn mode(&self) -> Mode {
+        Remedy::ALL.iter().map(|remedy| self.of(*remedy).mode).max().unwrap_or(Mode::Observe)
+    }
 }
 
 /// What happened before, as far as it bears on the next step. The agent keeps it, out of the ledger.

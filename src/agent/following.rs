@@ -126,10 +126,7 @@ impl Agent {
 
     fn differs(&self, e: &Evidence) -> bool {
         match (&self.following.newest, e.settings.seen()) {
-            (Some(newest), Some(held)) => {
-                newest.print != held.masterauth_print
-                    || newest.user.as_ref().is_some_and(|user| *user != held.masteruser)
-            }
+            (Some(newest), Some(held)) => !held.logs_in_with(newest.user.as_deref(), &newest.print),
             _ => false,
         }
     }

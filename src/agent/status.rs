@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Agent, SecretStatus};
 use crate::decide::LedgerHealth;
-use crate::model::evidence::{Evidence, Role};
+use crate::model::evidence::Evidence;
 use crate::model::finding::Cause;
 use crate::model::incident::{Incident, IncidentId, Phase};
 use crate::model::remedy::{Decision, Refusal, Remedy};
@@ -15,13 +15,16 @@ use crate::model::{Address, Endpoint, Timestamp, human};
 /// A look ends within 1.5 s, and waits before it for a record on a slow disk and for a secret store.
 const OVERDUE: Duration = Duration::from_secs(20);
 
+/// The role of an instance that was not seen.
+pub const UNSEEN: &str = "unseen";
+
 /// One instance, as relinkd sees it now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub replica: String,
     pub group: String,
     pub address: Address,
-    /// `primary`, `replica` or `unseen`.
+    /// `primary`, `replica`, `sentinel` or `unseen`.
     pub role: String,
     pub primary: Option<Endpoint>,
     pub link_up: Option<bool>,
@@ -99,10 +102,10 @@ impl Agent {
         self.last.evidence.as_ref().and_then(|e| e.local_link()).map(|link| link.up)
     }
 
-    /// User and fingerprint of the instance's own `masterauth`, where it was read.
-    pub fn masterauth(&self) -> Option<(&str, &str)> {
+    /// Whether the instance goes to its primary with this login; none where its settings were not read.
+    pub fn logs_in_with(&self, user: Option<&str>, print: &str) -> Option<bool> {
         let settings = self.last.evidence.as_ref().and_then(|e| e.settings.seen())?;
-        Some((settings.masteruser.as_str(), settings.masterauth_print.as_str()))
+        Some(settings.logs_in_with(user, print))
     }
 
     fn sentence(&self) -> String {
@@ -132,13 +135,7 @@ impl Agent {
             replica: self.identity.link.replica.clone(),
             group: self.identity.link.group.clone(),
             address: self.identity.address.clone(),
-            role: match view.map(|view| &view.role) {
-                Some(Role::Primary) => "primary",
-                Some(Role::Replica(_)) => "replica",
-                Some(Role::Sentinel) => "sentinel",
-                None => "unseen",
-            }
-            .to_owned(),
+            role: view.map_or(UNSEEN, |view| view.role.name()).to_owned(),
             primary: link.map(|link| link.primary.clone()),
             link_up: link.map(|link| link.up),
             looked_at: self.last.at,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::watchers::SentinelState;
 use super::{Daemon, keyring};
 use crate::agent::{Agent, Status};
-use crate::decide::Failures;
+use crate::decide::{Failures, Mode};
 use crate::model::Timestamp;
 use crate::model::people::Pause;
 use crate::watch::sentinel::SentinelBoard;
@@ -16,6 +16,8 @@ use crate::watch::sentinel::SentinelBoard;
 #[derive(Debug, Default)]
 pub struct Snapshot {
     pub at: Timestamp,
+    /// [`crate::decide::Policy::mode`].
+    pub mode: Option<Mode>,
     pub replicas: Vec<Status>,
     /// Every Sentinel's subscription, one by one.
     pub sentinels: Vec<SentinelState>,
@@ -51,9 +53,7 @@ impl Daemon {
         let mismatch = |agent: &Agent| {
             let status = agent.status(now);
             let stored = keys.get(&keyring::masterauth(&status.group))?;
-            let (user, print) = agent.masterauth()?;
-            let another = print != stored.print || stored.user.as_ref().is_some_and(|stored| stored != user);
-            Some((status.replica, another))
+            Some((status.replica, !agent.logs_in_with(stored.user.as_deref(), &stored.print)?))
         };
         let falls = self.falls();
         let unwatched = falls.unwatched();
@@ -63,6 +63,7 @@ impl Daemon {
         };
         Snapshot {
             at: now,
+            mode: Some(self.settings.policy.mode()),
             replicas: self.agents.iter().enumerate().map(status).collect(),
             panics: falls.told(),
             sentinels: self.senses.sentinels(),
@@ -83,7 +84,9 @@ impl Snapshot {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "at": self.at.to_string(),
+            "mode": self.mode,
             "replicas": self.replicas,
+            "secret_mismatch": self.mismatches,
             "sentinels": self.sentinels,
             "pauses": self.pauses.iter().map(Pause::told).collect::<Vec<_>>(),
             "stopped": self.stopped.as_ref().map(|it| json!({ "failures": it.in_a_row, "last": it.last })),

@@ -212,6 +212,15 @@ impl Role {
             _ => None,
         }
     }
+
+    /// As status and facts name it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Role::Primary => "primary",
+            Role::Replica(_) => "replica",
+            Role::Sentinel => "sentinel",
+        }
+    }
 }
 
 /// The replica's side of a link.
@@ -293,6 +302,13 @@ pub struct SettingsView {
     /// `masteruser` or `masterauth` is not UTF-8: relinkd neither sends such a login nor could put it back.
     #[serde(default)]
     pub login_not_text: bool,
+}
+
+impl SettingsView {
+    /// Whether this is the login with which the instance goes to its primary; without `user`, whoever it goes as.
+    pub fn logs_in_with(&self, user: Option<&str>, print: &str) -> bool {
+        self.masterauth_print == print && user.is_none_or(|user| user == self.masteruser)
+    }
 }
 
 /// Settings of a primary on which a sync depends.
