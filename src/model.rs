@@ -19,6 +19,7 @@ pub mod people;
 pub mod rdb;
 pub mod remedy;
 pub mod rotation;
+pub mod shell;
 pub mod turn;
 
 /// An instant: microseconds since the Unix epoch, handed in by the caller and never read from a clock here.

@@ -165,6 +165,10 @@ fn explain_has_a_page_for_every_code() {
         })
         .collect();
     assert!(without.is_empty(), "no page for {without:?}");
+    for (said, page) in [("WRONGPASS", "auth-rejected"), ("-MASTERDOWN", "upstream-broken"), ("noauth", "auth-missing")]
+    {
+        assert!(bare(&["explain", "--", said]).out.starts_with(&format!("# {page}: ")), "{said}");
+    }
 }
 
 #[test]
@@ -239,6 +243,12 @@ fn diagnose_needs_no_configuration_redis_70_valkey_80() {
         let said = bare(&words);
         assert!(said.exit == 0 && said.out.starts_with("healthy"), "{said:?}");
 
+        let said = bare(&[&words[..], &["--master", "mymastr"]].concat());
+        let told = format!("Sentinel {sentinel} does not know the group \"mymastr\"; it knows: {}", desk.group.name());
+        assert!(said.exit == 64 && !said.out.contains("healthy") && said.err.contains(&told), "{said:?}");
+        let said = bare(&["diagnose", "--address", &address, "--user", "few"]);
+        assert!(said.exit == 64 && said.err.contains("--password-file"), "{said:?}");
+
         let said = bare(&words[..3]);
         assert!(said.exit == 77 && said.out.contains("replica-denied"), "{said:?}");
         let output = Command::new(RELINKD).args(&words[..3]).env("REDISCLI_AUTH", PASSWORD).output().unwrap();
@@ -289,7 +299,8 @@ fn saved_evidence_is_judged_as_the_live_look_was_and_damage_is_told_redis_70() {
     assert_eq!(bare(&["diagnose", "--from", path]).exit, 64);
 
     let said = desk.run(&["diagnose", "--save", "/nonexistent/evidence.json"]);
-    assert!(said.exit == 77 && said.err.contains("/nonexistent/evidence.json"), "{said:?}");
+    assert!(said.exit == 64 && said.err.contains("/nonexistent/evidence.json"), "{said:?}");
+    assert!(said.out.contains(live["cause"].as_str().unwrap()), "the verdict stands: {said:?}");
 }
 
 #[test]

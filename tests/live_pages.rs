@@ -1,7 +1,7 @@
 //! The commands that the pages give a person at 3 am: each is one that the servers and relinkd really have, with its
 //! options, settings and rights, on Redis and on Valkey.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -12,7 +12,7 @@ const VALUED: [&str; 8] = ["-h", "-p", "-s", "--user", "--cacert", "--cert", "--
 const BARE: [&str; 3] = ["-x", "--tls", "--askpass"];
 
 /// Commands whose first argument is a command of its own.
-const CONTAINERS: [&str; 7] = ["ACL", "CLIENT", "COMMAND", "CONFIG", "SCRIPT", "SENTINEL", "SLOWLOG"];
+const CONTAINERS: [&str; 8] = ["ACL", "CLIENT", "COMMAND", "CONFIG", "FUNCTION", "SCRIPT", "SENTINEL", "SLOWLOG"];
 
 /// One command of a page, as a shell would split it.
 struct Given {
@@ -33,7 +33,26 @@ fn given() -> Vec<Given> {
             }
         }
     }
+    all.extend(next_steps());
     all
+}
+
+/// What the scenarios print for a person to run, each command once.
+fn next_steps() -> Vec<Given> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let within =
+        |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let mut once = BTreeMap::new();
+    for case in within(&folder).iter().filter(|path| path.is_dir()).flat_map(|cause| within(cause)) {
+        let text = std::fs::read_to_string(case.join("expected.txt")).unwrap_or_default();
+        let (_, steps) = text.split_once("\na person would\n").unwrap_or_default();
+        let sentences = |line: &&str| line.contains("relinkd") && !line.trim_start().starts_with("relinkd ");
+        for words in steps.lines().filter(|line| !sentences(line)).flat_map(commands) {
+            let name = case.strip_prefix(&folder).unwrap().display().to_string();
+            once.entry(words.join(" ").split(" -p ").last().unwrap_or_default().to_owned()).or_insert((name, words));
+        }
+    }
+    once.into_values().map(|(page, words)| Given { page, words }).collect()
 }
 
 /// What runs redis-cli or relinkd in one line of a shell, without what comes before and behind it.
@@ -58,7 +77,9 @@ fn commands(line: &str) -> Vec<Vec<String>> {
             (None, c) => word.push(c),
         }
     }
-    let begins = |words: &Vec<String>| words.iter().position(|word| word.ends_with("redis-cli") || word == "relinkd");
+    let begins = |words: &Vec<String>| {
+        words.iter().position(|word| word.ends_with("redis-cli") || word == "valkey-cli" || word == "relinkd")
+    };
     all.into_iter().filter_map(|words| begins(&words).map(|at| words[at..].to_vec())).collect()
 }
 
@@ -155,4 +176,88 @@ fn the_pages_commands_are_real_redis_70_valkey_80() {
         }
     }
     assert!(relinkd_has(&["relinkd".into(), "diagnoze".into()]).is_err());
+}
+
+/// The lines of the pages that send what PWFILE holds, for the servers of this group.
+fn sending(group: &Group, cli: &str) -> Vec<String> {
+    let port = |server: &Server| server.endpoint().1.to_string();
+    let (host, primary) = group.primary().endpoint();
+    let places = [
+        ("redis-cli", cli.to_owned()),
+        ("RPORT", port(group.replica(0))),
+        ("PPORT", primary.to_string()),
+        ("PHOST", host.clone()),
+        ("SHOST", host.clone()),
+        ("NODE", host),
+        ("-p PORT", format!("-p {primary}")),
+        ("26379", port(group.sentinel(0))),
+        ("GROUP", group.name().to_owned()),
+        ("--user USER", "--user default".to_owned()),
+    ];
+    let pages = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/causes")).unwrap();
+    let texts = pages.map(|page| std::fs::read_to_string(page.unwrap().path()).unwrap());
+    let lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+    let sends = lines.filter(|line| line.starts_with("    ") && line.contains("cat PWFILE"));
+    sends.map(|line| places.iter().fold(line, |line, (word, meant)| line.replace(word, meant))).collect()
+}
+
+#[test]
+fn no_line_that_is_pasted_without_its_password_file_empties_a_password_redis_70_valkey_80() {
+    const PASSWORD: &str = "CANARY-pasted";
+    for kind in [Kind::Redis70, Kind::Valkey80].into_iter().filter_map(lab::require) {
+        let group = Group::builder(kind).replicas(1).sentinels(1).password(PASSWORD).start().expect("a group");
+        let cli = if kind.is_valkey() { "valkey-cli" } else { "redis-cli" };
+        let file = group.dir().join("PWFILE");
+        let paste = |line: &str| {
+            let shell =
+                Command::new("sh").args(["-c", line]).current_dir(group.dir()).env("REDISCLI_AUTH", PASSWORD).output();
+            String::from_utf8_lossy(&shell.unwrap().stdout).into_owned()
+        };
+        let kept = |server: &Server, setting: &str| {
+            let told: Vec<String> = server.query(&["CONFIG", "GET", setting]).unwrap();
+            assert_eq!(told[1], PASSWORD, "{kind}: {setting}");
+        };
+        let lines = sending(&group, cli);
+        assert!(lines.len() > 9, "{lines:#?}");
+        for content in [None, Some(""), Some("\n")] {
+            if let Some(text) = content {
+                std::fs::write(&file, text).unwrap();
+            }
+            for line in &lines {
+                assert_eq!(paste(line), "", "{kind}, {content:?}: {line}");
+            }
+            kept(group.replica(0), "masterauth");
+            kept(group.primary(), "requirepass");
+        }
+        std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+        for line in &lines {
+            let told = paste(line);
+            assert!(["OK", "PONG"].contains(&told.trim()), "{kind}: {line}: {told}");
+        }
+        kept(group.replica(0), "masterauth");
+        kept(group.primary(), "requirepass");
+
+        std::fs::remove_file(&file).unwrap();
+        let setting = lines.iter().find(|line| line.contains("masterauth")).unwrap();
+        let bare = setting.replace("grep -q . PWFILE && ", "");
+        assert_eq!(paste(&bare).trim(), "OK", "{kind}: what the guard is for");
+        let told: Vec<String> = group.replica(0).query(&["CONFIG", "GET", "masterauth"]).unwrap();
+        assert_eq!(told[1], "", "{kind}: what the guard is for");
+    }
+}
+
+#[test]
+fn a_second_primary_takes_no_write_whatever_replicas_it_has_redis_70_valkey_80() {
+    let page = include_str!("../docs/causes/wrong-primary.md");
+    let (_, from) = page.split_once("CONFIG SET min-replicas-to-write ").expect("the command");
+    let count = from.split(' ').next().unwrap();
+    for kind in [Kind::Redis70, Kind::Valkey80].into_iter().filter_map(lab::require) {
+        let group = Group::builder(kind).replicas(1).start().expect("a group");
+        let primary = group.primary();
+        primary.run(&["CONFIG", "SET", "min-replicas-to-write", "1"]).unwrap();
+        primary.run(&["SET", "a", "1"]).expect("with one replica it is no bar");
+        primary.run(&["CONFIG", "SET", "min-replicas-to-write", count]).unwrap();
+        let refused = primary.run(&["SET", "a", "2"]).expect_err("a write").to_string();
+        assert!(refused.contains("NOREPLICAS"), "{kind}: {refused}");
+    }
 }

@@ -1,5 +1,6 @@
 //! `relinkd diagnose`: one look, one verdict, and what relinkd would do about it.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::config::{GroupSettings, ReplicaSettings};
 use crate::daemon::clock::Clock;
 use crate::daemon::{Stores, Watched};
 use crate::decide::{Context, History, Policy, decide, in_words, next_steps};
-use crate::model::evidence::{EVIDENCE_FORMAT, Evidence};
+use crate::model::evidence::{EVIDENCE_FORMAT, Evidence, Missing, SentinelView};
 use crate::model::finding::{Cause, Diagnosis, Fact, Finding};
 use crate::model::remedy::Decision;
 use crate::model::{Address, human};
@@ -60,18 +61,37 @@ pub fn diagnose(config: &Path, args: &DiagnoseArgs) -> Ended {
     let clock = Clock::start();
     let mut exit = Exit::Fine;
     let mut told = args.output.json.then(Vec::new);
+    let mut kept = Ok(());
     for (place, one) in watched.iter().enumerate() {
         if place > 0 && !args.output.json {
             say("");
         }
         let (evidence, diagnosis) = block_on(once::look(one, clock))?;
-        if let Some(path) = &args.save {
-            save(path, &evidence)?;
+        let unknown = unknown_group(&evidence);
+        if unknown.is_none() || diagnosis.cause().is_some() {
+            exit = exit.and(tell(&evidence, &diagnosis, &policy, &mut told));
         }
-        exit = exit.and(tell(&evidence, &diagnosis, &policy, &mut told));
+        if let Some(text) = unknown {
+            anstream::eprintln!("{}: {text}", one.name);
+            exit = exit.and(if args.address.is_some() { Exit::Usage } else { Exit::Fault });
+        }
+        // The verdict was asked for first, and stands whether it can be kept or not.
+        kept = args.save.as_ref().map_or(Ok(()), |path| save(path, &evidence));
     }
     print_json(told);
-    Ok(exit)
+    kept.map(|()| exit)
+}
+
+/// Sentinels that answer, and none of them for this group: what they would have said of the link is not known, and a
+/// name that was mistyped is no health.
+fn unknown_group(evidence: &Evidence) -> Option<String> {
+    let unknown = |view: &SentinelView| match view.says.missing() {
+        Some(why @ Missing::UnknownGroup(_)) => Some(format!("Sentinel {} {why}", view.endpoint)),
+        _ => None,
+    };
+    let told: Vec<String> = evidence.sentinels.iter().filter_map(unknown).collect();
+    let nobody_else = evidence.answering().next().is_none();
+    told.into_iter().next().filter(|_| nobody_else)
 }
 
 /// One document whatever the number of instances: the verdict on the only one, or a list.
@@ -90,6 +110,10 @@ fn by_address(args: &DiagnoseArgs, address: &str) -> Result<Watched, Failure> {
         Some(path) => Some(SecretRef::File(path.clone())),
         None => std::env::var_os("REDISCLI_AUTH").map(|_| SecretRef::Env("REDISCLI_AUTH".to_owned())),
     };
+    if args.user.is_some() && password.is_none() {
+        let text = "--user logs in with a password: give --password-file or REDISCLI_AUTH";
+        return Err(Failure::new(Exit::Usage, text));
+    }
     let replica = ReplicaSettings { user: args.user.clone(), password, ..ReplicaSettings::at(address) };
     let group = (!args.sentinel.is_empty()).then(|| {
         let sentinel_password = args.sentinel_password_file.clone().map(SecretRef::File);
@@ -108,7 +132,12 @@ fn by_address(args: &DiagnoseArgs, address: &str) -> Result<Watched, Failure> {
 fn save(path: &Path, evidence: &Evidence) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(evidence).map_err(|error| Failure::new(Exit::Fault, error))?;
     std::fs::write(path, text + "\n").map_err(|error| {
-        Failure::new(Exit::Permission, format!("the evidence cannot be kept in {}: {error}", path.display()))
+        let exit = match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Exit::Permission,
+            ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory => Exit::Usage,
+            _ => Exit::Fault,
+        };
+        Failure::new(exit, format!("the evidence cannot be kept in {}: {error}", path.display()))
     })
 }
 

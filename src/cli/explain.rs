@@ -6,11 +6,26 @@ use crate::model::remedy::{RefusalCode, Remedy};
 
 include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
+/// What a server's log or redis-cli shows, and the cause that it mostly stands for.
+const ERRORS: [(&str, Cause); 9] = [
+    ("noauth", Cause::AuthMissing),
+    ("wrongpass", Cause::AuthRejected),
+    ("noperm", Cause::AuthForbidden),
+    ("denied", Cause::ProtectedMode),
+    ("busy", Cause::PrimaryBusy),
+    ("loading", Cause::PrimaryLoading),
+    ("misconf", Cause::PrimarySaveFailing),
+    ("masterdown", Cause::UpstreamBroken),
+    ("nomasterlink", Cause::UpstreamBroken),
+];
+
 pub fn explain(args: &ExplainArgs) -> Ended {
     let Some(code) = args.code.as_ref().map(|code| code.to_lowercase()) else {
         list();
         return Ok(Exit::Fine);
     };
+    let said = ERRORS.iter().find(|(error, _)| *error == code.trim_start_matches('-'));
+    let code = said.map_or(code, |(_, cause)| cause.code().to_owned());
     let pages: Vec<&str> = PAGES.iter().filter(|(_, name, _)| *name == code).map(|(_, _, text)| *text).collect();
     if pages.is_empty() {
         let near = PAGES

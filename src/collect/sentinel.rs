@@ -9,7 +9,7 @@ use crate::model::evidence::{Missing, Reading, SentinelSays, SentinelView};
 use crate::model::turn::SENTINEL_MS;
 use crate::model::{Address, Endpoint};
 use crate::wire::reply::Reply;
-use crate::wire::reply::sentinel::{Answers, group_names, says};
+use crate::wire::reply::sentinel::{Answers, group_names, is_unknown_group, says};
 use crate::wire::{Dial, Reader, WireError};
 
 /// What it says of the primary and of itself is handed to `heard` at once: the INFO of a whole group is longer than a
@@ -60,6 +60,11 @@ async fn ask(look: &Look<'_>, dial: &Dial, heard: impl FnOnce(&SentinelSays)) ->
     let [myid, master, replicas, ckquorum, info] = replies.as_slice() else {
         return Err(Missing::Unsupported(format!("{} replies to five questions", replies.len())));
     };
+    if is_unknown_group(master) {
+        reader.rest(left()).await.map_err(missing)?;
+        let masters = reader.ask_all(&[&["SENTINEL", "MASTERS"]], left()).await.map_err(missing)?;
+        return Err(unknown_group(group, masters.first().unwrap_or(&Reply::Nil)));
+    }
     let (at, took_us) = (look.now(), super::micros(asked));
     let told = |info_cache: &Reply| says(&Answers { myid, master, replicas, ckquorum, info, info_cache }, at, took_us);
     let first = told(&Reply::Nil)?;
@@ -68,6 +73,14 @@ async fn ask(look: &Look<'_>, dial: &Dial, heard: impl FnOnce(&SentinelSays)) ->
         Ok(rest) => told(rest.first().unwrap_or(&Reply::Nil)),
         Err(error) => Ok(SentinelSays { nodes: Reading::Missing(missing(error)), ..first }),
     }
+}
+
+fn unknown_group(asked: &str, masters: &Reply) -> Missing {
+    let known = match group_names(masters).as_slice() {
+        [] => "it watches no group".to_owned(),
+        names => format!("it knows: {}", crate::model::tame(&names.join(", "), 200)),
+    };
+    Missing::UnknownGroup(format!("does not know the group {:?}; {known}", crate::model::tame(asked, 64)))
 }
 
 /// The name of the one group that a Sentinel watches.

@@ -406,3 +406,69 @@ fn a_limit_that_is_advised_is_more_than_there_is() {
     assert_eq!(advised(4 << 30, 0, None), "8gb 0 60", "a limit that is not there stays away");
     assert_eq!(advised(0, 2 << 30, None), "0 2gb 60");
 }
+
+/// What a person would run for each cause, with Sentinels and without.
+fn every_step() -> Vec<(Cause, bool, String)> {
+    let mut all = Vec::new();
+    for (cause, alone) in Cause::ALL.iter().flat_map(|cause| [(*cause, false), (*cause, true)]) {
+        let finding = firm(cause);
+        let mut e = healthy();
+        e.break_link(LinkState::Connect);
+        if alone {
+            e.alone();
+        }
+        let Case { policy, history, now, .. } = dead_primary();
+        let context = Context { evidence: &e, finding: &finding, policy: &policy, history: &history, now };
+        let steps = next_steps(&context, &decide(&context));
+        all.extend(steps.into_iter().map(|step| (cause, alone, step)));
+    }
+    all
+}
+
+#[test]
+fn no_step_empties_a_password_or_asks_a_sentinel_that_is_not_there() {
+    let all = every_step();
+    let reads = |step: &str| step.contains("cat PWFILE");
+    assert!(all.iter().filter(|(_, _, step)| reads(step)).count() > 8);
+    for (cause, alone, step) in &all {
+        assert!(!reads(step) || step.starts_with("grep -q . PWFILE && "), "{cause}: {step}");
+        assert!(!alone || !["SENTINEL ", "26379", "MASTER"].iter().any(|word| step.contains(word)), "{cause}: {step}");
+    }
+}
+
+#[test]
+fn what_is_to_last_is_kept_where_there_is_a_file_to_keep_it_in() {
+    let mut e = healthy();
+    e.break_link(LinkState::Connect);
+    let steps = |e: &Evidence, cause| {
+        let finding = firm(cause);
+        let Case { policy, history, now, .. } = dead_primary();
+        let context = Context { evidence: e, finding: &finding, policy: &policy, history: &history, now };
+        next_steps(&context, &decide(&context))
+    };
+    let keeps = |steps: &[String]| steps.iter().any(|step| step.contains("CONFIG REWRITE   #"));
+    for (file, kept) in [("/etc/redis/redis.conf", true), ("", false)] {
+        let Reading::Seen(view) = &mut e.local else { panic!("a view") };
+        view.config_file = file.into();
+        for cause in [Cause::AuthMissing, Cause::WrongPrimary, Cause::UpstreamBroken] {
+            assert_eq!(keeps(&steps(&e, cause)), kept, "{cause}, {file:?}");
+        }
+    }
+}
+
+#[test]
+fn a_timeout_that_is_advised_is_never_below_the_present_one() {
+    for (here, there, advised) in [(60, 60, 120), (300, 60, 600), (60, 900, 1800)] {
+        let mut e = healthy();
+        e.break_link(LinkState::Sync);
+        e.limits().repl_timeout_s = there;
+        let Reading::Seen(settings) = &mut e.settings else { panic!("settings") };
+        settings.repl_timeout_s = here;
+        let finding = firm(Cause::SyncTimeout);
+        let Case { policy, history, now, .. } = dead_primary();
+        let context = Context { evidence: &e, finding: &finding, policy: &policy, history: &history, now };
+        let steps = next_steps(&context, &decide(&context));
+        let set = format!("CONFIG SET repl-timeout {advised} ");
+        assert_eq!(steps.iter().filter(|step| step.contains(&set)).count(), 2, "{steps:#?}");
+    }
+}

@@ -45,6 +45,8 @@ pub enum Missing {
     Denied(String),
     /// The peer does not know what we asked for, or answered what we cannot read.
     Unsupported(String),
+    /// A Sentinel answered, and watches no group of the name that it was asked for: which name, and which it knows.
+    UnknownGroup(String),
     /// Nobody asked: not configured, or not needed for this look.
     NotAsked,
 }
@@ -54,7 +56,7 @@ impl std::fmt::Display for Missing {
         match self {
             Missing::TimedOut => f.write_str("no answer in time"),
             Missing::Refused(why) => write!(f, "refused: {why}"),
-            Missing::Unreachable(why) | Missing::Busy(why) => f.write_str(why),
+            Missing::Unreachable(why) | Missing::Busy(why) | Missing::UnknownGroup(why) => f.write_str(why),
             Missing::Denied(why) => write!(f, "denied: {why}"),
             Missing::Unsupported(why) => write!(f, "not understood: {why}"),
             Missing::NotAsked => f.write_str("not asked"),

@@ -180,7 +180,9 @@ pub struct LoginProof {
 impl GroupView {
     /// Whether anybody answered at all: a server that turns us away has answered.
     pub fn was_reached(&self) -> bool {
-        let told = |why: Option<&Missing>| matches!(why, None | Some(Missing::Denied(_) | Missing::Unsupported(_)));
+        let told = |why: Option<&Missing>| {
+            matches!(why, None | Some(Missing::Denied(_) | Missing::Unsupported(_) | Missing::UnknownGroup(_)))
+        };
         self.sentinels.iter().any(|sentinel| told(sentinel.says.missing()))
             || self.nodes.iter().any(|node| told(node.account.missing()))
     }

@@ -205,3 +205,40 @@ fn pages_say_what_is_not_there_yet() {
         assert_eq!(reserved, !given, "docs/refusals/{code}.md: {RESERVED:?}, but not true of decide, agent and rotate");
     }
 }
+
+/// Lines that would send nothing as a password where PWFILE is missing or empty: a server takes that, and answers `OK`.
+fn unguarded(name: &str, text: &str) -> Vec<String> {
+    let pieces = |line: &str| line.split("grep -q . PWFILE && ").map(str::to_owned).collect::<Vec<_>>();
+    let bare = |line: &&str| match pieces(line).split_first() {
+        Some((before, behind)) => {
+            before.contains("cat PWFILE") || behind.iter().any(|piece| piece.matches("cat PWFILE").count() > 1)
+        }
+        None => false,
+    };
+    text.lines().filter(bare).map(|line| format!("{name}: unguarded: {line}")).collect()
+}
+
+#[test]
+fn no_page_and_no_next_step_sends_a_password_file_that_is_not_there() {
+    let mut complaints = Vec::new();
+    let mut read = 0;
+    let here = |folder: &str| files(&root().join(folder));
+    let shown = here("docs").into_iter().chain(here("tests/scenarios")).chain([root().join("README.md")]);
+    for path in shown.filter(|path| path.extension().is_some_and(|end| end == "md" || end == "txt")) {
+        let text = fs::read_to_string(&path).unwrap();
+        read += text.matches("cat PWFILE").count();
+        complaints.extend(unguarded(&path.display().to_string(), &text));
+    }
+    assert!(read > 20, "{read} lines: the pages are not read");
+    none(complaints);
+    for line in ["printf %s \"$(cat PWFILE)\" | redis-cli -x", "cat PWFILE; grep -q . PWFILE && cat PWFILE"] {
+        seen(&unguarded("planted", line), "planted: unguarded");
+    }
+    none(unguarded("planted", "    grep -q . PWFILE && printf %s \"$(cat PWFILE)\" | redis-cli -x"));
+
+    // One place makes them.
+    let all = sources(&["src/decide", "src/model", "src/agent", "src/notify", "src/cli"]);
+    let makes = |s: &&Source| s.text.contains("cat PWFILE") && !s.path.ends_with("tests.rs");
+    let makers: Vec<_> = all.iter().filter(makes).map(|s| s.path.as_str()).collect();
+    assert_eq!(makers, ["src/model/shell.rs"]);
+}

@@ -87,7 +87,7 @@ pub fn exit_of(why: &Missing) -> Exit {
     match why {
         Missing::TimedOut | Missing::Refused(_) | Missing::Unreachable(_) | Missing::Busy(_) => Exit::Unreachable,
         Missing::Denied(_) => Exit::Permission,
-        Missing::Unsupported(_) | Missing::NotAsked => Exit::Fault,
+        Missing::Unsupported(_) | Missing::UnknownGroup(_) | Missing::NotAsked => Exit::Fault,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::model::evidence::{Missing, Reading, SentinelSays};
 use crate::model::remedy::Remedy;
 use crate::model::{Endpoint, tame};
 use crate::wire::reply::Reply;
-use crate::wire::reply::sentinel::{Answers, group_names, says};
+use crate::wire::reply::sentinel::{Answers, group_names, is_unknown_group, says};
 use crate::wire::{Dial, Reader, WireError, all};
 
 /// What one Sentinel told.
@@ -81,7 +81,7 @@ async fn walk(dial: &Dial, group: &str, mode: Mode, told: &mut Told) -> Result<(
         return Err(WireError::Closed);
     };
     match master {
-        Reply::Error { code, text } if code == "ERR" && text.contains("No such master") => {
+        unknown if is_unknown_group(unknown) => {
             unknown_group(&mut told.lines, group, masters);
             return Ok(());
         }

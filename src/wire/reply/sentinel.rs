@@ -95,6 +95,11 @@ pub fn ghosts(replicas: &Reply) -> Reading<Vec<String>> {
     Reading::Seen(listed.map(name).collect())
 }
 
+/// The answer to a name that it does not watch (Redis 7.0.15 and Valkey 8.0.1, sentinelGetMasterByNameOrReplyError).
+pub fn is_unknown_group(reply: &Reply) -> bool {
+    matches!(reply, Reply::Error { code, text } if code == "ERR" && text.contains("No such master"))
+}
+
 /// The group names out of SENTINEL MASTERS.
 pub fn group_names(masters: &Reply) -> Vec<String> {
     masters.items().iter().filter_map(|master| Fields::of(master).get("name").map(str::to_owned)).collect()
