@@ -135,7 +135,7 @@ fn the_group_is_found_from_one_sentinel_and_a_socket_valkey_80() {
     let replica = audit.group.replica(0);
     let text = std::fs::read_to_string(audit.agent.config_path()).unwrap();
     let one = format!("sentinels = [\"{}\"]", audit.group.sentinel(0).address());
-    let socket = format!("address = \"unix:{}\"", replica.dir().join("admin.sock").display());
+    let socket = format!("address = \"unix:{}\"", replica.socket_path().display());
     let text: Vec<&str> = text
         .lines()
         .map(|line| match line {

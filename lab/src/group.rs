@@ -152,8 +152,8 @@ impl Builder {
             group.launch_node(Node::Replica(number), &[])?;
         }
         group.wait_links()?;
-        for number in 0..wanted.1 {
-            group.launch_sentinel(number)?;
+        for _ in 0..wanted.1 {
+            group.launch_sentinel(&[])?;
         }
         group.hurry_sentinels(HURRIED)?;
         group.wait_whole()?;
@@ -267,11 +267,17 @@ impl Group {
         self.switch.as_ref().map(|switch| switch.add_host(name)).transpose()
     }
 
-    /// One more replica of the first primary, with extra configuration for it alone. Does not wait for its link.
-    pub fn add_replica(&mut self, settings: &[(&str, &str)]) -> Result<&Server> {
-        let lines: Vec<String> = settings.iter().map(|(key, value)| line(key, value)).collect();
-        self.launch_node(Node::Replica(self.nodes.len() - 1), &lines)?;
-        Ok(self.node(self.nodes.len() - 1))
+    /// One more replica of the first primary, with extra configuration for it alone, which wins: another `replicaof`
+    /// too. Does not wait for its link.
+    pub fn add_replica(&mut self, settings: &[(&str, &str)]) -> Result<Server> {
+        self.launch_node(Node::Replica(self.nodes.len() - 1), &lines(settings))?;
+        Ok(self.node(self.nodes.len() - 1).clone())
+    }
+
+    /// One more Sentinel, with extra configuration: a second `monitor`, a user. Does not wait until it knows the others.
+    pub fn add_sentinel(&mut self, settings: &[(&str, &str)]) -> Result<Server> {
+        self.launch_sentinel(&lines(settings))?;
+        Ok(self.sentinel(self.sentinels.len() - 1).clone())
     }
 
     fn launch_node(&mut self, node: Node, more: &[String]) -> Result<()> {
@@ -289,15 +295,17 @@ impl Group {
         Ok(())
     }
 
-    fn launch_sentinel(&mut self, number: usize) -> Result<()> {
-        let lines = sentinel::conf_lines(&Watch {
+    fn launch_sentinel(&mut self, more: &[String]) -> Result<()> {
+        let mut lines = sentinel::conf_lines(&Watch {
             primary: self.primary(),
             quorum: self.settings.sentinels / 2 + 1,
             down_after_ms: self.settings.down_after_ms,
             failover_timeout_ms: self.settings.failover_timeout_ms,
             password: self.settings.admin_password(),
         });
-        let server = self.launch(&format!("sentinel{number}"), Duty::Sentinel, lines, Special::default())?;
+        lines.extend_from_slice(more);
+        let name = format!("sentinel{}", self.sentinels.len());
+        let server = self.launch(&name, Duty::Sentinel, lines, Special::default())?;
         self.sentinels.push(server);
         Ok(())
     }
@@ -407,6 +415,10 @@ impl Builder {
 
 fn line(key: &str, value: &str) -> String {
     if value.is_empty() { format!("{key} \"\"") } else { format!("{key} {value}") }
+}
+
+fn lines(settings: &[(&str, &str)]) -> Vec<String> {
+    settings.iter().map(|(key, value)| line(key, value)).collect()
 }
 
 /// One word of a server's configuration, whatever is in it (sdssplitargs).

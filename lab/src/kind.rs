@@ -3,10 +3,12 @@
 //! Debian's packages are found on `PATH`, the two newer servers in the cache that `lab/install.sh` fills. A program
 //! counts only when it says the version its kind promises: a test must not claim a server that it did not run on.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// A server and its version line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,15 +57,20 @@ impl Kind {
         }
     }
 
-    /// The program, or what is missing and how to get it.
+    /// The program, or what is missing and how to get it. Asked for its version once a process.
     pub fn find(self) -> Result<Binaries, String> {
+        static FOUND: Mutex<BTreeMap<Kind, Binaries>> = Mutex::new(BTreeMap::new());
+        let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = found.get(&self) {
+            return Ok(known.clone());
+        }
         let server = self.program().ok_or_else(|| format!("{self} is not installed; run make setup"))?;
         let version = version_of(&server)?;
         let line = format!("{}.", self.version_line());
         if !version.starts_with(&line) {
             return Err(format!("{} is version {version}, but the lab wants {self}; run make setup", server.display()));
         }
-        Ok(Binaries { server, version })
+        Ok(found.entry(self).or_insert(Binaries { server, version }).clone())
     }
 
     /// Whether the program was built with TLS, as it says itself when it is asked for a TLS port without a certificate.

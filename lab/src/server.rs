@@ -154,6 +154,11 @@ impl Server {
         self.0.log_text()
     }
 
+    /// Its unix socket.
+    pub fn socket_path(&self) -> PathBuf {
+        self.0.socket_path()
+    }
+
     /// `None` while it is not running.
     pub fn pid(&self) -> Option<u32> {
         let mut process = self.0.process();
