@@ -39,14 +39,7 @@ impl Hosts {
     fn new(kind: Kind) -> Hosts {
         let builder = Group::builder(kind).replicas(3).sentinels(3).namespaces(true).password("secret");
         let group = builder.sentinel_timers(DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS).start().expect("a group");
-        group.primary().write(100, 100).expect("data");
-        let offset = group.primary().offset();
-        for replica in &group.nodes()[1..] {
-            assert!(replica.wait_until(|replica| replica.offset() >= offset, PATIENCE).is_some());
-        }
-        for sentinel in group.sentinels() {
-            sentinel.run(&["SENTINEL", "DEBUG", "info-period", "500"]).expect("Sentinels look more often");
-        }
+        outage::filled(&group);
         let (mut agents, mut configs, mut receivers) = (Vec::new(), Vec::new(), Vec::new());
         for replica in &group.nodes()[1..] {
             let mut receiver = Receiver::start().expect("a receiver");

@@ -3,61 +3,42 @@
 
 mod live;
 
-use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lab::{Agent, Group, Kind, Server};
-use live::{RELINKD, Setup, config};
+use live::desk::Desk;
+use live::{RELINKD, Setup, on_each_server};
 use serde_json::Value;
 
 const PASSWORD: &str = "right-CANARY-1";
 const WRONG: &str = "wrong-CANARY-2";
 const OBSERVER: &str = "observer-CANARY-3";
 
-/// relinkd beside the first replica; no daemon runs.
-struct Audit {
-    agent: Agent,
-    group: Group,
-}
-
 /// What an audit said, and how it ended.
-struct Said {
+struct Audit {
     code: i32,
     json: Value,
     text: String,
 }
 
-impl Audit {
-    fn of(group: Group, setup: &Setup) -> Audit {
-        let agent = Agent::new(RELINKD).expect("a place for relinkd");
-        let text = config(&agent, &group, group.replica(0), "http://127.0.0.1:9/", setup);
-        agent.write_file("config.toml", &text).expect("a configuration");
-        Audit { agent, group }
-    }
-
-    fn output(&self, words: &[&str]) -> Output {
-        let mut command = self.group.replica(0).command_beside(RELINKD);
-        command.arg("--config").arg(self.agent.config_path()).arg("audit").args(words);
-        let output = command.output().expect("the audit runs");
-        for bytes in [&output.stdout, &output.stderr] {
-            let text = String::from_utf8_lossy(bytes);
-            assert!(!text.contains("CANARY"), "a password leaked: {text}");
-        }
-        output
-    }
-
-    fn run(&self, words: &[&str]) -> Said {
-        let output = self.output(&[&["--json"], words].concat());
-        let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-            panic!("{error}: {}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-        });
-        let text = String::from_utf8_lossy(&self.output(words).stdout).into_owned();
-        Said { code: output.status.code().expect("it ended by itself"), json, text }
-    }
+fn desk(group: Group) -> Desk {
+    let desk = Desk::new(group);
+    desk.configure(&Setup::default());
+    desk
 }
 
-impl Said {
+fn audit(desk: &Desk, words: &[&str]) -> Audit {
+    let run = |form: &[&str]| {
+        let said = desk.run(&[&["audit"], form, words].concat());
+        assert!(!format!("{said:?}").contains("CANARY"), "a password leaked: {said:?}");
+        said
+    };
+    let said = run(&["--json"]);
+    Audit { code: said.exit, json: said.json(), text: run(&[]).out }
+}
+
+impl Audit {
     /// The checks of a name that did not pass, as `verdict node`, sorted.
     fn of(&self, name: &str) -> Vec<String> {
         let checks = self.json["checks"].as_array().expect("checks");
@@ -110,11 +91,10 @@ fn group_of(kind: Kind) -> Group {
 }
 
 fn a_healthy_group_would_survive(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
-    let audit = Audit::of(group_of(kind), &Setup::default());
+    let desk = desk(group_of(kind));
     let (full, rejected) =
-        (audit.group.primary().sync_full(), audit.group.primary().info("stats", "acl_access_denied_auth"));
-    let said = audit.run(&["--sample", "100ms"]);
+        (desk.group.primary().sync_full(), desk.group.primary().info("stats", "acl_access_denied_auth"));
+    let said = audit(&desk, &["--sample", "100ms"]);
     assert!(said.not_passed().is_empty(), "{:#?}", said.not_passed());
     assert_eq!((said.code, &said.json["survives"], &said.json["group"]), (0, &Value::Bool(true), &"mymaster".into()));
     assert!(said.text.starts_with("mymaster would survive a failover: yes\n"), "{}", said.text);
@@ -123,18 +103,18 @@ fn a_healthy_group_would_survive(kind: Kind) {
     for name in ["masterauth", "backlog", "output-buffer", "repl-timeout", "disk", "memory", "candidates", "versions"] {
         assert!(names.contains(name), "{name} is not among {names:?}");
     }
-    assert_eq!(audit.group.primary().sync_full(), full, "an audit disturbs no link");
-    assert_eq!(audit.group.primary().info("stats", "acl_access_denied_auth"), rejected, "and tries no wrong login");
+    assert_eq!(desk.group.primary().sync_full(), full, "an audit disturbs no link");
+    assert_eq!(desk.group.primary().info("stats", "acl_access_denied_auth"), rejected, "and tries no wrong login");
 }
 
 /// From one Sentinel, and from an instance behind a Unix socket, the whole group is found.
 #[test]
 fn the_group_is_found_from_one_sentinel_and_a_socket_valkey_80() {
     let Some(kind) = lab::require(Kind::Valkey80) else { return };
-    let audit = Audit::of(group_of(kind), &Setup::default());
-    let replica = audit.group.replica(0);
-    let text = std::fs::read_to_string(audit.agent.config_path()).unwrap();
-    let one = format!("sentinels = [\"{}\"]", audit.group.sentinel(0).address());
+    let desk = desk(group_of(kind));
+    let replica = desk.group.replica(0);
+    let text = std::fs::read_to_string(desk.agent.config_path()).unwrap();
+    let one = format!("sentinels = [\"{}\"]", desk.group.sentinel(0).address());
     let socket = format!("address = \"unix:{}\"", replica.socket_path().display());
     let text: Vec<&str> = text
         .lines()
@@ -144,24 +124,14 @@ fn the_group_is_found_from_one_sentinel_and_a_socket_valkey_80() {
             line => line,
         })
         .collect();
-    audit.agent.write_file("config.toml", &text.join("\n")).unwrap();
-    let said = audit.run(&["--sample", "100ms"]);
+    desk.agent.write_file("config.toml", &text.join("\n")).unwrap();
+    let said = audit(&desk, &["--sample", "100ms"]);
     said.expect("sentinels-configured", &["warn".to_owned()]);
     assert_eq!((said.not_passed().len(), said.code), (1, 0), "{:#?}", said.not_passed());
     let checks = said.json["checks"].as_array().unwrap();
     let disk = checks.iter().find(|check| check["name"] == "disk").expect("the disk of the local instance");
     assert_eq!(disk["node"], replica.address(), "under the address that the Sentinels have for it");
     assert_eq!(checks.iter().filter(|check| check["name"] == "masterauth").count(), 3);
-}
-
-#[test]
-fn a_healthy_group_would_survive_redis_70() {
-    a_healthy_group_would_survive(Kind::Redis70);
-}
-
-#[test]
-fn a_healthy_group_would_survive_valkey_80() {
-    a_healthy_group_would_survive(Kind::Valkey80);
 }
 
 /// Ends the client when the audit panics too.
@@ -174,9 +144,8 @@ impl Drop for Done<'_> {
 }
 
 fn each_planted_weakness_is_found(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
-    let audit = Audit::of(group_of(kind), &Setup::default());
-    let (primary, first, second) = (audit.group.primary(), audit.group.replica(0), audit.group.replica(1));
+    let desk = desk(group_of(kind));
+    let (primary, first, second) = (desk.group.primary(), desk.group.replica(0), desk.group.replica(1));
 
     // Latent logins: every link stays up.
     set(primary, "masterauth", "");
@@ -190,8 +159,8 @@ fn each_planted_weakness_is_found(kind: Kind) {
     set(primary, "save", "");
     set(first, "replica-priority", "0");
     set(second, "replica-priority", "0");
-    audit.group.sentinel(0).run(&["SENTINEL", "SET", "mymaster", "quorum", "1"]).unwrap();
-    audit.group.sentinel(1).run(&["SENTINEL", "SET", "mymaster", "down-after-milliseconds", "61000"]).unwrap();
+    desk.group.sentinel(0).run(&["SENTINEL", "SET", "mymaster", "quorum", "1"]).unwrap();
+    desk.group.sentinel(1).run(&["SENTINEL", "SET", "mymaster", "down-after-milliseconds", "61000"]).unwrap();
 
     let done = AtomicBool::new(false);
     let said = std::thread::scope(|scope| {
@@ -203,7 +172,7 @@ fn each_planted_weakness_is_found(kind: Kind) {
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
-        audit.run(&["--sample", "300ms"])
+        audit(&desk, &["--sample", "300ms"])
     });
     assert_eq!((said.code, &said.json["survives"]), (1, &Value::Bool(false)));
     assert!(said.text.starts_with("mymaster would survive a failover: no, "), "{}", said.text);
@@ -235,12 +204,12 @@ fn each_planted_weakness_is_found(kind: Kind) {
             }
         }
     }
-    assert!(!audit.run(&["--sample", "100ms"]).of("candidates").contains(&"fail".to_owned()));
+    assert!(!audit(&desk, &["--sample", "100ms"]).of("candidates").contains(&"fail".to_owned()));
 
     // A replica that starts without its login never syncs, and Sentinel would take it for fresh.
     second.run(&["CONFIG", "REWRITE"]).unwrap();
     second.restart().expect("it starts");
-    let said = audit.run(&["--sample", "100ms"]);
+    let said = audit(&desk, &["--sample", "100ms"]);
     said.expect("replica-data", &[fail(second)]);
     said.expect("replica-link", &[fail(second)]);
 
@@ -251,67 +220,40 @@ fn each_planted_weakness_is_found(kind: Kind) {
     primary.run(&["BGSAVE"]).unwrap();
     let failed = |server: &Server| server.info("persistence", "rdb_last_bgsave_status").as_deref() == Some("err");
     primary.wait_until(failed, live::PATIENCE).expect("the save fails");
-    audit.run(&["--sample", "100ms"]).expect("save-status", &[fail(primary)]);
-}
-
-#[test]
-fn each_planted_weakness_is_found_redis_70() {
-    each_planted_weakness_is_found(Kind::Redis70);
-}
-
-#[test]
-fn each_planted_weakness_is_found_valkey_80() {
-    each_planted_weakness_is_found(Kind::Valkey80);
+    audit(&desk, &["--sample", "100ms"]).expect("save-status", &[fail(primary)]);
 }
 
 /// A user made for replication may not read INFO: what it hides is unseen, and an observer shows it.
 fn what_cannot_be_read_is_unseen(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let group = Group::builder(kind).replicas(2).sentinels(3).acl_user("repl", PASSWORD).config("save", "3600 1");
     let group = group.sentinel_timers(60_000, 180_000).start().expect("a group");
-    let audit = Audit::of(group, &Setup::default());
-    let said = audit.run(&["--sample", "100ms"]);
+    let desk = desk(group);
+    let said = audit(&desk, &["--sample", "100ms"]);
     assert_eq!((said.code, &said.json["survives"]), (3, &Value::Null), "{:#}", said.json);
     assert!(said.text.starts_with("mymaster would survive a failover: unknown, "), "{}", said.text);
     let mut others = ["primary", "replica"].map(|_| String::new()).to_vec();
-    others[0] = format!("unseen {}", audit.group.primary().address());
-    others[1] = format!("unseen {}", audit.group.replica(1).address());
+    others[0] = format!("unseen {}", desk.group.primary().address());
+    others[1] = format!("unseen {}", desk.group.replica(1).address());
     others.sort();
     said.expect("node-reachable", &others);
     said.expect("masterauth", &others);
     said.expect("replication-acl", &[]);
     assert!(said.text.contains("observer = {"), "it says what to configure: {}", said.text);
 
-    let password = audit.agent.write_file("observer", OBSERVER).unwrap();
-    for node in audit.group.nodes() {
+    let password = desk.agent.write_file("observer", OBSERVER).unwrap();
+    for node in desk.group.nodes() {
         let login = format!(">{OBSERVER}");
         let rights = ["+ping", "+info", "+role", "+config|get", "+client|setname"];
         let user = ["ACL", "SETUSER", "observer", "on", &login, "resetkeys", "resetchannels", "-@all"];
         node.run(&[&user[..], &rights[..]].concat()).unwrap();
     }
     let observer = format!("observer = {{ user = \"observer\", password = {{ file = \"{}\" }} }}", password.display());
-    let Audit { group, .. } = audit;
-    let audit = Audit::of(group, &Setup { group: observer, ..Setup::default() });
-    audit.agent.write_file("observer", OBSERVER).unwrap();
-    let text = std::fs::read_to_string(audit.agent.config_path()).unwrap();
-    let moved =
-        text.replace(&password.display().to_string(), &audit.agent.dir().join("observer").display().to_string());
-    audit.agent.write_file("config.toml", &moved).unwrap();
-    let said = audit.run(&["--sample", "100ms"]);
+    desk.configure(&Setup { group: observer, ..Setup::default() });
+    let said = audit(&desk, &["--sample", "100ms"]);
     assert!(said.not_passed().is_empty(), "{:#?}", said.not_passed());
     assert_eq!(said.code, 0);
-    let tried: Option<String> = audit.group.primary().info("stats", "acl_access_denied_auth");
+    let tried: Option<String> = desk.group.primary().info("stats", "acl_access_denied_auth");
     assert!(matches!(tried.as_deref(), None | Some("0")), "a login was refused: {tried:?}");
-}
-
-#[test]
-fn what_cannot_be_read_is_unseen_redis_70() {
-    what_cannot_be_read_is_unseen(Kind::Redis70);
-}
-
-#[test]
-fn what_cannot_be_read_is_unseen_valkey_80() {
-    what_cannot_be_read_is_unseen(Kind::Valkey80);
 }
 
 /// Sentinels with a stale password see a healthy group down, and Sentinels that are gone cannot elect.
@@ -320,9 +262,9 @@ fn sentinels_that_are_cut_off_or_gone_are_told_redis_70() {
     let Some(kind) = lab::require(Kind::Redis70) else { return };
     let group = Group::builder(kind).replicas(2).sentinels(3).password(PASSWORD).config("save", "3600 1");
     let group = group.sentinel_timers(1_000, 180_000).start().expect("a group");
-    let audit = Audit::of(group, &Setup::default());
-    let nodes = audit.group.nodes();
-    let sentinels = audit.group.sentinels();
+    let desk = desk(group);
+    let nodes = desk.group.nodes();
+    let sentinels = desk.group.sentinels();
     let login = |sentinel: &Server, password: &str| {
         sentinel.run(&["SENTINEL", "SET", "mymaster", "auth-pass", password]).unwrap();
     };
@@ -341,26 +283,26 @@ fn sentinels_that_are_cut_off_or_gone_are_told_redis_70() {
         all
     };
     sentinels[0].wait_until(flagged, live::PATIENCE).expect("its login is refused");
-    audit.run(&["--sample", "100ms"]).expect("sentinel-logins", &sorted(warn));
+    audit(&desk, &["--sample", "100ms"]).expect("sentinel-logins", &sorted(warn));
     for sentinel in sentinels {
         login(sentinel, WRONG);
     }
     for sentinel in sentinels {
         sentinel.wait_until(flagged, live::PATIENCE).expect("its login is refused");
     }
-    let said = audit.run(&["--sample", "100ms"]);
+    let said = audit(&desk, &["--sample", "100ms"]);
     said.expect("sentinel-logins", &sorted(fail));
     said.expect("quorum-reached", &[]);
     for sentinel in sentinels {
         login(sentinel, PASSWORD);
     }
 
-    audit.group.sentinel(1).kill9();
-    audit.group.sentinel(2).kill9();
+    desk.group.sentinel(1).kill9();
+    desk.group.sentinel(2).kill9();
     let no_quorum = |sentinel: &Server| sentinel.run(&["SENTINEL", "CKQUORUM", "mymaster"]).is_err();
-    audit.group.sentinel(0).wait_until(no_quorum, live::PATIENCE).expect("the others are missed");
-    let said = audit.run(&["--sample", "100ms"]);
-    said.expect("quorum-reached", &[fail(audit.group.sentinel(0))]);
+    desk.group.sentinel(0).wait_until(no_quorum, live::PATIENCE).expect("the others are missed");
+    let said = audit(&desk, &["--sample", "100ms"]);
+    said.expect("quorum-reached", &[fail(desk.group.sentinel(0))]);
     said.expect("sentinels-reachable", &["unseen".to_owned()]);
     assert_eq!(said.code, 1);
 }
@@ -381,4 +323,10 @@ fn without_any_answer_or_any_group_it_says_so() {
     let group = "[group.mymaster]\nsentinels = [\"127.0.0.1:1\"]\n[replica.cache]\naddress = \"127.0.0.1:1\"\ngroup = \"mymaster\"\n";
     let (code, text) = run(&format!("{paths}{group}"));
     assert!(code == Some(69) && text.contains("no Sentinel and no node"), "{code:?} {text}");
+}
+
+on_each_server! {
+    a_healthy_group_would_survive => a_healthy_group_would_survive_redis_70, a_healthy_group_would_survive_valkey_80;
+    each_planted_weakness_is_found => each_planted_weakness_is_found_redis_70, each_planted_weakness_is_found_valkey_80;
+    what_cannot_be_read_is_unseen => what_cannot_be_read_is_unseen_redis_70, what_cannot_be_read_is_unseen_valkey_80;
 }

@@ -206,7 +206,7 @@ fn proposed_where_a_person_decides(kind: Kind) {
     assert_eq!(proposed["phase"], "proposed");
     let detail = proposed["held"].to_string();
     assert!(detail.contains("approval-needed") && detail.contains("SENTINEL FAILOVER mymaster, asked of"), "{detail}");
-    assert_eq!(scene.diagnose(&format!("primary-down/{}-given-up", name(kind)))["cause"], "primary-down");
+    assert_eq!(scene.diagnose(&format!("primary-down/{}-given-up", kind.code()))["cause"], "primary-down");
     let (id, plan) = (text(&proposed["id"]), text(&proposed["proposal"]["plan"]));
     assert_eq!(proposed["proposal"]["remedy"], "request-failover", "{proposed:#}");
     assert!(proposed["proposal"]["expires"].is_string(), "{proposed:#}");
@@ -310,7 +310,7 @@ fn sentinels_own_failover_is_left_alone(kind: Kind) {
     let scene = Scene::start(group, &with(&policy));
     scene.group.primary().kill9();
     let began = Instant::now();
-    while scene.diagnose(&format!("failover-running/{}", name(kind)))["cause"] != "failover-running" {
+    while scene.diagnose(&format!("failover-running/{}", kind.code()))["cause"] != "failover-running" {
         assert!(began.elapsed() < PATIENCE, "a failover was never seen to run");
     }
     scene.wait_status("linked to the new primary", |status| status["link_up"] == true && status["incident"].is_null());
@@ -323,14 +323,6 @@ fn sentinels_own_failover_is_left_alone(kind: Kind) {
     assert_eq!(incidents.len(), 1, "{incidents:#?}");
     assert_eq!((&incidents[0]["phase"], &incidents[0]["actions"]), (&"resolved".into(), &serde_json::json!([])));
     assert!(scene.agent.log().contains("cache: failover-running"), "{}", scene.agent.log());
-}
-
-fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Redis70 => "redis-7.0",
-        Kind::Valkey80 => "valkey-8.0",
-        _ => "other",
-    }
 }
 
 on_each_server! {

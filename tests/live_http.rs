@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use lab::{Group, Kind, Port, Signal, fault};
 use live::checks::{CANARY, QUICK};
-use live::{PATIENCE, Scene, Setup};
+use live::{PATIENCE, Scene, Setup, on_each_server};
 use serde_json::Value;
 
 const OLD: &str = "old-CANARY";
@@ -72,7 +72,6 @@ fn scene(kind: Kind, port: u16) -> Scene {
 }
 
 fn a_break_and_its_heal_are_counted(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let port = Port::reserve().expect("a port");
     let http = port.number;
     let mut scene = scene(kind, http);
@@ -208,8 +207,9 @@ fn the_shipped_alert_rules_fire_when_they_should() {
 }
 
 /// The port is taken at first, then beset by clients that say nothing: the daemon watches and heals all the while.
-fn clients_hold_up_nobody_but_themselves(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
+#[test]
+fn clients_hold_up_nobody_but_themselves_redis_70() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
     let port = Port::reserve().expect("a port");
     let squatter = TcpListener::bind(("127.0.0.1", port.number)).expect("its port");
     let scene = scene(kind, port.number);
@@ -232,17 +232,7 @@ fn clients_hold_up_nobody_but_themselves(kind: Kind) {
     drop(idle);
 }
 
-#[test]
-fn a_break_and_its_heal_are_counted_redis_70() {
-    a_break_and_its_heal_are_counted(Kind::Redis70);
-}
-
-#[test]
-fn a_break_and_its_heal_are_counted_valkey_80() {
-    a_break_and_its_heal_are_counted(Kind::Valkey80);
-}
-
-#[test]
-fn clients_hold_up_nobody_but_themselves_redis_70() {
-    clients_hold_up_nobody_but_themselves(Kind::Redis70);
+on_each_server! {
+    a_break_and_its_heal_are_counted =>
+        a_break_and_its_heal_are_counted_redis_70, a_break_and_its_heal_are_counted_valkey_80;
 }

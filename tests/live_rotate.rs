@@ -8,7 +8,7 @@ use lab::traffic::{Login, Met, Traffic};
 use lab::{Group, Kind, Node, Server, Signal};
 use live::desk::Desk;
 use live::rotation::{interrupted_at, restart_all_and_link, rotate, takes};
-use live::{PATIENCE, Setup};
+use live::{PATIENCE, Setup, on_each_server};
 use serde_json::Value;
 
 const OLD: &str = "old-CANARY-1";
@@ -33,6 +33,12 @@ fn use_password(group: &Group, password: &str) {
 }
 
 #[track_caller]
+fn assert_taken(desk: &Desk, password: &str, other: &str) {
+    let right = |node: &Server| takes(node, &[], password) && !takes(node, &[], other);
+    assert!(desk.group.nodes().iter().all(right), "a node takes {other}, or not {password}");
+}
+
+#[track_caller]
 fn assert_no_secret(desk: &Desk) {
     for name in ["ledger.db", "ledger.db-wal"] {
         let bytes = std::fs::read(desk.agent.dir().join("state").join(name)).unwrap_or_default();
@@ -41,7 +47,6 @@ fn assert_no_secret(desk: &Desk) {
 }
 
 fn nobody_is_refused(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let mut desk = desk(with_requirepass(kind), NEW, "");
     // The daemon looks on, and sees no fault.
     let config = std::fs::read_to_string(desk.agent.config_path()).unwrap();
@@ -58,11 +63,9 @@ fn nobody_is_refused(kind: Kind) {
     let (said, whole) = rotate(&desk, &["resume", "--detailed-exitcode"]);
     assert_eq!((said.exit, &whole["finished"]), (2, &Value::Bool(true)), "{whole:#}");
     let met = traffic.end(&desk.group, "lab:count").unwrap();
-    assert_eq!((met.refused, met.write_errors, met.sdown, met.full_resyncs, met.lost), (0, 0, 0, 0, 0), "{met:#?}");
+    assert_undisturbed(&met, "all who log in");
     assert!(met.logins > 50 && met.acked > 100, "{met:#?}");
-    for node in desk.group.nodes() {
-        assert!(takes(node, &[], NEW) && !takes(node, &[], OLD));
-    }
+    assert_taken(&desk, NEW, OLD);
     assert_no_secret(&desk);
     std::thread::sleep(Duration::from_millis(1_500));
     assert_eq!(desk.json(&["incidents"]), Value::Array(Vec::new()), "the daemon saw a fault: {}", desk.agent.log());
@@ -71,16 +74,6 @@ fn nobody_is_refused(kind: Kind) {
 
     let (said, again) = rotate(&desk, &["run", "--detailed-exitcode"]);
     assert_eq!((said.exit, &again["changed"]), (0, &Value::Bool(false)), "{again:#}");
-}
-
-#[test]
-fn nobody_is_refused_in_a_rotation_of_requirepass_redis_70() {
-    nobody_is_refused(Kind::Redis70);
-}
-
-#[test]
-fn nobody_is_refused_in_a_rotation_of_requirepass_valkey_80() {
-    nobody_is_refused(Kind::Valkey80);
 }
 
 fn offer(desk: &Desk, new: &str, old: &str) {
@@ -96,7 +89,6 @@ fn assert_undisturbed(met: &Met, what: &str) {
 
 /// Every other step with SIGKILL; the steps between with an abort.
 fn killed_anywhere_and_resumed(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let desk = desk(with_requirepass(kind), NEW, "");
     let mut now = OLD.to_owned();
     for step in [2, 4, 6, 8, 11, 13, 15, 17, 19] {
@@ -122,7 +114,6 @@ fn killed_anywhere_and_resumed(kind: Kind) {
 }
 
 fn killed_anywhere_and_taken_back(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let desk = desk(with_requirepass(kind), NEW, "");
     for step in [1, 3, 5, 7, 9, 10, 12, 14] {
         let new = format!("CANARY-never-{step}");
@@ -141,32 +132,10 @@ fn killed_anywhere_and_taken_back(kind: Kind) {
             12.. => assert_eq!((met.write_errors, met.sdown, met.full_resyncs, met.lost), (0, 0, 0, 0), "{met:#?}"),
             _ => assert_undisturbed(&met, &format!("aborted at {step}")),
         }
-        for node in desk.group.nodes() {
-            assert!(takes(node, &[], OLD) && !takes(node, &[], &new), "aborted at {step}");
-        }
+        assert_taken(&desk, OLD, &new);
     }
     assert_no_secret(&desk);
     restart_all_and_link(&desk.group);
-}
-
-#[test]
-fn a_rotation_that_is_killed_anywhere_is_resumed_redis_70() {
-    killed_anywhere_and_resumed(Kind::Redis70);
-}
-
-#[test]
-fn a_rotation_that_is_killed_anywhere_is_resumed_valkey_80() {
-    killed_anywhere_and_resumed(Kind::Valkey80);
-}
-
-#[test]
-fn a_rotation_that_is_killed_anywhere_is_taken_back_redis_70() {
-    killed_anywhere_and_taken_back(Kind::Redis70);
-}
-
-#[test]
-fn a_rotation_that_is_killed_anywhere_is_taken_back_valkey_80() {
-    killed_anywhere_and_taken_back(Kind::Valkey80);
 }
 
 /// What README and docs/rotation.md grant, and nothing else.
@@ -187,7 +156,6 @@ fn set_user(server: &Server, name: &str, password: &str, rights: &str) {
 
 /// ACL users, each with the least rights; Sentinels that ask for a password and know each other's.
 fn users_with_least_rights(kind: Kind) {
-    let Some(kind) = lab::require(kind) else { return };
     let builder = Group::builder(kind).replicas(2).sentinels(3).acl_user("repl", OLD);
     let group = builder.sentinel_timers(DOWN_AFTER_MS, FAILOVER_TIMEOUT_MS).start().expect("a group");
     for node in group.nodes() {
@@ -249,16 +217,6 @@ fn users_with_least_rights(kind: Kind) {
     restart_all_and_link(&desk.group);
 }
 
-#[test]
-fn users_are_rotated_with_the_least_rights_redis_70() {
-    users_with_least_rights(Kind::Redis70);
-}
-
-#[test]
-fn users_are_rotated_with_the_least_rights_valkey_80() {
-    users_with_least_rights(Kind::Valkey80);
-}
-
 /// Users in a file of their own, which CONFIG REWRITE does not write.
 #[test]
 fn an_aclfile_is_saved_valkey_80() {
@@ -275,9 +233,7 @@ fn an_aclfile_is_saved_valkey_80() {
     assert_eq!((said.exit, &whole["finished"]), (0, &true.into()), "{whole:#}");
     use_password(&desk.group, NEW);
     restart_all_and_link(&desk.group);
-    for node in desk.group.nodes() {
-        assert!(takes(node, &[], NEW) && !takes(node, &[], OLD));
-    }
+    assert_taken(&desk, NEW, OLD);
 }
 
 /// Without the ACL command a server knows one password, as every Redis before 6 does.
@@ -295,9 +251,7 @@ fn a_server_with_one_password_is_refused_or_switched_in_a_short_window_redis_70(
     use_password(&desk.group, NEW);
     assert_eq!(desk.group.primary().sync_full(), full);
     restart_all_and_link(&desk.group);
-    for node in desk.group.nodes() {
-        assert!(takes(node, &[], NEW) && !takes(node, &[], OLD));
-    }
+    assert_taken(&desk, NEW, OLD);
 }
 
 /// Nothing is begun, and nothing changed, where something stands in the way; each with its code and exit.
@@ -355,9 +309,7 @@ fn what_stands_in_the_way_is_named_and_nothing_is_changed_redis_70() {
     assert_eq!(rights, 3, "{told:#}");
     desk.agent.write_file("config.toml", &text).unwrap();
 
-    for node in desk.group.nodes() {
-        assert!(takes(node, &[], OLD) && !takes(node, &[], NEW), "something was changed");
-    }
+    assert_taken(&desk, OLD, NEW);
     let (_, state) = rotate(&desk, &["status"]);
     assert_eq!(state, Value::Null, "no rotation was begun");
 
@@ -380,4 +332,17 @@ fn what_stands_in_the_way_is_named_and_nothing_is_changed_redis_70() {
 fn sees_it_down(sentinel: &Server) -> bool {
     let fields: Vec<String> = sentinel.query(&["SENTINEL", "MASTER", "mymaster"]).unwrap_or_default();
     fields.chunks(2).any(|pair| pair[0] == "flags" && pair[1].contains("s_down"))
+}
+
+on_each_server! {
+    nobody_is_refused =>
+        nobody_is_refused_in_a_rotation_of_requirepass_redis_70,
+        nobody_is_refused_in_a_rotation_of_requirepass_valkey_80;
+    killed_anywhere_and_resumed =>
+        a_rotation_that_is_killed_anywhere_is_resumed_redis_70, a_rotation_that_is_killed_anywhere_is_resumed_valkey_80;
+    killed_anywhere_and_taken_back =>
+        a_rotation_that_is_killed_anywhere_is_taken_back_redis_70,
+        a_rotation_that_is_killed_anywhere_is_taken_back_valkey_80;
+    users_with_least_rights =>
+        users_are_rotated_with_the_least_rights_redis_70, users_are_rotated_with_the_least_rights_valkey_80;
 }

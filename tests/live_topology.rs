@@ -164,7 +164,7 @@ fn a_primary_that_lost_its_data_is_not_followed(kind: Kind) {
     assert_eq!(status["cause"], "wrong-primary", "{status:#}");
     let told = scene.told("data-at-risk", |message| message["held"].to_string().contains("data-at-risk"));
     assert_eq!(told["cause"]["code"], "wrong-primary");
-    let seen = scene.diagnose(&format!("wrong-primary/{}-primary-empty", name(kind)));
+    let seen = scene.diagnose(&format!("wrong-primary/{}-primary-empty", kind.code()));
     assert_eq!(seen["decision"]["hold"]["code"], "data-at-risk", "{seen:#}");
     stays_at(&scene, &nowhere);
     let keys = replica.info("keyspace", "db0").unwrap_or_default();
@@ -216,7 +216,7 @@ fn without_sentinels_what_is_there_is_named(kind: Kind) {
         });
         assert_eq!(told["held"][0]["refusal"], "no-safe-remedy", "{told:#}");
         let began = Instant::now();
-        while scene.diagnose(&format!("{cause}/{}-{what}", name(kind)))["cause"] != cause {
+        while scene.diagnose(&format!("{cause}/{}-{what}", kind.code()))["cause"] != cause {
             assert!(began.elapsed() < PATIENCE, "a look by hand never says {cause}");
         }
         follow(replica, &right);
@@ -241,7 +241,7 @@ fn what_was_not_seen_is_unknown(kind: Kind) {
     assert_eq!(told["cause"]["code"], "unknown", "{told:#}");
     assert!(told["because"].to_string().contains("allow +config|get"), "{told:#}");
     assert_eq!(told["held"][0]["refusal"], "no-safe-remedy");
-    assert_eq!(scene.diagnose(&format!("unknown/{}-no-settings", name(kind)))["cause"], "unknown");
+    assert_eq!(scene.diagnose(&format!("unknown/{}-no-settings", kind.code()))["cause"], "unknown");
     rotated.undo().expect("back again");
     assert_eq!(scene.told_event("resolved")["id"], told["id"]);
 }
@@ -254,16 +254,8 @@ fn a_wrong_address_by_hand(kind: Kind) {
     assert!(scene.replica().wait_link_up(PATIENCE).is_some(), "the link to the wrong address is up");
     let status = scene.wait_status("held", |status| status["held"]["code"] == "observe-only");
     assert_eq!(status["cause"], "wrong-primary");
-    assert_eq!(scene.diagnose(&format!("wrong-primary/{}-chained", name(kind)))["cause"], "wrong-primary");
+    assert_eq!(scene.diagnose(&format!("wrong-primary/{}-chained", kind.code()))["cause"], "wrong-primary");
     stays_at(&scene, &scene.group.replica(1).endpoint());
-}
-
-fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Redis70 => "redis-7.0",
-        Kind::Valkey80 => "valkey-8.0",
-        _ => "other",
-    }
 }
 
 on_each_server! {
