@@ -56,9 +56,10 @@ impl Happened {
     }
 
     /// Whether, while this stands, what another upset did has to stay: of two kills of one server the later end counts, and
-    /// a disk that was emptied revives nobody who was killed.
+    /// a disk that was emptied revives nobody who was killed. Each closed way has a rule of its own, which goes with it.
     pub fn keeps(&self, other: &Happened) -> bool {
-        let same = std::mem::discriminant(&self.upset) == std::mem::discriminant(&other.upset);
+        let own_rule = matches!(other.upset, Upset::Cut(..) | Upset::Deaf(..) | Upset::Scatter);
+        let same = std::mem::discriminant(&self.upset) == std::mem::discriminant(&other.upset) && !own_rule;
         let revives = matches!((self.upset, other.upset), (Upset::Kill(_), Upset::FullDisk(_)));
         (same || revives) && self.nodes == other.nodes
     }
@@ -113,8 +114,8 @@ pub fn due(heard: &[Heard], happened: &[Happened], samples: &[Sample]) -> Durati
 fn needs_a_request(sample: &Sample, happened: &[Happened]) -> bool {
     let standing = || happened.iter().filter(|one| one.stands_at(sample.at));
     let Some(primary) = sample.named else { return false };
-    // One that was killed twice came back the first time.
-    let away = |one: &Happened| matches!(one.upset, Upset::Unplug(_) | Upset::Hang(_)) && one.concerns(primary);
+    // One that hangs answers the witness as little as others, and no more when it was killed meanwhile: it came back then.
+    let away = |one: &Happened| matches!(one.upset, Upset::Unplug(_)) && one.concerns(primary);
     let lost = sample.nodes.get(primary).copied().flatten().is_none() || standing().any(away);
     let held = standing().any(|one| matches!(one.upset, Upset::NoCandidate | Upset::Password(_) | Upset::FullDisk(_)));
     let fit = |node: usize| {
@@ -288,6 +289,18 @@ mod tests {
     }
 
     const WHOLE: [Standing; 3] = [Standing::Primary, Standing::LinkUp, Standing::LinkUp];
+
+    #[test]
+    fn of_two_alike_the_later_end_counts_but_for_closed_ways() {
+        let happened = |upset| Happened { upset, nodes: vec![1, 2], began: at(5), ended: None };
+        let (kill, disk) = (happened(Upset::Kill(Who::Primary)), happened(Upset::FullDisk(Who::Primary)));
+        assert!(kill.keeps(&kill) && disk.keeps(&disk) && kill.keeps(&disk));
+        assert!(!disk.keeps(&kill));
+        for closes in [Upset::Cut, Upset::Deaf] {
+            let closed = happened(closes(Who::Replica(0), Who::Replica(1)));
+            assert!(!closed.keeps(&closed), "its rule would stand for ever");
+        }
+    }
 
     #[test]
     fn a_failover_is_right_only_while_the_primary_is_in_trouble() {
