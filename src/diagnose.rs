@@ -103,7 +103,13 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     match evidence.local.seen().map(|view| &view.role) {
         Some(Role::Primary) => Diagnosis::Healthy(format!("{} is a primary", evidence.address)),
         Some(Role::Replica(link)) if link.up => {
-            Diagnosis::Healthy(format!("{} replicates from {}", evidence.address, link.primary))
+            let untried = match evidence.settings.missing() {
+                Some(Missing::Denied(_) | Missing::Unsupported(_)) => {
+                    "; its login there was not tried, since CONFIG GET is refused"
+                }
+                _ => "",
+            };
+            Diagnosis::Healthy(format!("{} replicates from {}{untried}", evidence.address, link.primary))
         }
         _ => Diagnosis::Inconclusive { missing: what_is_missing(evidence), rejected: ruled_out() },
     }
@@ -121,7 +127,7 @@ fn what_is_missing(e: &Evidence) -> Vec<Fact> {
     note(
         Viewpoint::Replica,
         "CONFIG GET on the local server",
-        e.settings.missing(),
+        e.settings.missing().filter(|_| e.local.seen().is_some()),
         "the handshake cannot be repeated with the replica's own credentials; allow +config|get",
     );
     let not_text = Missing::Unsupported("masteruser or masterauth is not UTF-8".to_owned());

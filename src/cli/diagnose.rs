@@ -188,7 +188,10 @@ fn tell(evidence: &Evidence, diagnosis: &Diagnosis, policy: &Policy, documents: 
         Some(documents) => documents.push(json!(told)),
         None => print(&told),
     }
-    told.cause.map_or(Exit::Fine, super::status::exit_of)
+    match (told.cause, evidence.local.missing()) {
+        (Some(Cause::Unknown), Some(Missing::Unreachable(_))) => Exit::Unreachable,
+        (cause, _) => cause.map_or(Exit::Fine, super::status::exit_of),
+    }
 }
 
 fn finding(diagnosis: &Diagnosis) -> Option<Finding> {

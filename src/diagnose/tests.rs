@@ -62,6 +62,16 @@ fn a_link_that_is_up_and_a_primary_are_healthy() {
     assert_eq!(cause(|e| _ = e.silence(0).silence(1).silence(2)), None, "losing Sentinels is no fault of the link");
 }
 
+#[test]
+fn a_login_that_could_not_be_tried_is_told_of_a_healthy_link() {
+    let told = |why: Missing| match diagnose(&bent(|e| e.settings = Reading::Missing(why))) {
+        Diagnosis::Healthy(text) => text,
+        other => panic!("{other:?}"),
+    };
+    assert!(told(Missing::Denied("NOPERM".into())).ends_with("was not tried, since CONFIG GET is refused"));
+    assert!(!told(Missing::NotAsked).contains("not tried"), "the next look in depth asks");
+}
+
 fn cut(e: &mut Evidence) -> &mut Evidence {
     e.refuse();
     e.probe().connect = Connect::TimedOut;

@@ -37,7 +37,9 @@ fn client(settings: &TlsSettings) -> Result<ClientConfig, WireError> {
     match (&settings.cert, &settings.key) {
         (Some(cert), Some(key)) => {
             let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(key, &e))?;
-            builder.with_client_auth_cert(certificates(cert)?, key_der).map_err(|e| WireError::TlsSetup(e.to_string()))
+            // rustls calls it a peer's, and takes no X.509 v1, which OpenSSL and so the servers do.
+            let ours = |e: Error| WireError::TlsSetup(format!("the certificate to show, {}: {e}", cert.display()));
+            builder.with_client_auth_cert(certificates(cert)?, key_der).map_err(ours)
         }
         (None, None) => Ok(builder.with_no_client_auth()),
         (Some(_), None) => Err(WireError::TlsSetup("a client certificate is set without its key; set both".into())),
