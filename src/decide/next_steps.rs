@@ -249,6 +249,10 @@ fn elsewhere(e: &Evidence, here: &Here, cause: Cause) -> Vec<String> {
         ));
     }
     match e.named_primary() {
+        // This very server was meant to be the primary, and what it follows already is no news to it.
+        Some((named, _)) if here.target.as_ref() == Some(named) || e.address == Address::Tcp(named.clone()) => {
+            return steps;
+        }
         Some((named, _)) => steps.push(format!("{local} REPLICAOF {} {}", quoted(&named.host), named.port)),
         None if here.sentinel.is_none() => steps.push(real_primary(local)),
         None => return steps,

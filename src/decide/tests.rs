@@ -440,6 +440,7 @@ fn no_step_empties_a_password_or_asks_a_sentinel_that_is_not_there() {
 fn what_is_to_last_is_kept_where_there_is_a_file_to_keep_it_in() {
     let mut e = healthy();
     e.break_link(LinkState::Connect);
+    e.link().primary = at(OTHER);
     let steps = |e: &Evidence, cause| {
         let finding = firm(cause);
         let Case { policy, history, now, .. } = dead_primary();
@@ -454,6 +455,18 @@ fn what_is_to_last_is_kept_where_there_is_a_file_to_keep_it_in() {
             assert_eq!(keeps(&steps(&e, cause)), kept, "{cause}, {file:?}");
         }
     }
+}
+
+#[test]
+fn nobody_is_told_to_make_a_server_follow_itself() {
+    let mut e = healthy();
+    e.break_link(LinkState::Connect);
+    let (Some((named, _)), finding) = (e.named_primary(), firm(Cause::SelfReplication)) else { panic!("a majority") };
+    e.address = crate::model::Address::Tcp(named.clone());
+    let Case { policy, history, now, .. } = dead_primary();
+    let context = Context { evidence: &e, finding: &finding, policy: &policy, history: &history, now };
+    let steps = next_steps(&context, &decide(&context));
+    assert!(steps.len() > 1 && !steps.iter().any(|step| step.contains("REPLICAOF")), "{steps:#?}");
 }
 
 #[test]
