@@ -246,6 +246,10 @@ fn diagnose_needs_no_configuration_redis_70_valkey_80() {
         let said = bare(&[&words[..], &["--master", "mymastr"]].concat());
         let told = format!("Sentinel {sentinel} does not know the group \"mymastr\"; it knows: {}", desk.group.name());
         assert!(said.exit == 64 && !said.out.contains("healthy") && said.err.contains(&told), "{said:?}");
+        let kept = desk.agent.dir().join("unknown.json").display().to_string();
+        assert_eq!(bare(&[&words[..], &["--master", "mymastr", "--save", &kept]].concat()).exit, 64);
+        let said = bare(&["diagnose", "--from", &kept]);
+        assert!(said.exit == 1 && said.out.is_empty() && said.err.contains(&told), "{said:?}");
         let said = bare(&["diagnose", "--address", "nohost.invalid:6379"]);
         assert!(
             said.exit == 69 && said.out.contains("nohost.invalid") && !said.out.contains("+config|get"),

@@ -41,7 +41,7 @@ pub fn diagnose(config: &Path, args: &DiagnoseArgs) -> Ended {
         let diagnosis = crate::diagnose::diagnose(&evidence);
         evidence.trend.down_seen.get_or_insert(evidence.began);
         let mut told = args.output.json.then(Vec::new);
-        let exit = tell(&evidence, &diagnosis, &Policy::default(), &mut told);
+        let exit = judge(&evidence, &diagnosis, &Policy::default(), &mut told);
         print_json(told);
         return Ok(exit);
     }
@@ -67,19 +67,26 @@ pub fn diagnose(config: &Path, args: &DiagnoseArgs) -> Ended {
             say("");
         }
         let (evidence, diagnosis) = block_on(once::look(one, clock))?;
-        let unknown = unknown_group(&evidence);
-        if unknown.is_none() || diagnosis.cause().is_some() {
-            exit = exit.and(tell(&evidence, &diagnosis, &policy, &mut told));
-        }
-        if let Some(text) = unknown {
-            anstream::eprintln!("{}: {text}", one.name);
-            exit = exit.and(if args.address.is_some() { Exit::Usage } else { Exit::Fault });
-        }
+        exit = exit.and(match judge(&evidence, &diagnosis, &policy, &mut told) {
+            // The name is one of the arguments.
+            Exit::Fault if args.address.is_some() && diagnosis.cause().is_none() => Exit::Usage,
+            other => other,
+        });
         // The verdict was asked for first, and stands whether it can be kept or not.
         kept = args.save.as_ref().map_or(Ok(()), |path| save(path, &evidence));
     }
     print_json(told);
     kept.map(|()| exit)
+}
+
+/// The verdict, unless it were health and no Sentinel knows the group: that is told instead, or beside it.
+fn judge(evidence: &Evidence, diagnosis: &Diagnosis, policy: &Policy, documents: &mut Option<Vec<Value>>) -> Exit {
+    let Some(text) = unknown_group(evidence) else { return tell(evidence, diagnosis, policy, documents) };
+    anstream::eprintln!("{}: {text}", evidence.link.replica);
+    match diagnosis.cause() {
+        Some(_) => tell(evidence, diagnosis, policy, documents),
+        None => Exit::Fault,
+    }
 }
 
 /// Sentinels that answer, and none of them for this group: what they would have said of the link is not known, and a
