@@ -92,6 +92,18 @@ fn what_sentinels_do_not_tell_is_unseen(kind: Kind) {
     assert_eq!((told, code), (expected, Some(3)));
 }
 
+/// With what is configured, since the instance of this host cannot be asked for its own.
+#[test]
+fn the_others_are_read_while_the_local_instance_hangs_redis_70() {
+    let Some(kind) = lab::require(Kind::Redis70) else { return };
+    let group = group_of(kind);
+    group.replica(0).freeze().expect("it hangs");
+    let (told, code) = audit(&group, &Setup { store: Some(PASSWORD.to_owned()), ..Setup::default() });
+    group.replica(0).thaw().expect("it goes on");
+    assert!(told.contains(&"unseen node-reachable".to_owned()) && code == Some(3), "{told:?} {code:?}");
+    assert!(!told.contains(&"unseen write-rate".to_owned()), "the primary was read: {told:?}");
+}
+
 live::on_each_server! {
     sentinels_that_may_not_promote_are_told =>
         sentinels_that_may_not_promote_are_told_redis_70, sentinels_that_may_not_promote_are_told_valkey_80;

@@ -64,7 +64,7 @@ fn save_status(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
         false => (
             Verdict::Fail,
             "as a primary it refuses writes, replicas and Sentinel's PING (-MISCONF) and is failed over; as a replica it \
-             ends itself at the next write",
+             ends itself at the next write (from 7.0 on, with replica-ignore-disk-write-errors no)",
         ),
     };
     let cli = g.cli(&node.address);

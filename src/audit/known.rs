@@ -1,6 +1,6 @@
 //! What is known of a node, whoever told it.
 
-use crate::model::evidence::{CachedNode, Flavour, ServerView};
+use crate::model::evidence::{CachedNode, Flavour, LinkView, ServerView};
 
 /// A node by its own account, or by the newest one that a Sentinel keeps.
 pub(super) enum Known<'a> {
@@ -58,7 +58,7 @@ impl<'a> Known<'a> {
 
     pub(super) fn busy(&self) -> bool {
         match self {
-            Known::Own(server) => server.loading || server.role.link().is_some_and(|link| link.syncing),
+            Known::Own(server) => server.loading || server.role.link().is_some_and(LinkView::in_sync),
             Known::Told(cached) => cached.loading,
         }
     }

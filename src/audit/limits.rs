@@ -45,6 +45,11 @@ pub(super) struct Load {
 }
 
 impl Load {
+    /// What is written during one full sync.
+    pub(super) fn pending(&self) -> Option<u64> {
+        Some(self.bytes_per_s?.saturating_mul(self.sync_s?))
+    }
+
     pub(super) fn of(g: &Ground<'_>) -> Load {
         // The primary's own word. A replica that catches up grows faster than anything is written.
         let growth = g.view.primary().and_then(|primary| primary.growth.seen());
@@ -158,10 +163,11 @@ fn output_buffer(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, load
     let limit = |bytes: u64| if bytes == 0 { "none".to_owned() } else { size(bytes) };
     let soft_said = if soft == 0 { "none".to_owned() } else { format!("{} for {soft_s} s", size(soft)) };
     let saw = format!("limit for replicas: hard {}, soft {soft_said}", limit(hard));
-    let (Some(rate), Some(sync_s), Some(data)) = (load.bytes_per_s, load.sync_s, load.data) else {
+    let (Some(rate), Some(sync_s), Some(data), Some(pending)) =
+        (load.bytes_per_s, load.sync_s, load.data, load.pending())
+    else {
         return Check::new(NAME, Verdict::Unseen, saw, "write rate or data set are not known").at(&node.address);
     };
-    let pending = rate.saturating_mul(sync_s);
     // From Redis 7.0 on the hard limit does not act below the backlog's size (checkClientOutputBufferLimits).
     let floored = g.known(node).is_some_and(|known| known.is_since_redis_7());
     let effective = if floored { hard.max(settings.backlog_size) } else { hard };

@@ -6,6 +6,8 @@ use crate::model::evidence::Reading;
 use crate::model::group::GroupNode;
 use crate::model::size;
 
+const MEMORY: &str = "memory";
+
 pub fn checks(g: &Ground<'_>) -> Vec<Check> {
     let load = Load::of(g);
     let mut checks = Vec::new();
@@ -79,7 +81,7 @@ pub(super) fn room(node: &GroupNode) -> Option<u64> {
 
 /// Memory for one data set, for two where a sync keeps the old one until the new one is whole.
 fn memory(g: &Ground<'_>, node: &GroupNode, load: &Load) -> Option<Check> {
-    const NAME: &str = "memory";
+    const NAME: &str = MEMORY;
     let (account, data) = (node.account.seen()?, load.data?);
     let copies = match node.settings.seen() {
         Some(settings) if settings.diskless_load == "swapdb" => 2,
@@ -105,6 +107,9 @@ fn memory(g: &Ground<'_>, node: &GroupNode, load: &Load) -> Option<Check> {
             _ => check,
         });
     }
+    if let Some(check) = while_it_forks(node, load, room, &saw).or_else(|| beyond_the_host(g, node, data)) {
+        return Some(check);
+    }
     let maxmemory = account.server.maxmemory;
     if maxmemory > 0 && data > maxmemory {
         return Some(
@@ -119,4 +124,47 @@ fn memory(g: &Ground<'_>, node: &GroupNode, load: &Load) -> Option<Check> {
         );
     }
     Some(Check::pass(NAME, saw).at(&node.address))
+}
+
+/// What a sync takes beside the data set.
+fn while_it_forks(node: &GroupNode, load: &Load, room: u64, saw: &str) -> Option<Check> {
+    let data = load.data?;
+    // A fork copies each page that is written while it works, and what is written waits for the replica beside.
+    let pending = load.pending().unwrap_or(0);
+    let hard = node.settings.seen().map_or(0, |settings| settings.output_hard);
+    let waiting = if hard == 0 { pending } else { pending.min(hard) };
+    let during_sync = data.saturating_add(pending.min(data)).saturating_add(waiting);
+    (during_sync > room).then(|| {
+        Check::new(
+            MEMORY,
+            Verdict::Warn,
+            format!("{saw}; at this write rate a full sync takes {} (an estimate)", size(during_sync)),
+            "while it forks for a replica, pages that are written are copied, and the writes wait beside: the kernel \
+                 may end it",
+        )
+        .at(&node.address)
+        .mend("add memory, or move other services away")
+    })
+}
+
+/// A limit that never acts.
+fn beyond_the_host(g: &Ground<'_>, node: &GroupNode, data: u64) -> Option<Check> {
+    let account = node.account.seen()?;
+    let maxmemory = account.server.maxmemory;
+    let total = node.memory.seen().map_or(account.host_memory, |memory| memory.total);
+    if total == 0 || maxmemory <= total {
+        return None;
+    }
+    let best = total / 4 * 3;
+    let check = Check::new(
+        MEMORY,
+        Verdict::Warn,
+        format!("maxmemory {}, the host has {}", size(maxmemory), size(total)),
+        "it never acts: the kernel ends the server before it evicts a key or refuses a write",
+    )
+    .at(&node.address);
+    Some(match best > data {
+        true => check.mends(g.set(&node.address, "maxmemory", &best.to_string(), "")),
+        false => check.mend("add memory"),
+    })
 }

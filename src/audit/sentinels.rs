@@ -13,6 +13,7 @@ pub fn checks(g: &Ground<'_>) -> Vec<Check> {
     }
     checks.extend(ckquorum(g));
     checks.extend([one_primary(g), quorum(g), timers(g), peers(g), running(g)]);
+    checks.extend(hosts(g));
     checks.extend(tilt(g));
     checks
 }
@@ -164,6 +165,31 @@ fn quorum(g: &Ground<'_>) -> Check {
         ));
     }
     check
+}
+
+/// Who is lost together with the primary cannot elect its successor.
+fn hosts(g: &Ground<'_>) -> Option<Check> {
+    const NAME: &str = "sentinel-hosts";
+    let host = g.view.named_primary()?.host.as_str();
+    // On loopback everything is on one host, or seen from there alone.
+    if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()) {
+        return None;
+    }
+    let beside: Vec<&Endpoint> =
+        g.view.sentinels.iter().map(|sentinel| &sentinel.endpoint).filter(|at| at.host == host).collect();
+    let (known, left) = (g.view.sentinels_known(), g.view.sentinels_known().saturating_sub(beside.len()));
+    if left >= majority(g) {
+        return Some(Check::pass(NAME, format!("{left} of {known} Sentinels are on other hosts than the primary")));
+    }
+    Some(
+        Check::new(
+            NAME,
+            Verdict::Warn,
+            format!("{} of {known} Sentinels are on the host of the primary: {}", beside.len(), list(beside)),
+            "with that host the majority is lost, and nobody is promoted",
+        )
+        .mend("run a majority of the Sentinels on other hosts, each on one of its own"),
+    )
 }
 
 fn timers(g: &Ground<'_>) -> Check {

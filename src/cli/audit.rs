@@ -118,10 +118,14 @@ async fn target(settings: &Settings, name: &str) -> Option<GroupTarget> {
     let of_group = settings.groups.get(name)?;
     let mut unfetched = Vec::new();
     let (sentinels, observer) = group_dials(of_group, &mut unfetched).await;
-    let mut locals = Vec::new();
+    let (mut locals, mut masterauth) = (Vec::new(), None);
     for watched in
         Watched::all(settings, &salt, Clock::start()).into_iter().filter(|one| one.group_name() == Some(name))
     {
+        if observer.is_none() && masterauth.is_none() {
+            let (offers, _) = watched.candidates(None).await;
+            masterauth = offers.into_iter().next().filter(|offer| offer.user.is_none()).map(|offer| offer.secret);
+        }
         let dials = watched.dials().await;
         unfetched.extend(dials.problems);
         locals.push((watched.name, dials.local));
@@ -129,7 +133,7 @@ async fn target(settings: &Settings, name: &str) -> Option<GroupTarget> {
     unfetched.sort();
     unfetched.dedup();
     let tls = of_group.tls.clone();
-    Some(GroupTarget { name: name.to_owned(), sentinels, locals, observer, tls, salt, unfetched })
+    Some(GroupTarget { name: name.to_owned(), sentinels, locals, observer, masterauth, tls, salt, unfetched })
 }
 
 fn print(view: &GroupView, survives: Option<bool>, checks: &[Check]) {

@@ -2,7 +2,7 @@
 //! between two readings, and each node's login tried at every node. Reads only.
 //!
 //! A node is read with the observer's login where one is configured, an instance of this host with its own, and any
-//! other with what a replica of this host logs in with, if that is the default user: a user made for replication may
+//! other with what a replica of this host logs in with (or the configured `masterauth`, where none can be read), if that is the default user: a user made for replication may
 //! not read INFO, and each refusal would be a line in ACL LOG. What cannot be read is missing with its reason.
 //!
 //! Invariants: a password leaves only towards a node of the group, in AUTH; nothing is spawned.
@@ -42,6 +42,8 @@ pub struct GroupTarget {
     /// The instances of the group on this host, by their name in the configuration.
     pub locals: Vec<(String, Dial)>,
     pub observer: Option<(String, Secret)>,
+    /// The group's `masterauth` as it is configured here, where it is the default user's password.
+    pub masterauth: Option<Secret>,
     /// How the nodes of the group are spoken to where they replicate over TLS.
     pub tls: Option<TlsSettings>,
     pub salt: Salt,
@@ -152,7 +154,11 @@ impl Login {
         let own = own.filter(|own| own.user.is_empty() && !own.secret.is_empty()).map(|own| own.secret.clone()).next();
         match &target.observer {
             Some((user, password)) => Login { user: user.clone(), password: Some(password.clone()), tls },
-            None => Login { user: String::new(), password: own, tls },
+            None => {
+                let none_read = locals.iter().all(|node| node.group_node.settings.seen().is_none());
+                let configured = target.masterauth.clone().filter(|_| none_read);
+                Login { user: String::new(), password: own.or(configured), tls }
+            }
         }
     }
 

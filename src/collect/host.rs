@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub async fn recent_file(look: &Look<'_>, dir: &str, name: &str, younger_than: D
     if dir.is_empty() || name.is_empty() {
         return Reading::Missing(Missing::NotAsked);
     }
-    let path = std::path::Path::new(dir).join(name);
+    let path = Path::new(dir).join(name);
     let found = held_by_nobody(look, dir, move || std::fs::metadata(path)).await;
     reading(found.and_then(|file| {
         let age = file.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
@@ -107,6 +108,32 @@ async fn disk(look: &Look<'_>, dir: &str) -> Result<Disk, Missing> {
         total: stat.f_blocks.saturating_mul(stat.f_frsize),
         free: stat.f_bavail.saturating_mul(stat.f_frsize),
         inodes_free: inodes_free(stat.f_files, stat.f_favail),
+    })
+}
+
+/// The memory of the host as a process sees it that lives in a control group with a limit (`MemoryMax=`, a container).
+pub fn within_cgroup(memory: Memory, process_id: u32) -> Memory {
+    within(memory, process_id, Path::new("/proc"), Path::new("/sys/fs/cgroup"))
+}
+
+fn within(memory: Memory, process_id: u32, proc: &Path, root: &Path) -> Memory {
+    let of_process = |name: &str| std::fs::read_to_string(proc.join(process_id.to_string()).join(name));
+    // The number may be that of another PID namespace.
+    let is_server = of_process("comm").is_ok_and(|comm| comm.starts_with("redis") || comm.starts_with("valkey"));
+    let cgroup = of_process("cgroup").unwrap_or_default();
+    let Some(path) = cgroup.lines().find_map(|line| line.strip_prefix("0::/")).filter(|_| is_server) else {
+        return memory;
+    };
+    // Each group above has a limit of its own.
+    Path::new(path).ancestors().fold(memory, |memory, group| {
+        let read = |name: &str| std::fs::read_to_string(root.join(group).join(name)).ok();
+        let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+        let (Some(most), Some(used)) = (number("memory.max"), number("memory.current")) else { return memory };
+        // Pages of files are given back before the limit acts.
+        let stat = read("memory.stat").unwrap_or_default();
+        let files = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.parse::<u64>().ok()).unwrap_or(0);
+        let free = most.saturating_sub(used.saturating_sub(files));
+        Memory { total: memory.total.min(most), available: memory.available.min(free), ..memory }
     })
 }
 
@@ -153,6 +180,30 @@ mod tests {
     fn a_file_system_without_a_number_of_inodes_is_not_out_of_them() {
         assert_eq!(inodes_free(0, 0), None);
         assert_eq!(inodes_free(100, 0), Some(0));
+    }
+
+    #[test]
+    fn a_limit_of_a_group_above_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (proc, root) = (dir.path().join("proc"), dir.path().join("sys"));
+        let unit = root.join("system.slice/redis.service");
+        for path in [&proc.join("7"), &proc.join("8"), &unit] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        let write = |path: std::path::PathBuf, text: &str| std::fs::write(path, text).unwrap();
+        for (process, comm) in [("7", "redis-server\n"), ("8", "bash\n")] {
+            write(proc.join(process).join("comm"), comm);
+            write(proc.join(process).join("cgroup"), "0::/system.slice/redis.service\n");
+        }
+        write(unit.join("memory.max"), "max\n");
+        write(unit.join("memory.current"), "50\n");
+        write(root.join("system.slice/memory.max"), "100\n");
+        write(root.join("system.slice/memory.current"), "70\n");
+        write(root.join("system.slice/memory.stat"), "anon 40\ninactive_file 20\n");
+        let host = Memory { at: Timestamp(1), total: 1_000, available: 900 };
+        let limited = Memory { total: 100, available: 50, ..host };
+        assert_eq!(within(host.clone(), 7, &proc, &root), limited);
+        assert_eq!(within(host.clone(), 8, &proc, &root), host, "a number of another namespace");
     }
 
     #[test]

@@ -78,6 +78,21 @@ fn limits_are_judged_as_the_servers_do() {
             },
             &["warn disk 2"],
         ),
+        (
+            "the data set fits, and not with what a sync takes",
+            |v| {
+                (1..=3).for_each(|number| {
+                    rate(v, number, 8 << 20);
+                    (settings_of(v, number).backlog_size, settings_of(v, number).output_hard) = (1 << 30, 1 << 30);
+                    settings_of(v, number).output_soft = 0;
+                    if let Reading::Seen(account) = &mut v.nodes[number - 1].account {
+                        account.host_memory = if number == 3 { 1200 << 20 } else { 8 << 30 };
+                    }
+                })
+            },
+            &["warn memory 3"],
+        ),
+        ("maxmemory above the host's memory", |v| server_of(v, 3).maxmemory = 100 << 30, &["warn memory 3"]),
         ("a disk below the data set, and no RDB to measure", |v| disk(v, 500 << 20), &["warn disk 2"]),
     ]);
 }

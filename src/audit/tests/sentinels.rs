@@ -18,7 +18,12 @@ fn sentinels_that_could_not_act_are_told() {
                 v.sentinels[0].peers = Reading::Seen(Vec::new());
                 says_all(v, |says| (says.others, says.quorum) = (0, 1));
             },
-            &["warn sentinel-count"],
+            &["warn sentinel-count", "warn sentinel-hosts"],
+        ),
+        (
+            "two live on the primary's host",
+            |v| v.sentinels[1].endpoint = Endpoint::new("10.0.0.1", 26380),
+            &["warn sentinel-hosts"],
         ),
         ("one is not configured", |v| v.sentinels[2].configured = false, &["warn sentinels-configured"]),
         (

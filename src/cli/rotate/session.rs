@@ -103,6 +103,7 @@ impl<'a> Session<'a> {
             sentinels,
             locals: Vec::new(),
             observer,
+            masterauth: None,
             tls: self.of_group.tls.clone(),
             salt: self.salt.clone(),
             unfetched: Vec::new(),

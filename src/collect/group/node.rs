@@ -91,7 +91,11 @@ pub async fn read(look: &Look<'_>, dial: &Dial, local: Option<String>) -> Node {
         let rdb = host::recent_file(look, dir.as_deref().unwrap_or_default(), &node.file, RECENT).await;
         node.group_node.rdb_bytes = rdb;
         node.group_node.disk = disk;
-        node.group_node.memory = memory;
+        let process_id = node.group_node.account.seen().and_then(|account| account.server.process_id);
+        node.group_node.memory = match (memory, process_id) {
+            (Reading::Seen(memory), Some(process_id)) => Reading::Seen(host::within_cgroup(memory, process_id)),
+            (memory, _) => memory,
+        };
     }
     node
 }
