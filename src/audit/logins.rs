@@ -74,7 +74,7 @@ fn masterauth(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
     }
     let (mut taken, mut refused, mut unclear) = (Vec::new(), Vec::new(), Vec::new());
     for proof in proofs(g, node, settings) {
-        if g.view.nodes.iter().any(|other| other.address == proof.at && g.is_dead(other)) {
+        if g.view.nodes.iter().any(|other| other.address == proof.at && (g.is_dead(other) || !g.is_placed(other))) {
             continue;
         }
         match met(&proof.probe) {

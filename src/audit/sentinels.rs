@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Check, Ground, Verdict, list};
 use crate::model::Endpoint;
 use crate::model::evidence::{Reading, SentinelSays};
+use crate::model::group::GroupSentinel;
 
 pub fn checks(g: &Ground<'_>) -> Vec<Check> {
     let mut checks = vec![reachable(g), count(g), configured(g)];
@@ -175,8 +176,15 @@ fn hosts(g: &Ground<'_>) -> Option<Check> {
     if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()) {
         return None;
     }
-    let beside: Vec<&Endpoint> =
-        g.view.sentinels.iter().map(|sentinel| &sentinel.endpoint).filter(|at| at.host == host).collect();
+    // One is dialled by another address than the others know it by: as 127.0.0.1, or by a name.
+    let known_as = |id: &str| {
+        let peers = g.view.sentinels.iter().filter_map(|sentinel| sentinel.peers.seen()).flatten();
+        peers.filter(|peer| peer.id == id).any(|peer| peer.endpoint.host == host)
+    };
+    let is_beside = |sentinel: &&GroupSentinel| {
+        sentinel.endpoint.host == host || sentinel.says.seen().is_some_and(|says| known_as(&says.id))
+    };
+    let beside: Vec<&Endpoint> = g.view.sentinels.iter().filter(is_beside).map(|sentinel| &sentinel.endpoint).collect();
     let (known, left) = (g.view.sentinels_known(), g.view.sentinels_known().saturating_sub(beside.len()));
     if left >= majority(g) {
         return Some(Check::pass(NAME, format!("{left} of {known} Sentinels are on other hosts than the primary")));

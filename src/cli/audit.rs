@@ -151,6 +151,9 @@ fn print(view: &GroupView, survives: Option<bool>, checks: &[Check]) {
     for check in checks.iter().filter(|check| check.verdict != Verdict::Pass) {
         one(check);
     }
+    if checks.iter().flat_map(|check| &check.mend).any(|step| step.contains("-cli ")) {
+        say(paint::faint("\nredis-cli and valkey-cli take the password from REDISCLI_AUTH, and a user from --user"));
+    }
     let mut passed: BTreeMap<&str, Vec<&Check>> = BTreeMap::new();
     for check in checks.iter().filter(|check| check.verdict == Verdict::Pass) {
         passed.entry(check.name).or_default().push(check);

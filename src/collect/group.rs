@@ -29,6 +29,8 @@ use node::Node;
 
 /// What the account may take beside the time between its two readings.
 const DEADLINE: Duration = Duration::from_secs(8);
+/// How long a Sentinel has to list the others; one that is far away gets as much for its main account.
+const SURROUNDINGS_MS: u64 = 3 * SENTINEL_MS;
 /// Sentinels that are found and not configured are asked too, up to so many.
 const FOUND_AT_MOST: usize = 16;
 
@@ -238,7 +240,7 @@ async fn sentinel_account(look: &Look<'_>, dial: &Dial, configured: bool) -> Gro
 
 /// The other Sentinels and the nameless replicas that a Sentinel lists.
 async fn surroundings(look: &Look<'_>, dial: &Dial) -> (Reading<Vec<SentinelPeer>>, Reading<Vec<String>>) {
-    let within = look.left(SENTINEL_MS);
+    let within = look.left(SURROUNDINGS_MS);
     let group = look.target.group.as_deref().unwrap_or_default();
     let asked = async {
         let mut reader = Reader::connect(dial, within).await?;

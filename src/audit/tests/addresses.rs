@@ -74,6 +74,10 @@ fn an_instance_that_is_not_recognised_is_no_node_more() {
     view.nodes[1].local = None;
     view.nodes.push(twin);
     settings_of(&mut view, 3).min_replicas_to_write = 2;
+    let mut silent = proof("a", 2);
+    silent.at = Endpoint::new("localhost", 6379);
+    (silent.probe.auth, silent.probe.ping) = (Answer::NotAsked, Answer::TimedOut);
+    view.logins.push(silent);
     assert_eq!(told(&view), ["unseen node-reachable localhost", "fail min-replicas"]);
 }
 

@@ -21,6 +21,14 @@ fn sentinels_that_could_not_act_are_told() {
             &["warn sentinel-count", "warn sentinel-hosts"],
         ),
         (
+            "two live on the primary's host, and one of them is dialled as localhost",
+            |v| {
+                v.sentinels[1].endpoint = Endpoint::new("127.0.0.1", 26380);
+                peers_of(v, 1)[0].endpoint = Endpoint::new("10.0.0.1", 26380);
+            },
+            &["warn sentinel-hosts"],
+        ),
+        (
             "two live on the primary's host",
             |v| v.sentinels[1].endpoint = Endpoint::new("10.0.0.1", 26380),
             &["warn sentinel-hosts"],
