@@ -253,11 +253,16 @@ pub(super) type Change = fn(&mut GroupView);
 
 #[track_caller]
 pub(super) fn each(table: &[(&str, Change, &[&str])]) {
+    let mut wrong = Vec::new();
     for (what, change, expected) in table {
         let mut view = sound();
         change(&mut view);
-        assert_eq!(told(&view), *expected, "{what}");
+        let told = told(&view);
+        if told != *expected {
+            wrong.push(format!("{what}: {told:?}, expected {expected:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 pub(super) fn server_of(view: &mut GroupView, number: usize) -> &mut ServerView {
