@@ -113,3 +113,12 @@ fn a_sentinel_that_is_gone_can_be_forgotten() {
     view.sentinels[2].says = Reading::Missing(Missing::TimedOut);
     assert!(mends(&view, "sentinels-reachable").concat().contains("SENTINEL RESET mymaster"));
 }
+
+#[test]
+fn a_login_that_is_not_text_is_named_so() {
+    let mut view = sound();
+    settings_of(&mut view, 3).login_not_text = true;
+    let checks = judge(&view, OUTAGE);
+    let unseen = checks.iter().find(|check| check.verdict == Verdict::Unseen).unwrap();
+    assert!(unseen.name == "masterauth" && unseen.saw.contains("UTF-8"), "{unseen:?}");
+}
