@@ -34,6 +34,7 @@ pub use failover::turn_in;
 pub use living::{RunOn, run_on};
 pub use next_steps::next_steps;
 pub use proof::{Login, judge_login};
+pub use retry::holds_down_alone;
 pub use successors::in_the_way;
 pub use unwritten::finish;
 

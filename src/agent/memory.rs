@@ -10,7 +10,7 @@ use self::transfers::Begun;
 use super::attempts::Attempts;
 use super::flapping::Flapping;
 use super::tries::Calm;
-use crate::decide::{RunOn, run_on};
+use crate::decide::{RunOn, holds_down_alone, run_on};
 use crate::diagnose::{
     LASTING_DISAGREEMENT, diagnose, disagreement, handshake_works, is_astray, role_in_doubt, same_place, serves,
     unanswered,
@@ -145,6 +145,12 @@ impl Memory {
         self.seats = seats;
     }
 
+    fn note_alone(&mut self, e: &Evidence) {
+        let alone = e.answering().filter(|(_, says)| holds_down_alone(says)).map(|(_, says)| &says.id);
+        self.trend.alone_since =
+            alone.map(|id| (id.clone(), self.trend.alone_since.get(id).copied().unwrap_or(e.ended))).collect();
+    }
+
     /// A primary that served without a break until the Sentinels named another was deposed by request. One that did not
     /// answer, was held down, was started anew, or was out of the Sentinels' sight comes back from something else.
     fn note_handover(&mut self, e: &Evidence) {
@@ -212,6 +218,7 @@ impl Memory {
         self.note_handover(e);
         self.calm.note_tries(&mut self.trend.tries, e);
         self.trend.heard_since.clone_from(&e.trend.heard_since);
+        self.note_alone(e);
         self.note_seats(e);
         self.unlinked = run_on(&self.unlinked, e);
         if let Some(probe) = e.upstream.seen() {

@@ -83,10 +83,14 @@ impl Daemon {
             }
             Looked::Pauses(Ok((changed, mut said))) => {
                 // It may have been dated by the clock of a life before this one.
+                let ahead: Vec<bool> = changed.iter().map(|pause| pause.began > now).collect();
                 let changed: Vec<_> = changed.into_iter().map(|pause| pause.dated_at_most(now)).collect();
                 let begun = changed.iter().find(|pause| pause.resumed.is_none()).map(|pause| pause.scope.clone());
                 self.pauses.retain(|known| {
-                    let replaced = changed.iter().any(|new| new.replaces(known, now));
+                    let is_that = |(new, ahead): (&Pause, &bool)| {
+                        (new.began, &new.scope) == (known.began, &known.scope) || (*ahead && new.is_dated_anew(known))
+                    };
+                    let replaced = changed.iter().zip(&ahead).any(is_that);
                     !replaced && now.since(known.over()) < REMEMBERED
                 });
                 self.pauses.extend(changed);

@@ -23,6 +23,10 @@ const DESYNC: Duration = Duration::from_millis(DESYNC_MS);
 /// What that may add up to; nobody has missed so many.
 const LATEST: Duration = Duration::from_millis(5 * DESYNC_MS);
 
+/// Within this a Sentinel that hears the others has their word, and tries: it asks each of them every second
+/// (Redis 7.0.15, SENTINEL_ASK_PERIOD).
+const AGREED: Duration = Duration::from_secs(15);
+
 const BESIDE: &str = "a request beside that could promote a second replica";
 
 /// Between these two a try began, or its first one has to.
@@ -40,8 +44,8 @@ pub fn sentinels_own_try(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
         }
         let Some(first) = first_try(says) else { continue };
         let since = c.evidence.trend.heard_since.get(&sentinel.to_string());
-        let followed = |(_, to): &Span| {
-            c.now.since(*to) >= period.saturating_mul(2) && since.is_some_and(|since| *since < to.after(period))
+        let followed = |(from, to): &Span| {
+            c.now.since(*to) >= period.saturating_mul(2) && since.is_some_and(|since| *since < from.after(period))
         };
         let counts = |base: &Span| base.1.after(period) > first.0 && !followed(base);
         let known = c.history.tries.iter().copied().filter(counts);
@@ -61,13 +65,20 @@ pub fn sentinels_own_try(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     Ok(())
 }
 
-/// A Sentinel that reaches its quorum and holds the primary down by itself: others are about to agree, and it has not tried
-/// yet. After a while they will not, whatever the reason, and it is kept away from like any other; but not while enough of
-/// them say the same, since then it has only just come to hear them. What it did not tell of its quorum may be well.
-fn alone(says: &SentinelSays, period: Duration, c: &Context<'_>) -> Option<Duration> {
+/// A Sentinel that holds the primary down by itself, and for all that is known reaches its quorum: it has not tried yet, and
+/// does as soon as others agree. What it did not tell of its quorum may be well.
+pub fn holds_down_alone(says: &SentinelSays) -> bool {
     let reaches = says.ckquorum.seen().is_none_or(|quorum| quorum.ok);
-    let down = says.s_down_ms.filter(|_| says.o_down_ms.is_none() && reaches).map(Duration::from_millis)?;
-    let agree = c.evidence.sentinels_flagging("s_down") >= usize::try_from(says.quorum).unwrap_or(usize::MAX);
+    says.s_down_ms.is_some() && says.o_down_ms.is_none() && reaches
+}
+
+/// For how long such a one has held the primary down, while others are about to agree. Where enough of them say the same it
+/// has only just come to hear them, and asks each second; after a while they will not, whatever the reason.
+fn alone(says: &SentinelSays, period: Duration, c: &Context<'_>) -> Option<Duration> {
+    let down = says.s_down_ms.filter(|_| holds_down_alone(says)).map(Duration::from_millis)?;
+    let enough = c.evidence.sentinels_flagging("s_down") >= usize::try_from(says.quorum).unwrap_or(usize::MAX);
+    let since = c.evidence.trend.alone_since.get(&says.id);
+    let agree = enough && since.is_none_or(|since| c.now.since(*since) < AGREED);
     (agree || down < period).then_some(down)
 }
 

@@ -16,10 +16,16 @@ impl Ledger {
     pub fn record_pause(&mut self, pause: &Pause) -> Result<(), LedgerError> {
         self.write(|transaction| {
             if pause.resumed.is_some() {
-                transaction.execute(
-                    "DELETE FROM pause WHERE scope = ?2 AND began > ?1 AND over > ?3",
-                    params![pause.began.0, json(&pause.scope)?, pause.over().0],
-                )?;
+                let later: Vec<(i64, String)> = transaction
+                    .prepare("SELECT rowid, body FROM pause WHERE scope = ?2 AND began > ?1 AND over > ?3")?
+                    .query_map(params![pause.began.0, json(&pause.scope)?, pause.over().0], |row| {
+                        Ok((row.get(0)?, row.get(1)?))
+                    })?
+                    .collect::<rusqlite::Result<_>>()?;
+                let same = |body: &str| serde_json::from_str(body).is_ok_and(|known| pause.is_dated_anew(&known));
+                for (row, _) in later.iter().filter(|(_, body)| same(body)) {
+                    transaction.execute("DELETE FROM pause WHERE rowid = ?1", params![row])?;
+                }
             }
             transaction.execute(
                 "INSERT INTO pause (began, scope, over, body) VALUES (?1, ?2, ?3, ?4)

@@ -91,10 +91,10 @@ impl Pause {
         self.resumed.is_none() && now < self.ends
     }
 
-    /// Whether this is what became of another: that one, or the same that was dated anew meanwhile and is in force yet.
-    pub fn replaces(&self, known: &Pause, now: Timestamp) -> bool {
-        let said = |pause: &Pause| (pause.owner.clone(), pause.reason.clone(), pause.ends.since(pause.began));
-        self.scope == known.scope && (self.began == known.began || (known.in_force(now) && said(self) == said(known)))
+    /// Whether another is this one but for its date, as after the clock was set back.
+    pub fn is_dated_anew(&self, other: &Pause) -> bool {
+        let said = |pause: &Pause| (pause.scope.clone(), pause.owner.clone(), pause.reason.clone());
+        said(self) == said(other) && self.ends.since(self.began) == other.ends.since(other.began)
     }
 
     /// The same, as if it had been set at `now` at the latest: after the system's clock was set back it holds for no

@@ -67,6 +67,8 @@ pub struct SentinelBoard {
 pub struct SentinelLink {
     /// Since when it has stood; none while it does not.
     pub up_since: Option<Timestamp>,
+    /// Whether it carries tries and votes: an ACL may grant fewer channels.
+    pub tells_tries: bool,
     /// Why it last broke or could not be made.
     pub trouble: Option<String>,
     /// Events of the group, and those of no group, by name.
@@ -88,8 +90,11 @@ const VOTES: usize = 64;
 /// What comes so soon after each other belongs together, for so long at most.
 const AT_ONCE: Duration = Duration::from_secs(1);
 const BURST: Duration = Duration::from_secs(5);
-/// For longer no failover of a Sentinel's own runs: five times the default failover-timeout.
-const RUNS: Duration = Duration::from_secs(900);
+/// For longer no failover of a Sentinel's own runs: each of three parts may take a failover-timeout (Redis 7.0.15,
+/// sentinelFailoverStateMachine), which is three minutes by default.
+const RUNS: Duration = Duration::from_secs(3_600);
+/// The channels that tell that a Sentinel begins a failover, or votes for one.
+const TELLING: [&str; 2] = ["+try-failover", "+vote-for-leader"];
 
 /// Takes one more, and lets the oldest go.
 fn remember<T>(all: &mut VecDeque<T>, one: T, most: usize) {
@@ -119,21 +124,30 @@ impl SentinelBoard {
         // A Sentinel asks for votes for all its failovers in the newest epoch it knows, again each second (Redis 8.0.6 and
         // Valkey 9.1.2, sentinelAskMasterStateToOtherSentinels): one that may run ours as well gets votes for it in the
         // epoch of another group's.
-        let ours =
-            |link: &SentinelLink, at: Timestamp| link.tries.back().is_some_and(|(_, last)| at.since(*last) < RUNS);
-        let foreign = |(vote, at): &&(String, Timestamp)| {
-            self.links.values().any(|link| link.foreign.contains(vote) && !ours(link, *at))
+        let struck = |vote: &String| self.links.values().any(|link| link.foreign.contains(vote));
+        let (told, odd): (Vec<_>, Vec<_>) =
+            self.links.values().flat_map(|link| &link.votes).partition(|(vote, _)| !struck(vote));
+        let lately = |before: Timestamp, at: Timestamp| before <= at && at.since(before) < RUNS;
+        let leader = |vote: &str| vote.split(' ').next().map(str::to_owned);
+        let ours = |(vote, at): &&(String, Timestamp)| {
+            let tried = |link: &SentinelLink| {
+                link.foreign.contains(vote) && link.tries.iter().any(|(first, _)| lately(*first, *at))
+            };
+            self.links.values().any(tried)
+                || told.iter().any(|(other, then)| lately(*then, *at) && leader(other) == leader(vote))
         };
-        let votes = self.links.values().flat_map(|link| &link.votes).filter(|vote| !foreign(vote));
+        let votes = told.iter().copied().chain(odd.into_iter().filter(ours));
         let tries = self.links.values().flat_map(|link| link.tries.iter().copied());
         let mut all: Vec<_> = tries.chain(votes.map(|(_, at)| (*at, *at))).collect();
         all.sort();
         all
     }
 
-    /// Since when each Sentinel has been heard without a gap.
+    /// Since when each Sentinel has been heard without a gap, of those that let their tries and votes be heard.
     pub fn heard_since(&self) -> BTreeMap<String, Timestamp> {
-        let up = |(sentinel, link): (&Endpoint, &SentinelLink)| Some((sentinel.to_string(), link.up_since?));
+        let up = |(sentinel, link): (&Endpoint, &SentinelLink)| {
+            Some((sentinel.to_string(), link.up_since.filter(|_| link.tells_tries)?))
+        };
         self.links.iter().filter_map(up).collect()
     }
 }
@@ -300,6 +314,10 @@ impl<C: Fn() -> Timestamp> Ear<C> {
         let (now, up) = ((self.clock)(), trouble.is_none());
         if let Some(link) = locked(&self.board).links.get_mut(&self.sentinel) {
             link.up_since = up.then_some(now);
+            link.tells_tries = match &self.granted {
+                Granted::Everything | Granted::Known => true,
+                Granted::Only(channels) => TELLING.iter().all(|channel| channels.contains(channel)),
+            };
             link.trouble = trouble.map(|error| said(&error)).or(link.trouble.take());
         }
         if told.replace(up) != Some(up) {
@@ -394,7 +412,7 @@ mod tests {
             ("+vote-for-leader", "4f6e 7"),
             ("+new-epoch", "9"),
             ("+vote-for-leader", "5a7b 9"),
-            ("+vote-for-leader", "5a7b 10"),
+            ("+vote-for-leader", "99cc 10"),
         ] {
             clock.set(clock.get() + 1_000_000);
             ear.heard(parse_event(&sentinel, channel, payload));
@@ -408,7 +426,7 @@ mod tests {
             ("+new-epoch", "10"),
             ("+try-failover", "master other 127.0.0.1 6380"),
             ("+sdown", "master x 127.0.0.1 1"),
-            ("+vote-for-leader", "5a7b 10"),
+            ("+vote-for-leader", "99cc 10"),
         ] {
             ear.heard(parse_event(&sentinel, channel, payload));
         }
@@ -471,7 +489,7 @@ mod tests {
         let sentinel = Endpoint::new("127.0.0.1", 26379);
         let board: Arc<Mutex<SentinelBoard>> = Arc::default();
         locked(&board).links.entry(sentinel.clone()).or_default();
-        let ear = Ear {
+        let mut ear = Ear {
             dial: Dial::plain(sentinel.clone()),
             sentinel,
             group: String::new(),
@@ -491,6 +509,17 @@ mod tests {
             .map(|wake| matches!(wake.why, Why::SentinelLink { up: true, .. }))
             .collect();
         assert_eq!(ups, [false, true, false]);
+        for (granted, tells) in [
+            (Granted::Known, true),
+            (Granted::Only(vec!["+sdown", "+switch-master"]), false),
+            (Granted::Only(vec!["+vote-for-leader", "+try-failover"]), true),
+        ] {
+            ear.granted = granted;
+            ear.link(None, &mut told);
+            assert_eq!(locked(&board).heard_since().len(), usize::from(tells));
+            ear.link(Some(WireError::Closed), &mut told);
+            assert!(locked(&board).heard_since().is_empty(), "it does not stand");
+        }
         let board = locked(&board);
         assert_eq!(board.connected(), 0);
         assert!(board.links.values().all(|link| link.trouble.as_deref() == Some("connection closed by the peer")));

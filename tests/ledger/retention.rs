@@ -87,6 +87,13 @@ fn pauses_and_acts_outlive_the_process_and_go_when_they_are_old() {
     assert!(dated.in_force(at(9_000)));
     ledger.record_pause(&Pause { resumed: Some((at(9_000), alice())), ..dated }).unwrap();
     assert!(!ledger.pauses(at(0)).unwrap().iter().any(|pause| pause.resumed.is_none()), "it stays ended");
+    // What somebody else asked for meanwhile goes on.
+    let other =
+        Pause { reason: "another".to_owned(), began: at(8_500), ends: at(9_500), resumed: None, ..pause.clone() };
+    ledger.record_pause(&other).unwrap();
+    let ended = Pause { began: at(8_400), ends: at(9_400), resumed: Some((at(8_600), alice())), ..pause.clone() };
+    ledger.record_pause(&ended).unwrap();
+    assert!(ledger.pauses(at(0)).unwrap().contains(&other));
     let acts: Vec<What> = ledger.acts().unwrap().into_iter().map(|entry| entry.what).collect();
     assert!(matches!(
         acts.as_slice(),

@@ -10,6 +10,9 @@ use crate::model::evidence::{Evidence, LogFact, LogKind};
 /// `repl-diskless-sync-delay`, 5 s by default (5.1 to 6.9 s in all; Redis 7.0.15, Valkey 9.1.2).
 const NEXT_TRY: Duration = Duration::from_secs(8);
 
+/// A save and the beginning of its transfer lie between two timeouts of one row.
+const SAVED: Duration = Duration::from_secs(600);
+
 /// A transfer that began: its line, how many of the kind the log had then, and where which stream of the primary's was.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Begun {
@@ -41,6 +44,7 @@ impl Memory {
     pub(super) fn note_cut_transfers(&mut self, e: &Evidence, seen: Timestamp) {
         for kind in [LogKind::TransferError, LogKind::LoadFailed, LogKind::BulkCountError, LogKind::TransferTimeout] {
             let Some(line) = e.logged(kind).filter(|line| line.last >= seen) else { continue };
+            let last = self.cut.get(&kind).map(|(last, _)| *last);
             let fresh = match self.cut.insert(kind, (line.last, line.count)) {
                 Some((last, _)) if line.last <= last => 0,
                 Some((_, count)) => line.count.saturating_sub(count).max(1),
@@ -49,7 +53,12 @@ impl Memory {
             };
             let trend = &mut self.trend;
             if kind == LogKind::TransferTimeout {
-                trend.timed_out = trend.timed_out.saturating_add(fresh);
+                // Of a row is what follows within some timeouts, and what a big data set takes to be saved; a line that is
+                // cut twice in an hour is none.
+                let timeout = Duration::from_secs(e.settings.seen().map_or(60, |settings| settings.repl_timeout_s));
+                let alone = fresh > 0 && last.is_some_and(|last| line.last.since(last) > (timeout * 3).max(SAVED));
+                let row = if alone { 0 } else { trend.timed_out };
+                trend.timed_out = row.saturating_add(fresh);
                 continue;
             }
             trend.cut_transfers = trend.cut_transfers.saturating_add(fresh);
@@ -69,7 +78,11 @@ impl Memory {
         // One that joined the save of another replica's begins where that did (Redis 7.0.15, syncCommand): that is no stop.
         let went_on = || {
             let seen = e.primary.seen().and_then(|primary| u64::try_from(primary.repl_offset).ok());
-            now.replid == before.replid && now.offset == before.offset && seen.is_some_and(|seen| seen > now.offset)
+            // A ping is no write.
+            let much = self.trend.grown.unwrap_or(0) / 8;
+            now.replid == before.replid
+                && now.offset == before.offset
+                && seen.is_some_and(|seen| seen.saturating_sub(now.offset) > much)
         };
         if grown.is_none() && !went_on() {
             // Of another history, or of writes that have stopped: what an older pair told is no proof any more.
@@ -144,6 +157,7 @@ mod tests {
         for (stream, stands, kept, why) in [
             ("def:9000", 9_000, None, "another history"),
             ("abc:8000", 8_000, None, "nothing was written"),
+            ("abc:8000", 8_014, None, "a ping is no write"),
             ("abc:8000", 9_000, Some(3_000), "it joined a save that was under way"),
         ] {
             let mut memory = memory.clone();
@@ -174,7 +188,8 @@ mod tests {
         };
         assert_eq!((timed_out(0, 0, "A"), timed_out(5, 0, "A")), ((1, 0), (1, 0)), "a line counts once");
         assert_eq!(timed_out(301, 300, "A"), (2, 0));
-        assert_eq!(timed_out(302, 300, "B"), (0, 0), "another process of the primary");
+        assert_eq!(timed_out(2_400, 2_400, "A"), (1, 0), "of no row");
+        assert_eq!(timed_out(2_401, 2_400, "B"), (0, 0), "another process of the primary");
     }
 
     #[test]

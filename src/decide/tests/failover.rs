@@ -198,7 +198,16 @@ fn holds_a_failover_beside_a_sentinels_own_next_try() {
         case.e.sentinel(2).ckquorum = Reading::Missing(Missing::TimedOut);
     });
     // It was cut off from the others for longer than a period, and hears them again: they agree in a moment.
+    let hears_them = |case: &mut Case, s: u64| {
+        by_itself(case, 130);
+        let (id, since) = (case.e.sentinel(2).id.clone(), case.now.before(Duration::from_secs(s)));
+        case.e.trend.alone_since.insert(id, since);
+    };
     holds(&|case| by_itself(case, 130));
+    holds(&|case| hears_them(case, 14));
+    let mut never = dead_primary();
+    hears_them(&mut never, 15);
+    never.plan();
     // A try that was heard may have been another's, and a vote for another group's: o_down goes on for itself.
     holds(&|case| {
         tried(60)(case);

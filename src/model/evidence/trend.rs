@@ -48,6 +48,9 @@ pub struct Trend {
     /// Since when each Sentinel, by its address, has been heard without a gap: what it began since then is in `tries`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub heard_since: BTreeMap<String, Timestamp>,
+    /// Since when each Sentinel, by its id, has held the primary down by itself though it may reach its quorum.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub alone_since: BTreeMap<String, Timestamp>,
     /// The primary's `repl-ping-replica-period` when it could last be read, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ping_period_s: Option<u64>,
