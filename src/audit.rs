@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::Endpoint;
 use crate::model::evidence::{Missing, SentinelSays};
 use crate::model::group::{GroupNode, GroupView};
+use crate::model::shell::from_file;
 
 mod addresses;
 mod advice;
@@ -30,7 +31,6 @@ mod nodes;
 mod room;
 mod sentinels;
 
-use advice::from_file;
 use known::Known;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -56,9 +56,3 @@ fn cli(flavour: Option<Flavour>, address: &Endpoint, tls: Option<&str>) -> Strin
         (port, None) => format!("{program} -h {} -p {port}", address.host),
     }
 }
-
-/// A command whose last argument is the password that PWFILE holds, and that so stands on no command line: `-x` reads it
-/// from standard input, and printf is the shell's own.
-pub(super) fn from_file(format: &str, cli: &str) -> String {
-    format!("printf '{format}' \"$(cat PWFILE)\" | {cli} -x")
-}

@@ -108,7 +108,10 @@ fn sentinels_that_get_errors_are_told_from_those_that_get_nothing() {
         means.starts_with("their login is refused (auth-user, auth-pass):") && mend.contains("auth-pass"),
         "{means}"
     );
-    assert!(mend.contains("\"$(cat PWFILE)\" |") && !mend.contains(" -a "), "no password on a command line: {mend}");
+    assert!(
+        mend.contains("grep -q . PWFILE && printf") && mend.contains("\"$(cat PWFILE)\" |") && !mend.contains(" -a "),
+        "no password on a command line: {mend}"
+    );
     let (means, mend) = said(Some(60_000), Some(60_000));
     assert!(means.starts_with("no login is refused there") && !mend.contains("auth-pass"), "{means}: {mend}");
     assert!(said(None, None).0.contains("or the network"), "not told");
