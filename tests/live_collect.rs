@@ -99,6 +99,14 @@ async fn the_probe_goes_from_where_the_replica_goes() {
         assert_eq!((source.address.as_str(), &source.unbound), ("127.0.0.9", &None));
         let log = format!("{:?}", group.primary().run(&["ACL", "LOG"]).unwrap());
         assert!(log.contains("addr=127.0.0.9:") && !log.contains(" addr=127.0.0.1:"), "{log}");
+        // What cannot be taken is done without, by the server as well, and what the probe did is told.
+        for foreign in ["192.0.2.1", "::1"] {
+            replica.run(&["CONFIG", "SET", "bind-source-addr", foreign]).expect("set");
+            let evidence = seen(&target(dial(&replica), &[]), &[], true).await;
+            let walk = evidence.upstream.seen().unwrap();
+            let unbound = walk.source.as_ref().is_some_and(|source| source.unbound.is_some());
+            assert!(walk.auth.code() == "WRONGPASS" && unbound, "{walk:?}");
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! so the whole takes four round trips, and five or six with TLS. The first PING goes alone, since nobody gets a password
 //! who has not answered it as a server does.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use super::Look;
 use super::primary::Account;
 use crate::model::evidence::{Answer, Connect, Missing, Probe, Reading, Source};
-use crate::model::{Endpoint, Timestamp, tame};
+use crate::model::{Address, Endpoint, Timestamp, tame};
 use crate::secrets::Secret;
 use crate::wire::reply::Reply;
-use crate::wire::{Dial, Reader, TlsSettings, WireError, speaks_tls};
+use crate::wire::{Dial, Reader, SourceAddress, TlsSettings, WireError, speaks_tls};
 
 mod path;
 
@@ -96,8 +96,9 @@ pub async fn walk(look: &Look<'_>, walk: &Walk<'_>) -> Walked {
 pub async fn knock(look: &Look<'_>, target: &Endpoint, tls: Option<&TlsSettings>) -> Knocked {
     let began = Instant::now();
     let mut probe = blank(look.now(), target, tls.is_some());
-    let (from, source) = source_of(look.source.get().map_or("", String::as_str));
-    probe.source = source;
+    let told = source_towards(look, target);
+    let from = SourceAddress::told(told, look.left(CONNECT_MS)).await;
+    let from = from.as_ref();
     let dial = Dial { tls: tls.cloned(), ..Dial::plain(target.clone()) };
     let within = look.left(CONNECT_MS);
     let opened = match Reader::open_from(from, &dial, within).await {
@@ -131,6 +132,7 @@ pub async fn knock(look: &Look<'_>, target: &Endpoint, tls: Option<&TlsSettings>
     if mixed_up(&probe) {
         probe.other_transport = answers_otherwise(look, from, target, tls.is_some()).await;
     }
+    probe.source = from.map(|from| Source { address: tame(told, SHOWN), unbound: from.elsewhere() });
     probe.took_us = super::micros(began);
     Knocked { probe, began, opened }
 }
@@ -181,17 +183,12 @@ fn blank(at: Timestamp, target: &Endpoint, tls: bool) -> Probe {
     }
 }
 
-/// From where the local server connects, by its `bind-source-addr`, and what becomes of that here. Nothing is sent.
-fn source_of(told: &str) -> (Option<IpAddr>, Option<Source>) {
-    if told.is_empty() {
-        return (None, None);
+/// From where the local server connects to a primary. To the server itself relinkd goes as always.
+fn source_towards<'a>(look: &'a Look<'_>, target: &Endpoint) -> &'a str {
+    match &look.target.local.address {
+        Address::Tcp(own) if own == target => "",
+        _ => look.source.get().map_or("", String::as_str),
     }
-    let tried = match told.parse::<IpAddr>() {
-        Ok(address) => UdpSocket::bind((address, 0)).map(|_| address).map_err(|error| error.to_string()),
-        Err(_) => Err("it is no IP address".to_owned()),
-    };
-    let source = Source { address: tame(told, SHOWN), unbound: tried.as_ref().err().cloned() };
-    (tried.ok(), Some(source))
 }
 
 /// Whether what is sent there comes from there: an address of this host. Nothing is sent.
@@ -218,7 +215,12 @@ fn mixed_up(probe: &Probe) -> bool {
 }
 
 /// Whether the port speaks TLS where plain failed, or plain where TLS failed; none where the time was too short to tell.
-async fn answers_otherwise(look: &Look<'_>, from: Option<IpAddr>, target: &Endpoint, tls: bool) -> Option<bool> {
+async fn answers_otherwise(
+    look: &Look<'_>,
+    from: Option<&SourceAddress>,
+    target: &Endpoint,
+    tls: bool,
+) -> Option<bool> {
     if !tls {
         return speaks_tls(from, target, look.left(ANSWER_MS)).await;
     }
@@ -323,18 +325,6 @@ mod tests {
         assert!(default("", &some) && default("default", &some));
         assert!(default("repl", &none), "no AUTH is sent");
         assert!(!default("repl", &some));
-    }
-
-    #[test]
-    fn an_address_that_cannot_be_bound_is_told_and_not_used() {
-        assert_eq!(source_of(""), (None, None));
-        let (from, source) = source_of("127.0.0.9");
-        assert_eq!(from, Some(IpAddr::from([127, 0, 0, 9])));
-        assert_eq!(source, Some(Source { address: "127.0.0.9".into(), unbound: None }));
-        for foreign in ["192.0.2.1", "db-21.example"] {
-            let (from, source) = source_of(foreign);
-            assert!(from.is_none() && source.is_some_and(|source| source.unbound.is_some()), "{foreign}");
-        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Context, Held, living};
 use crate::diagnose::unanswered_by_pings;
-use crate::model::evidence::{Answer, CachedNode, Connect, Evidence, Reading, ReplicaInSentinel, SentinelSays};
+use crate::model::evidence::{Answer, CachedNode, Connect, Evidence, Reading, ReplicaInSentinel, Role, SentinelSays};
 use crate::model::finding::{Fact, Viewpoint};
 use crate::model::remedy::{Change, Handover, Plan, Precondition, RefusalCode, Remedy, Step};
 use crate::model::turn::{self, Clock, Seat, Turn, Turns, Unsure};
@@ -103,8 +103,8 @@ fn tilt(_: Remedy, c: &Context<'_>) -> Result<(), Held> {
     Ok(())
 }
 
-/// Neither may we reach it, by the address that the replica follows or by the one that the Sentinels name, nor may fewer
-/// than a majority of all known Sentinels hold it down.
+/// Neither may we reach it, by the address that the replica follows or by the one that the Sentinels name, nor may it tell
+/// the observer of itself, nor may fewer than a majority of all known Sentinels hold it down.
 fn primary_seen_alive(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
     if living::qualifies(c.finding.cause) {
         return living::most_cannot_replicate(remedy, c);
@@ -128,6 +128,12 @@ fn primary_seen_alive(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
                 format!("{} answers from here: PING → {}", probe.target, probe.ping),
             ));
         }
+    }
+    // The probe goes from where the replica goes (`bind-source-addr`), the observer from wherever the kernel lets it.
+    if let Some(told) = e.primary.seen().filter(|told| told.role == Role::Primary) {
+        let ago = human(c.now.since(told.at));
+        let detail = format!("the INFO of a primary was read from here {ago} ago, though the probe meets none");
+        return Err((RefusalCode::PrimarySeenAlive, detail));
     }
     let (answering, down, need) = (e.answering().count(), e.sentinels_flagging("s_down"), majority(e));
     if answering < need {

@@ -1,17 +1,18 @@
 //! One connection: sockets opened, bytes sent, replies awaited, each under a deadline.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::quoted::Quoted;
 use super::reply::Reply;
 use super::resp::{Buffer, Decoder};
+use super::source::SourceAddress;
 use super::{Dial, WireError, tls};
 use crate::model::{Address, Endpoint};
 use crate::secrets::Secret;
@@ -43,10 +44,9 @@ impl Connection {
         Connection::open_from(None, dial, deadline, lost_after).await
     }
 
-    /// The same from an address of this host, where it is one that can be bound: a replica does without it as well where it
-    /// is not (Redis 7.0.15, anetTcpNonBlockBestEffortBindConnect).
+    /// The same from an address of this host, where that works.
     pub async fn open_from(
-        source: Option<IpAddr>,
+        source: Option<&SourceAddress>,
         dial: &Dial,
         deadline: Instant,
         lost_after: Option<Duration>,
@@ -196,7 +196,7 @@ struct Connected {
 const HEARD: Duration = Duration::from_millis(300);
 
 async fn connect(
-    source: Option<IpAddr>,
+    source: Option<&SourceAddress>,
     dial: &Dial,
     deadline: Instant,
     lost_after: Option<Duration>,
@@ -227,7 +227,7 @@ async fn connect(
 }
 
 /// Whether whoever listens there speaks TLS; none where that did not show in time.
-pub async fn speaks_tls(source: Option<IpAddr>, endpoint: &Endpoint, within: Duration) -> Option<bool> {
+pub async fn speaks_tls(source: Option<&SourceAddress>, endpoint: &Endpoint, within: Duration) -> Option<bool> {
     let ends = Instant::now() + within;
     let (stream, round_trip) = match timeout_at(ends, tcp(source, endpoint, ends)).await {
         Ok(Ok(opened)) => opened,
@@ -263,7 +263,7 @@ pub async fn lookup(endpoint: &Endpoint, within: Duration) -> Result<Vec<SocketA
 
 /// The connection, and how long it took to open.
 async fn tcp(
-    source: Option<IpAddr>,
+    source: Option<&SourceAddress>,
     endpoint: &Endpoint,
     deadline: Instant,
 ) -> Result<(TcpStream, Duration), WireError> {
@@ -271,8 +271,8 @@ async fn tcp(
     let mut told = WireError::NameUnresolved(format!("{}: no address", endpoint.host));
     for address in found {
         let began = Instant::now();
-        let connected = match source.and_then(|source| bound(source, address)) {
-            Some(socket) => socket.connect(address).await,
+        let connected = match source {
+            Some(source) => source.connect(address).await,
             None => TcpStream::connect(address).await,
         };
         match connected {
@@ -285,11 +285,6 @@ async fn tcp(
         }
     }
     Err(told)
-}
-
-fn bound(source: IpAddr, to: SocketAddr) -> Option<TcpSocket> {
-    let socket = if to.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }.ok()?;
-    socket.bind(SocketAddr::new(source, 0)).ok().map(|()| socket)
 }
 
 /// Of what two addresses of one name say: a host that answered tells more than silence, and that more than a family of

@@ -1,6 +1,5 @@
 //! The connection that only reads.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,6 +8,7 @@ use super::connection::Connection;
 use super::quoted::is_the_servers_own;
 use super::reply::Reply;
 use super::resp::{Buffer, CAP, CAP_INFO_CACHE, encode};
+use super::source::SourceAddress;
 use super::subscription::Subscription;
 use super::{Dial, WireError, reads};
 use crate::secrets::Secret;
@@ -29,8 +29,8 @@ impl Reader {
         Reader::open_from(None, dial, within).await
     }
 
-    /// The same from an address of this host, where it can be bound.
-    pub async fn open_from(source: Option<IpAddr>, dial: &Dial, within: Duration) -> Result<Reader, WireError> {
+    /// The same from an address of this host, where that works.
+    pub async fn open_from(source: Option<&SourceAddress>, dial: &Dial, within: Duration) -> Result<Reader, WireError> {
         let connection = Connection::open_from(source, dial, Instant::now() + within, None).await?;
         Ok(Reader { connection, later: Vec::new() })
     }
@@ -42,8 +42,17 @@ impl Reader {
 
     /// Connects and logs in. `within` bounds all of it.
     pub async fn connect(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
+        Reader::connect_from(None, dial, within).await
+    }
+
+    /// The same from an address of this host, where that works.
+    pub async fn connect_from(
+        source: Option<&SourceAddress>,
+        dial: &Dial,
+        within: Duration,
+    ) -> Result<Reader, WireError> {
         let began = Instant::now();
-        let reader = Reader::open(dial, within).await?;
+        let reader = Reader::open_from(source, dial, within).await?;
         reader.logged_in(dial, within.saturating_sub(began.elapsed())).await
     }
 

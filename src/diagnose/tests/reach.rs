@@ -194,6 +194,57 @@ fn from_where_the_probe_went_is_told_where_the_replica_has_an_address_of_its_own
     assert!(elsewhere.contains("cannot connect from 10.0.0.9, the replica's bind-source-addr: Cannot"), "{elsewhere}");
 }
 
+/// The probe goes from the replica's address, the observer from another.
+#[test]
+fn a_primary_that_tells_the_observer_of_itself_is_not_gone() {
+    let hang = |e: &mut Evidence| e.upstream = Reading::Seen(Probe { ping: Answer::TimedOut, ..blank(PRIMARY) });
+    let connect = |connect: Connect| {
+        move |e: &mut Evidence| {
+            e.upstream = Reading::Seen(Probe { connect: connect.clone(), peer: None, ..blank(PRIMARY) });
+        }
+    };
+    type Bend = Box<dyn Fn(&mut Evidence)>;
+    let cases: [(Bend, Cause, Cause); 3] = [
+        (Box::new(connect(Connect::TimedOut)), Cause::PrimaryUnreachable, Cause::NetworkCut),
+        (Box::new(connect(Connect::Refused)), Cause::PrimaryDown, Cause::NetworkRejected),
+        (Box::new(hang), Cause::PrimaryHung, Cause::NetworkCut),
+    ];
+    for (bend, dead, alive) in cases {
+        let seen = |more: &dyn Fn(&mut Evidence)| {
+            verdict(|e| {
+                e.break_link(LinkState::Connecting).stood(LONG);
+                bend(e);
+                more(e);
+            })
+        };
+        let alone = |e: &mut Evidence| _ = e.alone();
+        assert_eq!(seen(&alone), (alive, false));
+        assert_eq!(seen(&|e| _ = e.told_down()), (alive, false), "more than the word of the Sentinels");
+        assert_eq!(seen(&|e| _ = e.alone().stood(Duration::ZERO)), (dead, true), "it may have ended since");
+        let before = |e: &mut Evidence| {
+            alone(e);
+            e.source().at = e.probe().at.before(Duration::from_millis(1));
+        };
+        assert_eq!(seen(&before), (dead, false), "not since the probe began");
+        let former = |e: &mut Evidence| {
+            alone(e);
+            e.source().role = Role::Sentinel;
+        };
+        assert_eq!(seen(&former), (dead, false), "no primary");
+        let refused_sentinels = |reply_ms| {
+            move |e: &mut Evidence| {
+                e.told_down().each_sentinel(|says| {
+                    says.flags = flags(&["master", "s_down", "disconnected"]);
+                    (says.last_reply_ms, says.last_ok_ping_ms) = (reply_ms, Some(40_000));
+                });
+                e.source().errors.insert("WRONGPASS".into(), 3);
+            }
+        };
+        assert_eq!(seen(&refused_sentinels(Some(900))), (Cause::SentinelAuthRejected, false), "errors to their PINGs");
+        assert_eq!(seen(&refused_sentinels(None)), (alive, false), "the same may close their way");
+    }
+}
+
 /// A name that only the server's container knows, a firewall that lets the server's own address through.
 #[test]
 fn a_primary_that_the_server_still_hears_is_not_lost_because_relinkd_does_not_reach_it() {
