@@ -89,7 +89,35 @@ pub struct Knocked {
 }
 
 pub async fn walk(look: &Look<'_>, walk: &Walk<'_>) -> Walked {
-    enter(look, walk, knock(look, walk.target, walk.tls).await).await
+    let mut walked = enter(look, walk, knock(look, walk.target, walk.tls).await).await;
+    let silent = is_silent(&walked.probe);
+    // A successor that the replica does not reach does not take it in: no other way counts.
+    if let Some(source) = walked.probe.source.as_mut().filter(|source| silent && source.unbound.is_none())
+        && !walk.headless
+    {
+        source.otherwise = ping_from_anywhere(look, walk).await;
+    }
+    walked
+}
+
+/// A firewall by source address may close the replica's way to a primary that lives.
+async fn ping_from_anywhere(look: &Look<'_>, walk: &Walk<'_>) -> Option<String> {
+    let dial = Dial { tls: walk.tls.cloned(), ..Dial::plain(walk.target.clone()) };
+    let mut reader = Reader::open(&dial, look.left(CONNECT_MS)).await.ok()?;
+    match reader.ask(&["PING"], look.left(ANSWER_MS)).await {
+        Ok(Reply::Text(text) | Reply::Error { text, .. }) => Some(tame(&text, SHOWN)),
+        _ => None,
+    }
+}
+
+fn is_silent(probe: &Probe) -> bool {
+    match &probe.connect {
+        Connect::Open => probe.ping == Answer::TimedOut,
+        Connect::Refused | Connect::Reset | Connect::TimedOut | Connect::Unreachable(_) | Connect::HelloUnanswered => {
+            true
+        }
+        Connect::NameUnresolved(_) | Connect::Tls(_) | Connect::TlsSetup(_) | Connect::NoTime => false,
+    }
 }
 
 /// Connects, and sends the first PING.
@@ -132,7 +160,7 @@ pub async fn knock(look: &Look<'_>, target: &Endpoint, tls: Option<&TlsSettings>
     if mixed_up(&probe) {
         probe.other_transport = answers_otherwise(look, from, target, tls.is_some()).await;
     }
-    probe.source = from.map(|from| Source { address: tame(told, SHOWN), unbound: from.elsewhere() });
+    probe.source = from.map(|from| Source { address: tame(told, SHOWN), unbound: from.elsewhere(), otherwise: None });
     probe.took_us = super::micros(began);
     Knocked { probe, began, opened }
 }
@@ -325,6 +353,71 @@ mod tests {
         assert!(default("", &some) && default("default", &some));
         assert!(default("repl", &none), "no AUTH is sent");
         assert!(!default("repl", &some));
+    }
+
+    fn target(own: &Endpoint) -> crate::collect::Target {
+        crate::collect::Target {
+            link: crate::model::LinkId { replica: "cache".into(), group: String::new() },
+            local: Dial::plain(own.clone()),
+            sentinels: Vec::new(),
+            group: None,
+            observer: None,
+            tls_upstream: None,
+            salt: crate::secrets::Salt([7; 16]),
+        }
+    }
+
+    #[test]
+    fn the_source_address_is_not_taken_to_the_server_itself() {
+        let own = Endpoint::new("127.0.0.1", 6379);
+        let target = target(&own);
+        let look = Look::new(&target, &[], &Timestamp::default, FAIR);
+        assert_eq!(source_towards(&look, &Endpoint::new("127.0.0.1", 6380)), "", "not told yet");
+        look.source.set("127.0.0.9".to_owned()).unwrap();
+        assert_eq!(source_towards(&look, &Endpoint::new("127.0.0.1", 6380)), "127.0.0.9");
+        assert_eq!(source_towards(&look, &own), "");
+    }
+
+    /// Two walks to a primary that answers nobody who comes from there, and everybody else.
+    #[tokio::test]
+    async fn a_primary_that_is_silent_to_the_replicas_address_is_asked_from_another() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let primary = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let answering = async {
+            let mut silent = Vec::new();
+            loop {
+                let (mut stream, from) = listener.accept().await.unwrap();
+                if from.ip() == Ipv4Addr::new(127, 0, 0, 9) {
+                    silent.push(stream);
+                } else {
+                    let _ = stream.read(&mut [0; 64]).await;
+                    stream.write_all(b"+PONG\r\n").await.unwrap();
+                }
+            }
+        };
+        let target = target(&Endpoint::new("127.0.0.1", 1));
+        let look = Look::new(&target, &[], &Timestamp::default, Duration::from_secs(30));
+        look.source.set("127.0.0.9".to_owned()).unwrap();
+        let walk = |headless| Walk {
+            target: &primary,
+            login: None,
+            tls: None,
+            psync: AskPsync::Never,
+            account: false,
+            headless,
+        };
+        let (primarys, successors) = (walk(false), walk(true));
+        let walked = async { tokio::join!(super::walk(&look, &primarys), super::walk(&look, &successors)) };
+        let (primarys, successors) = tokio::select! {
+            walked = walked => walked,
+            () = answering => unreachable!(),
+        };
+        assert_eq!(
+            (primarys.probe.ping.clone(), primarys.probe.answered_otherwise()),
+            (Answer::TimedOut, Some("PONG"))
+        );
+        assert_eq!(successors.probe.answered_otherwise(), None, "it would not take the replica in");
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod witness;
 
 use own_way::{another_source, own_way};
 pub use witness::unanswered_by_pings;
-use witness::{Witness, answers_at_once, witness};
+use witness::{Witness, answers_at_once, heard_otherwise, witness};
 pub(super) use witness::{excluded_by_witnesses, told_by_itself};
 
 /// Without a witness, a primary that is gone for less than this may be restarting.
@@ -168,7 +168,7 @@ pub fn hung(e: &Evidence) -> Option<Finding> {
         // No line of ours keeps it from answering them.
         Witness::Unanswered(told) => (Cause::PrimaryHung, brief, Some(told)),
         // It answers others at once: what takes our connection is a proxy, or the line is full.
-        Witness::Alive(told) if told_by_itself(e).is_some() || answers_at_once(e, &probe.target) => {
+        Witness::Alive(told) if heard_otherwise(e).is_some() || answers_at_once(e, &probe.target) => {
             (Cause::NetworkCut, pause, Some(told))
         }
         Witness::Alive(told) => (Cause::PrimaryHung, pause, Some(told)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::{broken_link, fact, same_place};
 use super::{RESTART, unanswered, unreached_for};
-use crate::model::evidence::{Evidence, Role, ServerView};
+use crate::model::evidence::{Connect, Evidence, Probe, Role, ServerView};
 use crate::model::finding::{Cause, Fact, Viewpoint};
 use crate::model::{Endpoint, Timestamp};
 
@@ -25,14 +25,13 @@ pub(super) enum Witness {
 }
 
 pub(super) fn witness(e: &Evidence) -> Witness {
-    if let Some(told) = told_by_itself(e) {
-        let saw = "the observer has read its INFO from this host in the same look";
+    if let Some((from, at, saw)) = heard_otherwise(e) {
         // It may have ended right behind its answer.
         return match unreached_for(e) < RESTART {
-            true => Witness::NotYet(fact(Viewpoint::Primary, told.at, saw, "it lived a moment ago")),
+            true => Witness::NotYet(fact(from, at, saw, "it lived a moment ago")),
             false => {
                 let means = "the primary runs; the way to it that the replica takes does not work";
-                Witness::Alive(fact(Viewpoint::Primary, told.at, saw, means))
+                Witness::Alive(fact(from, at, saw, means))
             }
         };
     }
@@ -91,6 +90,21 @@ pub(super) fn witness(e: &Evidence) -> Witness {
 pub fn told_by_itself(e: &Evidence) -> Option<&ServerView> {
     let probe = e.upstream.seen().filter(|probe| unanswered(probe))?;
     e.primary.seen().filter(|told| told.role == Role::Primary && told.at >= probe.at)
+}
+
+/// A word of the primary on another way than the probe's, which goes from the replica's `bind-source-addr`.
+pub(super) fn heard_otherwise(e: &Evidence) -> Option<(Viewpoint, Timestamp, String)> {
+    if let Some(told) = told_by_itself(e) {
+        let saw = "the observer has read its INFO from this host in the same look".to_owned();
+        return Some((Viewpoint::Primary, told.at, saw));
+    }
+    // What hung a second ago may go on by now, and answer everybody.
+    let met = |probe: &&Probe| !matches!(probe.connect, Connect::Open | Connect::HelloUnanswered);
+    let probe = e.upstream.seen().filter(|probe| unanswered(probe)).filter(met)?;
+    let answer = probe.answered_otherwise()?;
+    let from = probe.source.as_ref().map_or("", |source| source.address.as_str());
+    let saw = format!("PING to {} from another address than {from} → {answer}", probe.target);
+    Some((Viewpoint::Probe, probe.at, saw))
 }
 
 /// In TILT a Sentinel declares nobody down (Redis 7.0.15, sentinelHandleRedisInstance): it is no witness for life, and its

@@ -184,7 +184,8 @@ fn from_where_the_probe_went_is_told_where_the_replica_has_an_address_of_its_own
     let cut_from = |unbound: Option<&str>| {
         let finding = found(|e| {
             cut(e).stood(LONG);
-            e.probe().source = Some(Source { address: "10.0.0.9".into(), unbound: unbound.map(str::to_owned) });
+            e.probe().source =
+                Some(Source { address: "10.0.0.9".into(), unbound: unbound.map(str::to_owned), otherwise: None });
         });
         finding.because.into_iter().map(|fact| fact.saw).collect::<Vec<_>>().join("\n")
     };
@@ -226,6 +227,13 @@ fn a_primary_that_tells_the_observer_of_itself_is_not_gone() {
             e.source().at = e.probe().at.before(Duration::from_millis(1));
         };
         assert_eq!(seen(&before), (dead, false), "not since the probe began");
+        let otherwise = |e: &mut Evidence| {
+            before(e);
+            let otherwise = Some("PONG".to_owned());
+            e.probe().source = Some(Source { address: "10.0.0.9".into(), unbound: None, otherwise });
+        };
+        let hangs = dead == Cause::PrimaryHung;
+        assert_eq!(seen(&otherwise).0, if hangs { dead } else { alive }, "it answers, though not there");
         let former = |e: &mut Evidence| {
             alone(e);
             e.source().role = Role::Sentinel;

@@ -56,6 +56,16 @@ pub struct Source {
     /// Why the probe went from another address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unbound: Option<String>,
+    /// Where nobody answered a PING from there: what one from wherever the kernel lets it was answered with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otherwise: Option<String>,
+}
+
+impl Probe {
+    /// What this peer answered to a PING from another address of this host, while it answered none from the replica's.
+    pub fn answered_otherwise(&self) -> Option<&str> {
+        self.source.as_ref()?.otherwise.as_deref()
+    }
 }
 
 /// The primary's name, looked up from this host.
