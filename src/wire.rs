@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::model::evidence::Missing;
+use crate::model::shell::quoted;
 use crate::model::{Address, Endpoint, tame};
 use crate::secrets::Secret;
 
@@ -81,12 +82,14 @@ pub struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// The same for redis-cli and valkey-cli.
+    /// The same for redis-cli and valkey-cli, as words of a shell.
     pub fn client_flags(&self) -> String {
         let files =
             [("--cacert", &self.ca), ("--cacertdir", &self.ca_dir), ("--cert", &self.cert), ("--key", &self.key)];
-        let files = files.iter().filter_map(|(flag, path)| Some(format!(" {flag} {}", path.as_ref()?.display())));
-        let name = self.server_name.iter().map(|name| format!(" --sni {name}"));
+        let files = files
+            .iter()
+            .filter_map(|(flag, path)| Some(format!(" {flag} {}", quoted(&path.as_ref()?.to_string_lossy()))));
+        let name = self.server_name.iter().map(|name| format!(" --sni {}", quoted(name)));
         format!("--tls{}", files.chain(name).collect::<String>())
     }
 }

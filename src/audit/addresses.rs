@@ -96,7 +96,7 @@ fn ghosts(g: &Ground<'_>) -> Option<Check> {
             "a primary that refuses REPLCONF never learns a replica's port; the entry stays and is never promoted",
         )
         .mend("see replication-acl; then, while every replica is up, on one Sentinel after the other, 30 s apart:")
-        .mend(format!("SENTINEL RESET {}   # it forgets replicas that are down at that moment", g.view.name)),
+        .mend(format!("SENTINEL RESET {}   # it forgets replicas that are down at that moment", g.group())),
     )
 }
 

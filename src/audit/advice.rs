@@ -3,6 +3,7 @@
 use super::Ground;
 use crate::model::Endpoint;
 use crate::model::evidence::Flavour;
+use crate::model::shell::quoted;
 
 impl Ground<'_> {
     /// The command line of a data node.
@@ -27,6 +28,11 @@ impl Ground<'_> {
         format!("{} -h HOST -p PORT{tls}", program(self.flavour()))
     }
 
+    /// The group's name, as a word of a command.
+    pub(super) fn group(&self) -> String {
+        quoted(&self.view.name)
+    }
+
     fn flavour(&self) -> Option<Flavour> {
         self.view.nodes.iter().find_map(|node| Some(self.known(node)?.build().0))
     }
@@ -34,7 +40,7 @@ impl Ground<'_> {
     /// Sets a parameter for now and for the next start, one command a line where the client cannot tell an error: without
     /// `-e` it ends well after one, and `&&` guards nothing (redis-cli before 7.0).
     pub(super) fn set(&self, address: &Endpoint, parameter: &str, value: &str, note: &str) -> Vec<String> {
-        let cli = self.cli(address);
+        let (cli, value) = (self.cli(address), quoted(value));
         let node = self.view.nodes.iter().find(|node| node.address == *address);
         let note = if note.is_empty() { String::new() } else { format!("   # {note}") };
         match node.and_then(|node| self.known(node)).is_some_and(|known| known.is_since_redis_7()) {
@@ -49,10 +55,10 @@ fn program(flavour: Option<Flavour>) -> &'static str {
 }
 
 fn cli(flavour: Option<Flavour>, address: &Endpoint, tls: Option<&str>) -> String {
-    let program = program(flavour);
+    let (program, host) = (program(flavour), quoted(&address.host));
     match (address.port, tls) {
-        (0, _) => format!("{program} -s {}", address.host),
-        (port, Some(tls)) => format!("{program} -h {} -p {port} {tls}", address.host),
-        (port, None) => format!("{program} -h {} -p {port}", address.host),
+        (0, _) => format!("{program} -s {host}"),
+        (port, Some(tls)) => format!("{program} -h {host} -p {port} {tls}"),
+        (port, None) => format!("{program} -h {host} -p {port}"),
     }
 }

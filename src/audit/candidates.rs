@@ -34,6 +34,34 @@ fn loaded_by_all(g: &Ground<'_>, node: &GroupNode) -> bool {
     others.filter_map(|other| g.known(other)).all(|other| rdb::loads(other.build(), known.build()))
 }
 
+/// What may be promoted without a loss: by its own account or a Sentinel's it has a link, and is not empty beside a primary
+/// that is not. Its 0 is what keeps an empty one from emptying all others.
+fn holds_the_data(g: &Ground<'_>, node: &GroupNode) -> bool {
+    let primary_keys = g.view.primary().and_then(|primary| g.known(primary)).map(|primary| primary.keys());
+    g.known(node).is_some_and(|known| known.link_up() && (known.keys() > 0 || primary_keys == Some(0)))
+}
+
+fn priority_of(g: &Ground<'_>, node: &GroupNode) -> u32 {
+    let listed = |says: &SentinelSays| says.replicas.iter().find(|r| r.endpoint == node.address).map(|r| r.priority);
+    let own = g.known(node).map(|known| known.priority());
+    own.or_else(|| g.view.answering().find_map(|(_, says)| listed(says))).unwrap_or(0)
+}
+
+/// Makes those of priority 0 candidates, as far as that is safe.
+fn raise(g: &Ground<'_>, zero: &[&GroupNode], check: Check, unless: &str) -> Check {
+    let (whole, lacking): (Vec<&GroupNode>, Vec<&GroupNode>) =
+        zero.iter().copied().filter(|node| loaded_by_all(g, node)).partition(|node| holds_the_data(g, node));
+    let set = |node: &GroupNode| g.set(&node.address, "replica-priority", "100", unless);
+    let check = check.mends(whole.into_iter().flat_map(set));
+    if lacking.is_empty() {
+        return check;
+    }
+    check.mend(format!(
+        "keep {} at 0 until the link is up and the data is there: see replica-link, replica-data and node-reachable",
+        list(lacking.iter().map(|node| &node.address))
+    ))
+}
+
 fn candidates(g: &Ground<'_>) -> Check {
     const NAME: &str = "candidates";
     if g.listing().next().is_none() {
@@ -44,13 +72,7 @@ fn candidates(g: &Ground<'_>) -> Check {
         return Check::new(NAME, Verdict::Fail, "no replica is known", "there is nobody to promote")
             .mend(more(g, "add a replica: REPLICAOF the primary on a new node"));
     }
-    let priority = |node: &&GroupNode| {
-        let listed =
-            |says: &SentinelSays| says.replicas.iter().find(|r| r.endpoint == node.address).map(|r| r.priority);
-        let own = g.known(node).map(|known| known.priority());
-        own.or_else(|| g.view.answering().find_map(|(_, says)| listed(says))).unwrap_or(0)
-    };
-    let willing: Vec<&GroupNode> = replicas.iter().copied().filter(|node| priority(node) != 0).collect();
+    let willing: Vec<&GroupNode> = replicas.iter().copied().filter(|node| priority_of(g, node) != 0).collect();
     let fit = |node: &&GroupNode| {
         let by =
             g.listing().filter(|says| says.replicas.iter().any(|r| r.endpoint == node.address && r.promotable(says)));
@@ -63,12 +85,11 @@ fn candidates(g: &Ground<'_>) -> Check {
         replicas.len(),
         if fit.is_empty() { "none".to_owned() } else { list(fit.iter().map(|node| &node.address)) }
     );
-    let raise = |check: Check, unless: &str| {
-        let zero = replicas.iter().filter(|node| priority(node) == 0 && loaded_by_all(g, node));
-        zero.fold(check, |check, node| check.mends(g.set(&node.address, "replica-priority", "100", unless)))
-    };
+    let zero: Vec<&GroupNode> = replicas.iter().copied().filter(|node| priority_of(g, node) == 0).collect();
     match (willing.len(), fit.len()) {
         (0, _) => raise(
+            g,
+            &zero,
             Check::new(
                 NAME,
                 Verdict::Fail,
@@ -94,6 +115,8 @@ fn candidates(g: &Ground<'_>) -> Check {
         )
         .mend("see replica-link, sentinel-logins and node-reachable"),
         (_, 1) => raise(
+            g,
+            &zero,
             Check::new(
                 NAME,
                 Verdict::Warn,

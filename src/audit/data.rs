@@ -1,7 +1,9 @@
 //! Whether the data would survive: replicas that hold none, saves that fail, a primary that restarts empty.
 
 use super::{Check, Ground, Verdict};
+use crate::model::evidence::Missing;
 use crate::model::group::GroupNode;
+use crate::model::shell::quoted;
 
 pub fn checks(g: &Ground<'_>) -> Vec<Check> {
     let mut checks: Vec<Check> = g.replicas().filter_map(|node| replica_data(g, node)).collect();
@@ -29,7 +31,7 @@ fn replica_data(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
         (false, 0, Some(1..)) => (format!("{saw}{}", known.source()), "if it is promoted, every other node is emptied"),
         _ => return Some(Check::pass(NAME, format!("{saw}{}", known.source())).at(&node.address)),
     };
-    let why = format!("relinkd diagnose   # on {}: why it has no data", node.address.host);
+    let why = format!("relinkd diagnose   # on {}: why it has no data", quoted(&node.address.host));
     let check = |verdict, means: &str| Check::new(NAME, verdict, saw.clone(), means).at(&node.address);
     if known.priority() == 0 {
         return Some(
@@ -108,13 +110,17 @@ fn persistence(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
 
 const PERSISTENCE: &str = "persistence";
 
-/// Whether something starts it again before Sentinel holds it down; none: a supervisor runs it, and its policy was not read.
+/// Whether something starts it again before Sentinel holds it down; none: that was not read. `process_supervised:no` tells
+/// nothing: so say a unit of another type than `notify`, a container and what any other supervisor runs.
 fn comes_back_first(g: &Ground<'_>, node: &GroupNode) -> Option<bool> {
-    if let Some(restart) = node.restart.seen() {
-        return Some(restart.is_sooner_than(g.down_after_ms()));
+    node.restart.seen().map(|restart| restart.is_sooner_than(g.down_after_ms()))
+}
+
+fn not_known(node: &GroupNode) -> String {
+    match node.restart.missing() {
+        None | Some(Missing::NotAsked) => "that is read on its own host alone".to_owned(),
+        Some(why) => format!("not known: {why}"),
     }
-    let supervised = node.account.seen().is_some_and(|account| account.supervised);
-    if supervised { None } else { Some(false) }
 }
 
 fn kept_nowhere(g: &Ground<'_>, node: &GroupNode) -> Check {
@@ -123,19 +129,24 @@ fn kept_nowhere(g: &Ground<'_>, node: &GroupNode) -> Check {
         (true, Some(true)) if holds_data => (
             Verdict::Fail,
             "systemd restarts it sooner than Sentinel holds it down: it comes back empty as primary, and every replica \
-             empties itself",
+             empties itself"
+                .to_owned(),
         ),
         (true, None) => (
             Verdict::Warn,
-            "if its unit has Restart= (the policy of another host is not read from here), it comes back empty as primary \
-             before Sentinel holds it down, and every replica empties itself",
+            format!(
+                "if anything restarts it before Sentinel holds it down ({}), it comes back empty as primary, and every \
+                 replica empties itself",
+                not_known(node)
+            ),
         ),
         (true, _) => (
             Verdict::Warn,
             "if anything restarts it before Sentinel holds it down, it comes back empty as primary, and every replica \
-             empties itself",
+             empties itself"
+                .to_owned(),
         ),
-        (false, _) => (Verdict::Warn, "the same as for a primary, once it has been promoted"),
+        (false, _) => (Verdict::Warn, "the same as for a primary, once it has been promoted".to_owned()),
     };
     Check::new(PERSISTENCE, verdict, "save \"\" and appendonly no", means)
         .at(&node.address)
@@ -154,11 +165,13 @@ fn kept_now_and_then(g: &Ground<'_>, node: &GroupNode) -> Check {
         Some(_) => {
             "after a crash systemd starts it again sooner than Sentinel holds it down: it comes back as primary with that save, \
              and every replica loses the same changes"
+                .to_owned()
         }
-        None => {
-            "after a crash, if its unit has Restart= (not read from here), it comes back as primary with that save, and every \
-             replica loses the same changes"
-        }
+        None => format!(
+            "if anything starts it again after a crash ({}), it comes back as primary with that save, and every replica \
+             loses the same changes",
+            not_known(node)
+        ),
     };
     Check::new(PERSISTENCE, Verdict::Warn, saw, means)
         .at(&node.address)

@@ -213,7 +213,7 @@ fn roomier(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, pending: u
     let best = roomy.checked_next_power_of_two().unwrap_or(1 << 62);
     let raised = |present: u64| if present == 0 { 0 } else { present.max(best) };
     let (hard, soft) = (raised(settings.output_hard), raised(settings.output_soft));
-    let value = format!("'replica {hard} {soft} {}'", settings.output_soft_s.max(60));
+    let value = format!("replica {hard} {soft} {}", settings.output_soft_s.max(60));
     g.set(&node.address, "client-output-buffer-limit", &value, "so much memory for each replica that syncs, at most")
 }
 

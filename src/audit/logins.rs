@@ -7,6 +7,7 @@ use super::{Check, Ground, Verdict, from_file, list};
 use crate::model::Endpoint;
 use crate::model::evidence::{Answer, Connect, Probe};
 use crate::model::group::{GroupNode, LoginProof, NodeSettings};
+use crate::model::shell::quoted;
 
 pub fn checks(g: &Ground<'_>) -> Vec<Check> {
     let mut checks: Vec<Check> = g.view.nodes.iter().filter_map(|node| masterauth(g, node)).collect();
@@ -115,13 +116,13 @@ fn refusal(g: &Ground<'_>, node: &GroupNode, settings: &NodeSettings, refused: &
     let mut check = Check::new(NAME, Verdict::Fail, saw.join("; "), means).at(&node.address);
     let user = taken_user(g, refused).unwrap_or(&settings.masteruser);
     if user != settings.masteruser {
-        let user = if user.is_empty() { "''" } else { user };
+        let user = quoted(user);
         check = check.mend(format!("{cli} CONFIG SET masteruser {user}   # as on the nodes whose login is taken"));
     }
     check = check
         .mend(format!("{} CONFIG SET masterauth   # what the other nodes take; on this node", from_file("%s", &cli)))
         .mend(format!("{cli} CONFIG REWRITE"));
-    let own = if settings.masteruser.is_empty() { "default" } else { &settings.masteruser };
+    let own = if settings.masteruser.is_empty() { "default".to_owned() } else { quoted(&settings.masteruser) };
     refused.iter().filter(|_| settings.masterauth_set).fold(check, |check, (at, _)| {
         check.mend(format!(
             "{} ACL SETUSER {own} on   # or, where that node is the odd one: the user is on, and takes one more password",
@@ -166,6 +167,7 @@ fn permissions(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
         }
     }
     if let Some((user, _)) = missing.first_key_value() {
+        let user = quoted(user);
         let said: Vec<String> =
             missing.iter().map(|(user, commands)| format!("user {user} may not {}", commands.join(" nor "))).collect();
         let right = "+psync +replconf +ping";

@@ -3,6 +3,7 @@
 use super::{Check, Ground, Known, Verdict, from_file};
 use crate::model::evidence::Missing;
 use crate::model::group::GroupNode;
+use crate::model::shell::quoted;
 
 pub fn checks(g: &Ground<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -36,7 +37,7 @@ fn readable(g: &Ground<'_>, node: &GroupNode) -> Check {
                 .mend(format!(
                     "SENTINEL RESET {}   # if it is gone for good: on one Sentinel after the other, only while every \
                      other replica is up, since all that are down are forgotten",
-                    g.view.name
+                    g.group()
                 )),
         };
     }
@@ -140,7 +141,7 @@ fn link(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
                 "it lags behind that replica, and is lost with it until Sentinel moves it",
             )
             .at(&node.address)
-            .mend(format!("relinkd explain wrong-primary   # then relinkd diagnose on {}", node.address.host)),
+            .mend(format!("relinkd explain wrong-primary   # then relinkd diagnose on {}", quoted(&node.address.host))),
         });
     }
     Some(match known.busy() {
@@ -159,6 +160,6 @@ fn link(g: &Ground<'_>, node: &GroupNode) -> Option<Check> {
             "what it lacks is lost if it is promoted, and Sentinel may promote it for ten times down-after",
         )
         .at(&node.address)
-        .mend(format!("relinkd diagnose   # on {}", node.address.host)),
+        .mend(format!("relinkd diagnose   # on {}", quoted(&node.address.host))),
     })
 }

@@ -53,7 +53,7 @@ fn forget(g: &Ground<'_>) -> String {
     format!(
         "SENTINEL RESET {}   # where one is gone for good: on one Sentinel after the other, 30 s apart, while every replica \
          is up",
-        g.view.name
+        g.group()
     )
 }
 
@@ -104,7 +104,7 @@ fn ckquorum(g: &Ground<'_>) -> Vec<Check> {
             Verdict::Fail => check.mend("start the Sentinels that are down").mend(format!(
                 "{} SENTINEL SENTINELS {}",
                 g.sentinel_cli(endpoint),
-                g.view.name
+                g.group()
             )),
             _ => check,
         }
@@ -161,7 +161,7 @@ fn quorum(g: &Ground<'_>) -> Check {
         check = check.mend(format!(
             "{} SENTINEL SET {} quorum {best}   # is {}",
             g.sentinel_cli(endpoint),
-            g.view.name,
+            g.group(),
             says.quorum
         ));
     }
@@ -231,7 +231,7 @@ fn timers(g: &Ground<'_>) -> Check {
     let check = Check::new(NAME, Verdict::Warn, said.join("; "), means);
     let others = set.iter().filter(|(timers, _)| **timers != (best_down, best_failover)).flat_map(|(_, by)| by);
     others.fold(check, |check, endpoint| {
-        let set = format!("{} SENTINEL SET {}", g.sentinel_cli(endpoint), g.view.name);
+        let set = format!("{} SENTINEL SET {}", g.sentinel_cli(endpoint), g.group());
         check.mend(format!("{set} down-after-milliseconds {best_down} failover-timeout {best_failover}"))
     })
 }

@@ -61,21 +61,27 @@ pub fn audit(config: &Path, args: &AuditArgs) -> Ended {
     })
 }
 
-/// What systemd does with the instances of this host when they end: INFO tells that it supervises them, and no more.
+/// What systemd does with the instances of this host when they end. INFO cannot tell it: `process_supervised:no` also says
+/// a unit of `Type=simple` or `forking`.
 async fn restarts(view: &mut GroupView) {
     for node in view.nodes.iter_mut().filter(|node| node.local.is_some()) {
-        let account = node.account.seen().filter(|account| account.supervised);
-        let unit = account.and_then(|account| unit_of_process(account.server.process_id?));
-        let Some(unit) = unit else { continue };
+        let Some(process_id) = node.account.seen().and_then(|account| account.server.process_id) else { continue };
+        let Some(unit) = unit_of_process(process_id) else {
+            let why = format!("process {process_id} runs in no system unit of this host");
+            node.restart = Reading::Missing(Missing::Unsupported(why));
+            continue;
+        };
         let asked = tokio::process::Command::new("systemctl")
-            .args(["show", "--property=Restart", "--property=RestartUSec", &unit])
+            .args(["show", "--property=Restart", "--property=RestartUSec", "--property=MainPID", &unit])
             .stdin(std::process::Stdio::null())
             .kill_on_drop(true)
             .output();
         node.restart = match tokio::time::timeout(SYSTEMCTL, asked).await {
-            Ok(Ok(output)) => match restart(&String::from_utf8_lossy(&output.stdout)) {
+            Ok(Ok(output)) => match restart(&String::from_utf8_lossy(&output.stdout), process_id) {
                 Some(restart) => Reading::Seen(restart),
-                None => Reading::Missing(Missing::Unsupported(format!("systemctl does not tell it of {unit}"))),
+                None => Reading::Missing(Missing::Unsupported(format!(
+                    "{unit} is not told to have process {process_id} as its main one"
+                ))),
             },
             Ok(Err(error)) => Reading::Missing(Missing::Refused(error.to_string())),
             Err(_) => Reading::Missing(Missing::TimedOut),
@@ -83,9 +89,11 @@ async fn restarts(view: &mut GroupView) {
     }
 }
 
-/// Out of `systemctl show`.
-fn restart(shown: &str) -> Option<Restart> {
+/// Out of `systemctl show`. A unit restarts its main process; what a container engine or a supervisor runs inside of it is
+/// restarted by that.
+fn restart(shown: &str, process_id: u32) -> Option<Restart> {
     let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    value("MainPID").filter(|main| main.parse() == Ok(process_id))?;
     let policy = value("Restart").filter(|policy| !policy.is_empty())?;
     let after_ms = match value("RestartUSec").unwrap_or_default() {
         "infinity" => u64::MAX,
@@ -201,12 +209,15 @@ mod tests {
 
     #[test]
     fn a_units_restart_is_read_as_systemctl_shows_it() {
-        let read = |text: &str| restart(text).map(|it| (it.policy, it.after_ms));
+        let read = |text: &str| restart(&format!("MainPID=7\n{text}"), 7).map(|it| (it.policy, it.after_ms));
         assert_eq!(read("Restart=always\nRestartUSec=100ms\n"), Some(("always".into(), 100)));
         assert_eq!(read("RestartUSec=1min 30s\nRestart=no\n"), Some(("no".into(), 90_000)));
         assert_eq!(read("Restart=always\nRestartUSec=infinity\n"), Some(("always".into(), u64::MAX)));
         assert_eq!(read("Restart=always\nRestartUSec=0\n"), Some(("always".into(), 0)));
         assert_eq!(read("Restart=\n"), None);
+        for others in ["", "MainPID=0\n", "MainPID=8\n"] {
+            assert_eq!(restart(&format!("Restart=no\nRestartUSec=100ms\n{others}"), 7), None, "{others:?}");
+        }
         let soon = |policy: &str, after_ms| Restart { policy: policy.into(), after_ms }.is_sooner_than(5_000);
         assert!(soon("always", 100) && soon("on-failure", 100) && !soon("no", 100) && !soon("always", 60_000));
     }

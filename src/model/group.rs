@@ -98,8 +98,6 @@ pub struct NodeAccount {
     pub data_bytes: u64,
     /// `total_system_memory`; 0 where it is not told.
     pub host_memory: u64,
-    /// `process_supervised` names a supervisor, which as a rule restarts what ends.
-    pub supervised: bool,
 }
 
 /// What a node tells of its settings in CONFIG GET.

@@ -201,3 +201,14 @@ async fn a_change_that_is_too_late_is_not_sent_at_all() {
     assert!(heard.contains("FIRST") && heard.contains("PING"), "{heard}");
     assert!(["SECOND", "THIRD", "MULTI", "FOURTH"].iter().all(|word| !heard.contains(word)), "{heard}");
 }
+
+#[test]
+fn files_and_names_are_words_of_the_clients_command_line() {
+    let tls = TlsSettings {
+        ca: Some("/etc/my cas/ca.pem".into()),
+        key: Some("/etc/key.pem".into()),
+        server_name: Some("db;reboot".into()),
+        ..TlsSettings::default()
+    };
+    assert_eq!(tls.client_flags(), "--tls --cacert '/etc/my cas/ca.pem' --key /etc/key.pem --sni 'db;reboot'");
+}

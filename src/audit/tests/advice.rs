@@ -122,3 +122,59 @@ fn a_login_that_is_not_text_is_named_so() {
     let unseen = checks.iter().find(|check| check.verdict == Verdict::Unseen).unwrap();
     assert!(unseen.name == "masterauth" && unseen.saw.contains("UTF-8"), "{unseen:?}");
 }
+
+/// A whole SETUSER is refused for a channel that an `allchannels` user holds already.
+#[test]
+fn a_sentinels_user_is_given_what_it_lacks_and_no_more() {
+    let told = |lacks: &[&str]| {
+        let mut view = sound();
+        let lacks = lacks.iter().map(|rule| (*rule).to_owned()).collect();
+        view.nodes[1].rights =
+            Reading::Seen(Rights { sentinels: [("snt;reboot".to_owned(), lacks)].into(), ..Rights::default() });
+        mends(&view, "sentinel-acl")
+    };
+    let set = "redis-cli -h 10.0.0.2 -p 6379 ACL SETUSER 'snt;reboot'";
+    let save = "   # then CONFIG REWRITE, or ACL SAVE with an aclfile";
+    let lines = told(&["+slaveof", "+config|rewrite", "+publish"]);
+    assert_eq!(lines[0], format!("{set} +slaveof '+config|rewrite' +publish{save}"));
+    assert!(lines.len() == 2 && lines[1].starts_with("run the audit again"), "{lines:?}");
+    assert_eq!(told(&["&__sentinel__:hello"]), [format!("{set} '&__sentinel__:hello'{save}")]);
+}
+
+/// Hosts, users, files and the group's name are words that others chose.
+#[test]
+fn a_strange_word_stays_one_word_of_every_command() {
+    const EVIL: &str = "$(reboot);x\ny";
+    const TAME: &str = "'$(reboot);x?y'";
+    let mut view = sound();
+    view.name = EVIL.into();
+    let strange = Endpoint::new(EVIL, 6379);
+    view.nodes[2].address = strange.clone();
+    view.logins[2].at = strange.clone();
+    view.sentinels[2].endpoint = Endpoint::new(EVIL, 26379);
+    says_all(&mut view, |says| (says.quorum, says.replicas[1].endpoint) = (1, strange.clone()));
+    for number in 1..=3 {
+        let settings = settings_of(&mut view, number);
+        (settings.masteruser, settings.backlog_size, settings.announce_port) = (EVIL.into(), 1 << 20, 22);
+    }
+    settings_of(&mut view, 3).announce_ip = "db3".into();
+    for proof in &mut view.logins {
+        proof.probe.user = EVIL.into();
+        proof.probe.psync = error("NOPERM no");
+    }
+    view.logins[1].probe.auth = error("WRONGPASS no");
+    (server_of(&mut view, 3).keys, server_of(&mut view, 3).rdb_last_save_ok) = (0, false);
+    says_all(&mut view, |says| says.replicas[0].flags = flags(&["slave", "s_down", "disconnected"]));
+    view.sentinels[0].ghosts = Reading::Seen(vec!["10.0.0.3:0".into()]);
+    let lines: Vec<String> = judge(&view, OUTAGE).into_iter().flat_map(|check| check.mend).collect();
+    let commands: Vec<&String> = lines.iter().filter(|line| line.contains("-cli ") || line.contains("   # ")).collect();
+    for what in ["-h '", "SENTINEL SET '", "SENTINEL RESET '", "SETUSER '", "replica-announce-ip '", "# on '"] {
+        assert!(commands.iter().any(|line| line.contains(what)), "{what}: {commands:#?}");
+    }
+    for line in commands {
+        assert!(!line.replace(TAME, "").contains("reboot"), "{line}");
+    }
+    view.nodes[1].address = Endpoint::new("/run/a b.sock", 0);
+    let lines: Vec<String> = judge(&view, OUTAGE).into_iter().flat_map(|check| check.mend).collect();
+    assert!(lines.iter().any(|line| line.contains("redis-cli -s '/run/a b.sock'")), "{lines:#?}");
+}

@@ -127,9 +127,13 @@ fn data_at_risk_is_told() {
             },
             &["warn persistence 1"],
         ),
-        ("a supervised primary keeps nothing", |v| settings_of(v, 1).save.clear(), &["warn persistence 1"]),
         (
-            "a supervised primary keeps an RDB that is behind",
+            "a primary keeps nothing, and what starts it again was not read",
+            |v| settings_of(v, 1).save.clear(),
+            &["warn persistence 1"],
+        ),
+        (
+            "a primary keeps an RDB that is behind, and what starts it again was not read",
             |v| server_of(v, 1).unsaved_changes = Some(1000),
             &["warn persistence 1"],
         ),
@@ -152,14 +156,20 @@ fn data_at_risk_is_told() {
             &["warn candidates", "warn replica-data 3"],
         ),
         (
-            "a primary on its own keeps nothing",
+            "the same where its host has no unit for it, as in a container",
             |v| {
-                settings_of(v, 1).save.clear();
-                if let Reading::Seen(account) = &mut v.nodes[0].account {
-                    account.supervised = false;
-                }
+                server_of(v, 1).unsaved_changes = Some(1000);
+                v.nodes[0].restart = Reading::Missing(Missing::Unsupported("no system unit".into()));
             },
             &["warn persistence 1"],
+        ),
+        (
+            "the same where nothing starts it again",
+            |v| {
+                server_of(v, 1).unsaved_changes = Some(1000);
+                v.nodes[0].restart = restart("no", 100);
+            },
+            &[],
         ),
         ("a replica keeps nothing", |v| settings_of(v, 3).save.clear(), &["warn persistence 3"]),
     ]);
@@ -257,4 +267,42 @@ fn a_newer_replica_is_not_to_be_made_a_candidate() {
         checks.into_iter().flat_map(|check| check.mend).any(|mend| mend.contains("replica-priority 100"))
     };
     assert!(raised(false) && !raised(true));
+}
+
+/// `replica-data` wants that 0: Sentinel promotes an empty replica as it does any other, and all are empty then.
+#[test]
+fn an_empty_replica_is_not_to_be_made_a_candidate() {
+    let table: &[(&str, Change, bool)] = &[
+        ("it follows and holds data", |_| (), true),
+        ("it is empty", |v| server_of(v, 3).keys = 0, false),
+        ("it never synced", |v| down(v, 3, -1), false),
+        ("its link is down", |v| down(v, 3, 5), false),
+        ("it cannot be read", |v| v.nodes[2].account = Reading::Missing(Missing::TimedOut), false),
+        ("it is empty as the primary is", |v| (server_of(v, 3).keys, server_of(v, 1).keys) = (0, 0), true),
+        (
+            "it is empty, and the primary cannot be read",
+            |v| {
+                server_of(v, 3).keys = 0;
+                v.nodes[0].account = Reading::Missing(Missing::TimedOut);
+            },
+            false,
+        ),
+    ];
+    for (what, change, raised) in table {
+        for all in [true, false] {
+            let mut view = sound();
+            server_of(&mut view, 3).priority = 0;
+            if all {
+                server_of(&mut view, 2).priority = 0;
+            }
+            says_all(&mut view, |says| says.replicas[1].priority = 0);
+            change(&mut view);
+            let checks = judge(&view, OUTAGE).into_iter().filter(|check| check.name == "candidates");
+            let mends: Vec<String> = checks.flat_map(|check| check.mend).collect();
+            let of_3 = |mend: &&String| mend.contains("10.0.0.3") && mend.contains("replica-priority 100");
+            assert_eq!(mends.iter().any(|mend| of_3(&mend)), *raised, "{what}: {mends:#?}");
+            let kept = mends.iter().any(|mend| mend.contains("keep 10.0.0.3:6379 at 0"));
+            assert_eq!(kept, !raised, "{what}: {mends:#?}");
+        }
+    }
 }

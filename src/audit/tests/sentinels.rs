@@ -55,6 +55,11 @@ fn sentinels_that_could_not_act_are_told() {
             &["fail sentinel-acl 2"],
         ),
         ("their rights were not asked", |v| v.nodes[1].rights = Reading::Missing(Missing::NotAsked), &[]),
+        (
+            "one alone lists a replica",
+            |v| (1..=2).for_each(|n| says_of(v, n).replicas.retain(|replica| replica.endpoint != at(3))),
+            &["unseen sentinel-logins 3", "warn candidates"],
+        ),
         ("quorums differ", |v| says_of(v, 1).quorum = 3, &["warn quorum-setting"]),
         ("timers differ", |v| says_of(v, 1).down_after_ms = 6_000, &["warn sentinel-timers"]),
         ("a nervous timer", |v| says_all(v, |says| says.down_after_ms = 100), &["warn sentinel-timers"]),

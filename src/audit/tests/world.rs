@@ -109,12 +109,7 @@ pub(super) fn node(number: u8) -> GroupNode {
     GroupNode {
         address: at(number),
         local: local.then(|| "cache".to_owned()),
-        account: Reading::Seen(NodeAccount {
-            server: server(number == 1),
-            data_bytes: 1 << 30,
-            host_memory: 8 << 30,
-            supervised: true,
-        }),
+        account: Reading::Seen(NodeAccount { server: server(number == 1), data_bytes: 1 << 30, host_memory: 8 << 30 }),
         settings: Reading::Seen(node_settings()),
         growth: Reading::Seen(Growth { bytes: 1 << 20, over_ms: 1_000 }),
         disk: match local {

@@ -62,19 +62,26 @@ async fn of_sentinels(reader: &mut Reader, within: Duration) -> Result<Rights, M
         let asked: Vec<Vec<&str>> = FAILOVER.iter().map(|words| [&["ACL", "DRYRUN", &user], *words].concat()).collect();
         let asked: Vec<&[&str]> = asked.iter().map(Vec::as_slice).collect();
         let replies = reader.ask_all(&asked, within).await.map_err(|error| Missing::from(&error))?;
-        let mut lacks = Vec::new();
-        for (words, reply) in FAILOVER.iter().zip(&replies) {
-            match reply {
-                Reply::Text(text) if text == "OK" => {}
-                Reply::Text(_) => lacks.push(acl::right(words)),
-                Reply::Error { code, .. } if code == "NOPERM" => return Err(reply.unfit("ACL DRYRUN")),
-                // A command that was renamed: Sentinel may know its other name (sentinel rename-command).
-                _ => {}
-            }
-        }
-        sentinels.insert(user, lacks);
+        sentinels.insert(user, lacking(&replies)?);
     }
     Ok(Rights { sentinels, ..Rights::default() })
+}
+
+/// What the answers to [`FAILOVER`] say that a user lacks.
+fn lacking(replies: &[Reply]) -> Result<Vec<String>, Missing> {
+    let mut lacks = Vec::new();
+    for (at, words) in FAILOVER.iter().enumerate() {
+        match replies.get(at).unwrap_or(&Reply::Nil) {
+            Reply::Text(text) if text == "OK" => {}
+            Reply::Text(refusal) => lacks.push(acl::right(words, refusal)),
+            // A command that was renamed: Sentinel may know its other name (sentinel rename-command).
+            Reply::Error { text, .. } if text.contains("Command '") && text.contains("' not found") => {}
+            other => return Err(other.unfit("ACL DRYRUN")),
+        }
+    }
+    // PUBLISH and SUBSCRIBE need the same channel.
+    lacks.dedup();
+    Ok(lacks)
 }
 
 async fn of_replicas(reader: &mut Reader, masteruser: &str, within: Duration) -> Result<Rights, Missing> {
@@ -82,4 +89,35 @@ async fn of_replicas(reader: &mut Reader, masteruser: &str, within: Duration) ->
     let told = reader.ask(&["ACL", "GETUSER", user], within).await.map_err(|error| Missing::from(&error))?;
     let replicates = acl::replicates(&told).ok_or_else(|| told.unfit("ACL GETUSER"))?;
     Ok(Rights { replicates: [(user.to_owned(), replicates)].into(), ..Rights::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_dry_run_answered_counts_as_allowed() {
+        let ok = || Reply::Text("OK".into());
+        let error =
+            |text: &str| Reply::Error { code: text.split(' ').next().unwrap_or_default().into(), text: text.into() };
+        let with = |at: usize, reply: Reply| {
+            let mut replies: Vec<Reply> = FAILOVER.iter().map(|_| ok()).collect();
+            replies[at] = reply;
+            lacking(&replies)
+        };
+        assert_eq!(with(0, ok()), Ok(Vec::new()));
+        let no = "User snt has no permissions to run the 'slaveof' command";
+        assert_eq!(with(3, Reply::Text(no.into())), Ok(vec!["+slaveof".to_owned()]));
+        assert_eq!(with(4, error("ERR Command 'CONFIG' not found")), Ok(Vec::new()), "renamed");
+        for refusal in [
+            "ERR unknown command 'ACL', with args beginning with: 'DRYRUN' 'snt' 'PING' ",
+            "ERR User 'snt' not found",
+            "BUSY Redis is busy running a script.",
+            "LOADING Redis is loading the dataset in memory",
+            "NOPERM User default has no permissions to run the 'acl|dryrun' command",
+        ] {
+            assert!(with(3, error(refusal)).is_err(), "{refusal}");
+        }
+        assert!(with(3, Reply::Nil).is_err() && lacking(&[ok()]).is_err());
+    }
 }

@@ -20,9 +20,11 @@ pub fn sentinel_users(clients: &str) -> BTreeSet<String> {
     users.collect()
 }
 
-/// The rule that allows a command, as `+config|rewrite`.
-pub fn right(words: &[&str]) -> String {
+/// The rule that allows a command which ACL DRYRUN refused with these words: `+config|rewrite`, or, where it is the
+/// channel that is refused, `&__sentinel__:hello` (Redis 7.0.15, Valkey 8.0.1: `… to access the 'NAME' channel`).
+pub fn right(words: &[&str], refusal: &str) -> String {
     match words {
+        ["PUBLISH" | "SUBSCRIBE", channel, ..] if refusal.ends_with(" channel") => format!("&{channel}"),
         [command @ ("CONFIG" | "CLIENT"), sub, ..] => format!("+{command}|{sub}").to_lowercase(),
         [command, ..] => format!("+{command}").to_lowercase(),
         [] => String::new(),
@@ -65,8 +67,23 @@ mod tests {
                     id=8 addr=2 name=sentinel-0a1b2c3d-cmd age=3 flags=N user=snt lib-name=\n\
                     id=9 addr=3 name= age=3 user=default\n";
         assert_eq!(sentinel_users(text), ["snt".to_owned()].into());
-        assert_eq!(right(&["CONFIG", "REWRITE"]), "+config|rewrite");
-        assert_eq!(right(&["SLAVEOF", "NO", "ONE"]), "+slaveof");
+    }
+
+    #[test]
+    fn a_refusal_names_the_one_rule_that_is_lacking() {
+        for (words, refusal, rule) in [
+            (
+                &["CONFIG", "REWRITE"][..],
+                "User a has no permissions to run the 'config|rewrite' command",
+                "+config|rewrite",
+            ),
+            (&["SLAVEOF", "NO", "ONE"], "This user has no permissions to run the 'slaveof' command", "+slaveof"),
+            (&["PUBLISH", "hello", "x"], "This user has no permissions to run the 'publish' command", "+publish"),
+            (&["PUBLISH", "hello", "x"], "This user has no permissions to access the 'hello' channel", "&hello"),
+            (&["SUBSCRIBE", "hello"], "User b has no permissions to access the 'hello' channel", "&hello"),
+        ] {
+            assert_eq!(right(words, refusal), rule, "{words:?}: {refusal}");
+        }
     }
 
     #[test]

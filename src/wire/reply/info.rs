@@ -180,7 +180,6 @@ pub fn node_account(text: &str, role: Option<&Reply>, at: Timestamp, took_us: u6
     Some(NodeAccount {
         data_bytes: server.used_memory.saturating_sub(buffers),
         host_memory: info.count("total_system_memory"),
-        supervised: matches!(info.text("process_supervised"), "systemd" | "upstart"),
         server,
     })
 }

@@ -245,7 +245,6 @@ fn an_audit_reads_nodes_and_sentinels_of_every_server() {
         assert_eq!(account.server.flavour, flavour);
         assert!(account.data_bytes > 0 && account.data_bytes < account.server.used_memory, "{server}");
         assert!(account.host_memory > account.server.used_memory, "{server}");
-        assert!(!account.supervised, "{server}");
         assert!(info::repl_offset(text.text().unwrap()).is_some_and(|offset| offset > 0), "{server}");
     }
 }
