@@ -12,7 +12,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -158,8 +157,6 @@ struct Look<'a> {
     versions: watch::Receiver<Versions>,
     /// What the handshake with the replica's own login met, once it has ended.
     walked: watch::Sender<Option<Probe>>,
-    /// From where the local server connects to a primary, once it has told.
-    source: OnceLock<String>,
 }
 
 /// Which versions the group's nodes have, as far as anybody has told in this look.
@@ -230,16 +227,7 @@ impl<'a> Look<'a> {
     ) -> Look<'a> {
         let (told, versions) = watch::channel(Versions::default());
         let walked = watch::channel(None).0;
-        Look {
-            target,
-            candidates,
-            clock,
-            ends: Instant::now() + deadline,
-            told,
-            versions,
-            walked,
-            source: OnceLock::new(),
-        }
+        Look { target, candidates, clock, ends: Instant::now() + deadline, told, versions, walked }
     }
 }
 
@@ -256,7 +244,6 @@ impl Look<'_> {
     /// The local instance, and then at once its primary and its disk.
     async fn near(&self, probe_upstream: bool, known: &watch::Sender<Option<Stance>>) -> Near {
         let local = local::look(self).await;
-        _ = self.source.set(local.source.clone());
         let following = self.following(&local);
         let stance = match (&following, self.leading(&local)) {
             (Some(following), _) => Stance::Follows(following.clone()),

@@ -84,32 +84,6 @@ async fn a_wrong_masterauth_is_met_and_the_right_one_is_proved() {
     }
 }
 
-/// A firewall by source address sees what the replica itself would show it.
-#[tokio::test]
-async fn the_probe_goes_from_where_the_replica_goes() {
-    for kind in kinds() {
-        let mut group = primary(kind);
-        // Refused, so that the primary logs from where.
-        let lines = [("masterauth", WRONG), ("bind-source-addr", "127.0.0.9")];
-        let replica = group.add_replica(&lines).expect("a replica");
-        let evidence = seen(&target(dial(&replica), &[]), &[], true).await;
-        let walk = evidence.upstream.seen().unwrap();
-        assert_eq!(walk.auth.code(), "WRONGPASS", "{walk:?}");
-        let source = walk.source.as_ref().unwrap();
-        assert_eq!((source.address.as_str(), &source.unbound), ("127.0.0.9", &None));
-        let log = format!("{:?}", group.primary().run(&["ACL", "LOG"]).unwrap());
-        assert!(log.contains("addr=127.0.0.9:") && !log.contains(" addr=127.0.0.1:"), "{log}");
-        // What cannot be taken is done without, by the server as well, and what the probe did is told.
-        for foreign in ["192.0.2.1", "::1"] {
-            replica.run(&["CONFIG", "SET", "bind-source-addr", foreign]).expect("set");
-            let evidence = seen(&target(dial(&replica), &[]), &[], true).await;
-            let walk = evidence.upstream.seen().unwrap();
-            let unbound = walk.source.as_ref().is_some_and(|source| source.unbound.is_some());
-            assert!(walk.auth.code() == "WRONGPASS" && unbound, "{walk:?}");
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_missing_masterauth_is_met_at_psync() {
     for kind in kinds() {

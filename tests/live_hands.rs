@@ -3,7 +3,6 @@
 
 mod live;
 
-use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
@@ -60,15 +59,6 @@ fn writes_during_the_last_questions(kind: Kind) {
     let outcome = run(&mut hands, &give_way(&former, far));
     let told = matches!(&outcome, Outcome::PreconditionGone(why) if why.contains("more than the plan allows"));
     assert!(told && former.is_primary(), "{outcome:?}");
-
-    // A firewall by source address sees what it would see of the replica.
-    former.run(&["CONFIG", "SET", "bind-source-addr", "127.0.0.9"]).expect("a source address");
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let to = Endpoint::new("127.0.0.1", listener.local_addr().expect("an address").port());
-    let asked = thread::spawn(move || listener.accept().expect("a question").1.ip().to_string());
-    let outcome = run(&mut hands, &give_way(&former, to));
-    assert!(matches!(outcome, Outcome::PreconditionGone(_)), "{outcome:?}");
-    assert_eq!(asked.join().expect("an address"), "127.0.0.9");
 }
 
 /// What is written behind the last look is lost; it is told how much that was, and a long gap makes no change at all.

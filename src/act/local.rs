@@ -265,19 +265,12 @@ impl Hands {
         }
     }
 
-    /// With what the replica itself logs in to its primary, and from where it goes there (`bind-source-addr`; empty: from
-    /// anywhere, also where the server is too old to know it).
-    pub(super) async fn own_way(&self) -> Result<(String, Secret, String), String> {
+    /// With what the replica itself logs in to its primary.
+    pub(super) async fn own_credentials(&self) -> Result<(String, Secret), String> {
         let mut writer = Writer::connect(&self.local, COMMAND).await.map_err(|error| error.to_string())?;
-        let (user, password) = read_credentials(&mut writer).await.map_err(|stop| match stop {
+        read_credentials(&mut writer).await.map_err(|stop| match stop {
             Stop::Moved(why) | Stop::Failed(why) => why,
-        })?;
-        let source = writer.ask_all(&[&["CONFIG", "GET", "bind-source-addr"]], COMMAND).await;
-        let source = match source.map_err(|error| error.to_string())?.pop() {
-            Some(Reply::List(items)) => items.into_iter().nth(1).and_then(Reply::into_text),
-            _ => None,
-        };
-        Ok((user, password, source.unwrap_or_default()))
+        })
     }
 }
 

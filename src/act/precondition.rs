@@ -9,7 +9,7 @@ use crate::model::turn::Clock;
 use crate::model::{Endpoint, Timestamp, turn};
 use crate::wire::reply::sentinel::Answers;
 use crate::wire::reply::{Reply, info, peer_role, sentinel};
-use crate::wire::{Dial, Reader, SourceAddress, Until, Writer, all};
+use crate::wire::{Dial, Reader, Until, Writer, all};
 
 /// From the first question until the change is sent. What takes longer has been read too long ago.
 const BOUND: Duration = Duration::from_millis(2_000);
@@ -139,10 +139,10 @@ impl Hands {
         Ok(view)
     }
 
-    /// Asks an address for its role, with the credentials that the replica itself would use there, from where it would go.
+    /// Asks an address for its role, with the credentials that the replica itself would use there.
     async fn is_primary(&self, target: &Endpoint) -> Result<(), Stop> {
         let moved = |why: String| Err(Stop::Moved(format!("{target} is not proved to be a primary: {why}")));
-        let (user, password, source) = match self.own_way().await {
+        let (user, password) = match self.own_credentials().await {
             Ok(found) => found,
             Err(why) => return moved(why),
         };
@@ -153,8 +153,7 @@ impl Hands {
             tls: self.local.tls.clone(),
         };
         let asked = async {
-            let source = SourceAddress::told(&source, COMMAND).await;
-            let mut reader = Reader::connect_from(source.as_ref(), &dial, COMMAND).await?;
+            let mut reader = Reader::connect(&dial, COMMAND).await?;
             reader.ask(&["ROLE"], COMMAND).await
         };
         match asked.await {

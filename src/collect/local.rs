@@ -1,12 +1,8 @@
 //! The watched instance: INFO, ROLE and its replication settings, in one write.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-
 use tokio::time::Instant;
 
 use super::{LOCAL_MS, Look};
-use crate::model::Address;
 use crate::model::evidence::{Reading, ServerView, SettingsView};
 use crate::wire::reply::settings::{Credentials, Own, ReplicaTls, SETTINGS, settings};
 use crate::wire::reply::{Reply, info};
@@ -19,8 +15,6 @@ pub struct Local {
     pub credentials: Option<Credentials>,
     /// How it speaks TLS there; none where the settings could not be read.
     pub tls: Option<ReplicaTls>,
-    /// From which address it connects there; empty: whichever the kernel takes. What it told last, where it tells none.
-    pub source: String,
 }
 
 impl Local {
@@ -50,19 +44,8 @@ pub async fn look(look: &Look<'_>) -> Local {
             settings: Reading::Missing((&error).into()),
             credentials: None,
             tls: None,
-            source: source(&look.target.local.address, None),
         },
     }
-}
-
-/// Another way for each look in which CONFIG GET is not answered would read as a way that has closed.
-fn source(at: &Address, told: Option<String>) -> String {
-    static LAST: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(told) = told {
-        last.insert(at.to_string(), told);
-    }
-    last.get(&at.to_string()).cloned().unwrap_or_default()
 }
 
 async fn ask(look: &Look<'_>, ends: Instant) -> Result<Local, WireError> {
@@ -80,32 +63,10 @@ async fn ask(look: &Look<'_>, ends: Instant) -> Result<Local, WireError> {
         Some(view) => Reading::Seen(view),
         None => Reading::Missing(info.unfit("INFO")),
     };
-    let at_whom = &look.target.local.address;
     Ok(match settings(replies.collect(), at, &look.target.salt) {
-        Ok(Own { view, login, tls, source: told }) => {
-            let source = source(at_whom, Some(told));
-            Local { server, settings: Reading::Seen(view), credentials: login, tls: Some(tls), source }
+        Ok(Own { view, login, tls }) => {
+            Local { server, settings: Reading::Seen(view), credentials: login, tls: Some(tls) }
         }
-        Err(why) => {
-            let source = source(at_whom, None);
-            Local { server, settings: Reading::Missing(why), credentials: None, tls: None, source }
-        }
+        Err(why) => Local { server, settings: Reading::Missing(why), credentials: None, tls: None },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Endpoint;
-
-    #[test]
-    fn the_source_that_was_told_last_holds_until_another_is_told() {
-        let at = |port| Address::Tcp(Endpoint::new("source.test", port));
-        assert_eq!(source(&at(1), None), "");
-        for told in ["10.0.0.9", ""] {
-            assert_eq!(source(&at(1), Some(told.into())), told);
-            assert_eq!(source(&at(1), None), told, "CONFIG GET was not answered");
-            assert_eq!(source(&at(2), None), "", "another server's");
-        }
-    }
 }

@@ -13,11 +13,11 @@ use tokio::time::Instant;
 
 use super::Look;
 use super::primary::Account;
-use crate::model::evidence::{Answer, Connect, Missing, Probe, Reading, Source};
-use crate::model::{Address, Endpoint, Timestamp, tame};
+use crate::model::evidence::{Answer, Connect, Missing, Probe, Reading};
+use crate::model::{Endpoint, Timestamp, tame};
 use crate::secrets::Secret;
 use crate::wire::reply::Reply;
-use crate::wire::{Dial, Reader, SourceAddress, TlsSettings, WireError, speaks_tls};
+use crate::wire::{Dial, Reader, TlsSettings, WireError, speaks_tls};
 
 mod path;
 
@@ -89,47 +89,16 @@ pub struct Knocked {
 }
 
 pub async fn walk(look: &Look<'_>, walk: &Walk<'_>) -> Walked {
-    let mut walked = enter(look, walk, knock(look, walk.target, walk.tls).await).await;
-    let silent = is_silent(&walked.probe);
-    // A successor that the replica does not reach does not take it in: no other way counts.
-    if let Some(source) = walked.probe.source.as_mut().filter(|source| silent && source.unbound.is_none())
-        && !walk.headless
-    {
-        source.otherwise = ping_from_anywhere(look, walk).await;
-    }
-    walked
-}
-
-/// A firewall by source address may close the replica's way to a primary that lives.
-async fn ping_from_anywhere(look: &Look<'_>, walk: &Walk<'_>) -> Option<String> {
-    let dial = Dial { tls: walk.tls.cloned(), ..Dial::plain(walk.target.clone()) };
-    let mut reader = Reader::open(&dial, look.left(CONNECT_MS)).await.ok()?;
-    match reader.ask(&["PING"], look.left(ANSWER_MS)).await {
-        Ok(Reply::Text(text) | Reply::Error { text, .. }) => Some(tame(&text, SHOWN)),
-        _ => None,
-    }
-}
-
-fn is_silent(probe: &Probe) -> bool {
-    match &probe.connect {
-        Connect::Open => probe.ping == Answer::TimedOut,
-        Connect::Refused | Connect::Reset | Connect::TimedOut | Connect::Unreachable(_) | Connect::HelloUnanswered => {
-            true
-        }
-        Connect::NameUnresolved(_) | Connect::Tls(_) | Connect::TlsSetup(_) | Connect::NoTime => false,
-    }
+    enter(look, walk, knock(look, walk.target, walk.tls).await).await
 }
 
 /// Connects, and sends the first PING.
 pub async fn knock(look: &Look<'_>, target: &Endpoint, tls: Option<&TlsSettings>) -> Knocked {
     let began = Instant::now();
     let mut probe = blank(look.now(), target, tls.is_some());
-    let told = source_towards(look, target);
-    let from = SourceAddress::told(told, look.left(CONNECT_MS)).await;
-    let from = from.as_ref();
     let dial = Dial { tls: tls.cloned(), ..Dial::plain(target.clone()) };
     let within = look.left(CONNECT_MS);
-    let opened = match Reader::open_from(from, &dial, within).await {
+    let opened = match Reader::open(&dial, within).await {
         Ok(mut reader) => {
             probe.peer = reader.peer().map(str::to_owned);
             probe.own_host = reader.peer().is_some_and(is_own);
@@ -158,9 +127,8 @@ pub async fn knock(look: &Look<'_>, target: &Endpoint, tls: Option<&TlsSettings>
         probe.connect = Connect::TlsSetup(format!("{why}: relinkd shows no certificate, {bare}"));
     }
     if mixed_up(&probe) {
-        probe.other_transport = answers_otherwise(look, from, target, tls.is_some()).await;
+        probe.other_transport = answers_otherwise(look, target, tls.is_some()).await;
     }
-    probe.source = from.map(|from| Source { address: tame(told, SHOWN), unbound: from.elsewhere(), otherwise: None });
     probe.took_us = super::micros(began);
     Knocked { probe, began, opened }
 }
@@ -198,7 +166,6 @@ fn blank(at: Timestamp, target: &Endpoint, tls: bool) -> Probe {
         connect: Connect::Open,
         peer: None,
         own_host: false,
-        source: None,
         version: None,
         other_transport: None,
         cut_short: false,
@@ -208,14 +175,6 @@ fn blank(at: Timestamp, target: &Endpoint, tls: bool) -> Probe {
         replconf: Answer::NotAsked,
         psync: Answer::NotAsked,
         role: Reading::Missing(Missing::NotAsked),
-    }
-}
-
-/// From where the local server connects to a primary. To the server itself relinkd goes as always.
-fn source_towards<'a>(look: &'a Look<'_>, target: &Endpoint) -> &'a str {
-    match &look.target.local.address {
-        Address::Tcp(own) if own == target => "",
-        _ => look.source.get().map_or("", String::as_str),
     }
 }
 
@@ -243,16 +202,11 @@ fn mixed_up(probe: &Probe) -> bool {
 }
 
 /// Whether the port speaks TLS where plain failed, or plain where TLS failed; none where the time was too short to tell.
-async fn answers_otherwise(
-    look: &Look<'_>,
-    from: Option<&SourceAddress>,
-    target: &Endpoint,
-    tls: bool,
-) -> Option<bool> {
+async fn answers_otherwise(look: &Look<'_>, target: &Endpoint, tls: bool) -> Option<bool> {
     if !tls {
-        return speaks_tls(from, target, look.left(ANSWER_MS)).await;
+        return speaks_tls(target, look.left(ANSWER_MS)).await;
     }
-    let mut reader = match Reader::open_from(from, &Dial::plain(target.clone()), look.left(CONNECT_MS)).await {
+    let mut reader = match Reader::open(&Dial::plain(target.clone()), look.left(CONNECT_MS)).await {
         Ok(reader) => reader,
         Err(WireError::TimedOut) => return None,
         Err(_) => return Some(false),
@@ -353,71 +307,6 @@ mod tests {
         assert!(default("", &some) && default("default", &some));
         assert!(default("repl", &none), "no AUTH is sent");
         assert!(!default("repl", &some));
-    }
-
-    fn target(own: &Endpoint) -> crate::collect::Target {
-        crate::collect::Target {
-            link: crate::model::LinkId { replica: "cache".into(), group: String::new() },
-            local: Dial::plain(own.clone()),
-            sentinels: Vec::new(),
-            group: None,
-            observer: None,
-            tls_upstream: None,
-            salt: crate::secrets::Salt([7; 16]),
-        }
-    }
-
-    #[test]
-    fn the_source_address_is_not_taken_to_the_server_itself() {
-        let own = Endpoint::new("127.0.0.1", 6379);
-        let target = target(&own);
-        let look = Look::new(&target, &[], &Timestamp::default, FAIR);
-        assert_eq!(source_towards(&look, &Endpoint::new("127.0.0.1", 6380)), "", "not told yet");
-        look.source.set("127.0.0.9".to_owned()).unwrap();
-        assert_eq!(source_towards(&look, &Endpoint::new("127.0.0.1", 6380)), "127.0.0.9");
-        assert_eq!(source_towards(&look, &own), "");
-    }
-
-    /// Two walks to a primary that answers nobody who comes from there, and everybody else.
-    #[tokio::test]
-    async fn a_primary_that_is_silent_to_the_replicas_address_is_asked_from_another() {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let primary = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
-        let answering = async {
-            let mut silent = Vec::new();
-            loop {
-                let (mut stream, from) = listener.accept().await.unwrap();
-                if from.ip() == Ipv4Addr::new(127, 0, 0, 9) {
-                    silent.push(stream);
-                } else {
-                    let _ = stream.read(&mut [0; 64]).await;
-                    stream.write_all(b"+PONG\r\n").await.unwrap();
-                }
-            }
-        };
-        let target = target(&Endpoint::new("127.0.0.1", 1));
-        let look = Look::new(&target, &[], &Timestamp::default, Duration::from_secs(30));
-        look.source.set("127.0.0.9".to_owned()).unwrap();
-        let walk = |headless| Walk {
-            target: &primary,
-            login: None,
-            tls: None,
-            psync: AskPsync::Never,
-            account: false,
-            headless,
-        };
-        let (primarys, successors) = (walk(false), walk(true));
-        let walked = async { tokio::join!(super::walk(&look, &primarys), super::walk(&look, &successors)) };
-        let (primarys, successors) = tokio::select! {
-            walked = walked => walked,
-            () = answering => unreachable!(),
-        };
-        assert_eq!(
-            (primarys.probe.ping.clone(), primarys.probe.answered_otherwise()),
-            (Answer::TimedOut, Some("PONG"))
-        );
-        assert_eq!(successors.probe.answered_otherwise(), None, "it would not take the replica in");
     }
 
     #[test]

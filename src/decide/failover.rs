@@ -128,13 +128,8 @@ fn primary_seen_alive(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
                 format!("{} answers from here: PING → {}", probe.target, probe.ping),
             ));
         }
-        // The probe goes from where the replica goes (`bind-source-addr`).
-        if let Some(answer) = probe.answered_otherwise() {
-            let detail = format!("{} answers from another address of this host: PING → {answer}", probe.target);
-            return Err((RefusalCode::PrimarySeenAlive, detail));
-        }
     }
-    // The observer goes from wherever the kernel lets it.
+    // The probe goes as the replica, the observer by itself: whichever is answered, the primary lives.
     if let Some(told) = e.primary.seen().filter(|told| told.role == Role::Primary) {
         let ago = human(c.now.since(told.at));
         let detail = format!("the INFO of a primary was read from here {ago} ago, though the probe meets none");

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use super::reach::{stops_at, told_by_itself};
 use super::{fact, finding, handshake_works, link_fact, same_place, standing};
 use crate::model::Timestamp;
 use crate::model::evidence::{
@@ -212,17 +211,14 @@ pub fn replica_save_failing(e: &Evidence) -> Option<Finding> {
     Some(finding(Cause::ReplicaSaveFailing, false, [Some(first), disk].into_iter().flatten().collect()))
 }
 
-/// Sentinels hold a primary down, without a connection to it, that takes our login and says that it is the primary; or that
-/// says so to the observer, where the replica's own way to it is closed too.
+/// Sentinels hold a primary down, without a connection to it, that takes our login and says that it is the primary.
 pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
-    let itself = told_by_itself(e);
     // To a primary that cannot save, Sentinels log in and get an error to each PING all the same.
-    let fit = |probe: &&Probe| itself.is_some() || (probe.connect == Connect::Open && cannot_save(probe).is_none());
-    let probe = e.upstream.seen().filter(fit)?;
+    let probe = e.upstream.seen().filter(|probe| probe.connect == Connect::Open && cannot_save(probe).is_none())?;
     // A user made for replication may not ask ROLE; then the observer's INFO tells.
     let is_primary = matches!(probe.role.seen(), Some(PeerRole::Primary { .. }))
         || (probe.role.seen().is_none() && e.primary.seen().is_some_and(|there| there.role == Role::Primary));
-    let well = itself.is_some() || ((probe.auth.is_ok() || probe.ping.is_ok()) && is_primary);
+    let well = (probe.auth.is_ok() || probe.ping.is_ok()) && is_primary;
     let answering = e.answering().count();
     let cut_off: Vec<&SentinelSays> = e
         .answering()
@@ -235,10 +231,6 @@ pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
         .collect();
     let told = cut_off.iter().all(|says| says.only_errors().is_some());
     let cut_off = cut_off.len();
-    // What closes the replica's way may close theirs: then only errors that they get tell of their login.
-    if itself.is_some() && !told {
-        return None;
-    }
     // `errorstat_WRONGPASS` counts refused logins since the primary started: without one, no Sentinel was refused. (Each
     // replica's PING before its AUTH counts as NOAUTH.) Where the Sentinels' PINGs are answered, that says more.
     let refused =
@@ -259,27 +251,16 @@ pub fn sentinel_auth_rejected(e: &Evidence) -> Option<Finding> {
         },
         "they reach it as we do, so it is their login that fails: auth-pass or auth-user is stale",
     );
-    let healthy = "it is healthy; a failover now would split the group";
-    let second = match itself {
-        Some(view) => fact(
-            Viewpoint::Primary,
-            view.at,
-            format!("{} tells the observer that it is a primary", probe.target),
-            healthy,
-        ),
-        None => {
-            let saw = format!("{} takes our login and says that it is a primary", probe.target);
-            fact(Viewpoint::Probe, probe.at, saw, healthy)
-        }
-    };
-    let closed = itself.and_then(|_| stops_at(probe)).map(|(saw, at)| {
-        fact(Viewpoint::Probe, at, saw, "the replica's own way to it is closed besides: see to that too")
-    });
+    let second = fact(
+        Viewpoint::Probe,
+        probe.at,
+        format!("{} takes our login and says that it is a primary", probe.target),
+        "it is healthy; a failover now would split the group",
+    );
     // A Sentinel that does not tell of its PINGs and has just lost its way to the primary looks the same for some
     // seconds.
     let suspected = standing(e) < if told { Duration::from_secs(1) } else { SETTLED };
-    let because = [Some(first), Some(second), closed, Some(link_fact(e))];
-    Some(finding(Cause::SentinelAuthRejected, suspected, because.into_iter().flatten().collect()))
+    Some(finding(Cause::SentinelAuthRejected, suspected, vec![first, second, link_fact(e)]))
 }
 
 /// The replica has followed its primary into emptiness.

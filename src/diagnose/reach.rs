@@ -7,20 +7,148 @@
 use std::time::Duration;
 
 use super::{broken_link, fact, finding, link_fact, standing};
-use crate::model::Timestamp;
 use crate::model::evidence::{Answer, Connect, Evidence, LinkState, LinkView, PeerRole, Probe, Reading};
 use crate::model::finding::{Cause, Fact, Finding, Viewpoint};
+use crate::model::{Endpoint, Timestamp};
 
 mod own_way;
-mod witness;
 
-use own_way::{another_source, own_way};
-pub use witness::unanswered_by_pings;
-use witness::{Witness, answers_at_once, heard_otherwise, witness};
-pub(super) use witness::{excluded_by_witnesses, told_by_itself};
+use own_way::own_way;
 
 /// Without a witness, a primary that is gone for less than this may be restarting.
 const RESTART: Duration = Duration::from_secs(1);
+
+/// What the Sentinels make of the primary.
+enum Witness {
+    /// A majority of all known Sentinels hold it down.
+    Down(Fact),
+    /// A majority see it alive, and have had time to notice if it were not.
+    Alive(Fact),
+    /// Too few hold it down yet, and a majority have had no answer from it for longer than a PING period.
+    Unanswered(Fact),
+    /// They see it alive and may not have noticed yet.
+    NotYet(Fact),
+    /// Too few answer from here to say anything.
+    Unheard(Fact),
+    /// No Sentinel is configured.
+    None,
+}
+
+fn witness(e: &Evidence) -> Witness {
+    if e.sentinels.is_empty() {
+        return Witness::None;
+    }
+    let need = e.sentinels_known() / 2 + 1;
+    let answering = e.answering().count();
+    let down = e.sentinels_flagging("s_down");
+    let known = e.sentinels_known();
+    let tell = |saw: String, means: &str| fact(Viewpoint::Sentinel, e.ended, saw, means);
+    if down >= need {
+        let agreed = if e.sentinels_flagging("o_down") > 0 { ", and they agree on it (o_down)" } else { "" };
+        return Witness::Down(tell(
+            format!("{down} of {known} Sentinels hold the primary down{agreed}"),
+            "it is not only us who cannot reach it",
+        ));
+    }
+    if answering < need {
+        return Witness::Unheard(tell(
+            format!("only {answering} of {known} Sentinels answer from here"),
+            "too few witnesses to tell a dead primary from a cut network",
+        ));
+    }
+    if let Some(told) = by_their_pings(e, need) {
+        return told;
+    }
+    // down-after-milliseconds, a PING period of a second, and a little for the answer to reach us.
+    let patience = e
+        .answering()
+        .map(|(_, says)| Duration::from_millis(says.down_after_ms))
+        .max()
+        .unwrap_or_default()
+        .saturating_add(Duration::from_millis(1_500));
+    let alive = answering.saturating_sub(down).saturating_sub(tilted(e));
+    if unreached_for(e) < patience {
+        return Witness::NotYet(tell(
+            format!("{alive} of {known} Sentinels still see the primary"),
+            "they may not have noticed yet",
+        ));
+    }
+    if alive >= need {
+        return Witness::Alive(tell(
+            format!("{alive} of {known} Sentinels see the primary alive"),
+            "the primary runs; the way from this host to it does not work",
+        ));
+    }
+    Witness::Unheard(tell(
+        format!("{down} of {known} Sentinels hold the primary down, {alive} see it alive"),
+        "the witnesses contradict each other",
+    ))
+}
+
+/// In TILT a Sentinel declares nobody down (Redis 7.0.15, sentinelHandleRedisInstance): it is no witness for life, and its
+/// PINGs go on.
+fn tilted(e: &Evidence) -> usize {
+    e.answering().filter(|(_, says)| says.tilt.seen() == Some(&true)).count()
+}
+
+/// A Sentinel pings every second, or every down-after if that is less, and waits half of that at least for an answer
+/// before it tries again (Redis 7.0.15, sentinelSendPeriodicCommands). Nothing for this long is an unanswered PING.
+const UNANSWERED: Duration = Duration::from_millis(2_500);
+
+/// What the Sentinels' own PINGs say, long before down-after-milliseconds (30 s by default) has passed. An answer that
+/// came after the primary was found silent from here proves that it lives, be it an error; TILT does not change that.
+fn by_their_pings(e: &Evidence, need: usize) -> Option<Witness> {
+    let silent_from = e.trend.unreached_seen?;
+    let target = &e.upstream.seen()?.target;
+    let known = e.sentinels_known();
+    let answers: Vec<Timestamp> = e
+        .answering()
+        .filter(|(_, says)| super::same_place(e, target, &says.primary))
+        .filter_map(|(_, says)| says.answered_at())
+        .collect();
+    let alive = answers.iter().filter(|at| **at > silent_from).count();
+    if alive >= need {
+        return Some(Witness::Alive(fact(
+            Viewpoint::Sentinel,
+            e.ended,
+            format!("the primary has answered PINGs of {alive} of {known} Sentinels since it is silent here"),
+            "the primary runs; the way from this host to it does not work",
+        )));
+    }
+    let without = answers.iter().filter(|at| e.ended.since(**at) >= UNANSWERED).count();
+    (without >= need).then(|| {
+        let longest = answers.iter().map(|at| e.ended.since(*at)).max().unwrap_or_default();
+        let means = match tilted(e) {
+            0 => "it is not only us who cannot reach it; they will hold it down when down-after-milliseconds has passed"
+                .to_owned(),
+            some => format!(
+                "it is not only us who cannot reach it; {some} of them are in TILT, after a pause or a step of their clock, \
+                 and hold nobody down until that has lasted 30 s"
+            ),
+        };
+        Witness::Unanswered(fact(
+            Viewpoint::Sentinel,
+            e.ended,
+            format!(
+                "{without} of {known} Sentinels have had no answer to their PINGs for up to {} s",
+                longest.as_secs()
+            ),
+            means,
+        ))
+    })
+}
+
+/// A majority of the Sentinels have had an answer to their last PING. One that swaps answers them now and then.
+fn answers_at_once(e: &Evidence, target: &Endpoint) -> bool {
+    let naming = e.answering().filter(|(_, says)| super::same_place(e, target, &says.primary));
+    let answered = naming.filter_map(|(_, says)| says.answered_at()).filter(|at| e.ended.since(*at) < UNANSWERED);
+    answered.count() > e.sentinels_known() / 2
+}
+
+/// A majority of the Sentinels have an unanswered PING, though few of them may hold the primary down yet.
+pub fn unanswered_by_pings(e: &Evidence) -> bool {
+    matches!(by_their_pings(e, e.sentinels_known() / 2 + 1), Some(Witness::Unanswered(_)))
+}
 
 /// How long the primary has not answered from here: so long the Sentinels have had to notice. The link may have been
 /// down for something else, long before.
@@ -61,16 +189,25 @@ fn hangs_at(probe: &Probe) -> Option<&'static str> {
     }
 }
 
+/// What the Sentinels saw, once they have had the time to see it, and the causes that it speaks against.
+pub(super) fn excluded_by_witnesses(e: &Evidence) -> Option<(String, &'static [Cause])> {
+    broken_link(e)?;
+    match witness(e) {
+        Witness::Down(told) | Witness::Unanswered(told) => {
+            Some((told.saw, &[Cause::NetworkCut, Cause::NetworkRejected]))
+        }
+        Witness::Alive(told) => Some((told.saw, &[Cause::PrimaryDown, Cause::PrimaryUnreachable])),
+        Witness::NotYet(_) | Witness::Unheard(_) | Witness::None => None,
+    }
+}
+
 fn upstream(e: &Evidence) -> Option<&Probe> {
     e.local_link()?;
     e.upstream.seen()
 }
 
 fn probe_fact(probe: &Probe, saw: &str, means: &str) -> Fact {
-    let looked_up = !matches!(probe.connect, Connect::NameUnresolved(_));
-    let from = probe.source.as_ref().filter(|source| looked_up && source.unbound.is_none());
-    let from = from.map_or_else(String::new, |source| format!(" from {}", source.address));
-    fact(Viewpoint::Probe, probe.at, format!("connect to {}{from} → {saw}", probe.target), means)
+    fact(Viewpoint::Probe, probe.at, format!("connect to {} → {saw}", probe.target), means)
 }
 
 pub fn name_unresolved(e: &Evidence) -> Option<Finding> {
@@ -110,8 +247,7 @@ pub fn refused(e: &Evidence) -> Option<Finding> {
 fn by_probe(e: &Evidence, cause: Cause, suspected: bool, first: Fact, told: [Option<Fact>; 2]) -> Finding {
     let own = own_way(e);
     let suspected = suspected || own.is_some();
-    let source = e.upstream.seen().and_then(another_source);
-    let because = [Some(first)].into_iter().chain(told).chain([own, source, Some(link_fact(e))]);
+    let because = [Some(first)].into_iter().chain(told).chain([own, Some(link_fact(e))]);
     finding(cause, suspected, because.flatten().collect())
 }
 
@@ -168,9 +304,7 @@ pub fn hung(e: &Evidence) -> Option<Finding> {
         // No line of ours keeps it from answering them.
         Witness::Unanswered(told) => (Cause::PrimaryHung, brief, Some(told)),
         // It answers others at once: what takes our connection is a proxy, or the line is full.
-        Witness::Alive(told) if heard_otherwise(e).is_some() || answers_at_once(e, &probe.target) => {
-            (Cause::NetworkCut, pause, Some(told))
-        }
+        Witness::Alive(told) if answers_at_once(e, &probe.target) => (Cause::NetworkCut, pause, Some(told)),
         Witness::Alive(told) => (Cause::PrimaryHung, pause, Some(told)),
         Witness::NotYet(told) | Witness::Unheard(told) => (Cause::PrimaryHung, true, Some(told)),
         Witness::None => (Cause::PrimaryHung, pause, None),

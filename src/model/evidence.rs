@@ -15,7 +15,7 @@ mod sentinel;
 mod successor;
 mod trend;
 
-pub use probe::{Answer, Connect, Lookup, PeerRole, Probe, Source};
+pub use probe::{Answer, Connect, Lookup, PeerRole, Probe};
 pub use sentinel::{AFTERMATH, CachedNode, Quorum, ReplicaInSentinel, SentinelSays, SentinelView, repeats};
 pub use successor::Successor;
 pub use trend::{Counted, Drops, Trend};

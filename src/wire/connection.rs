@@ -12,7 +12,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::quoted::Quoted;
 use super::reply::Reply;
 use super::resp::{Buffer, Decoder};
-use super::source::SourceAddress;
 use super::{Dial, WireError, tls};
 use crate::model::{Address, Endpoint};
 use crate::secrets::Secret;
@@ -41,17 +40,7 @@ impl Connection {
     /// `lost_after`: what the peer has not acknowledged within this is given up for good. Without it the kernel goes on
     /// to send a command for minutes, also after the connection was closed.
     pub async fn open(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -> Result<Connection, WireError> {
-        Connection::open_from(None, dial, deadline, lost_after).await
-    }
-
-    /// The same from an address of this host, where that works.
-    pub async fn open_from(
-        source: Option<&SourceAddress>,
-        dial: &Dial,
-        deadline: Instant,
-        lost_after: Option<Duration>,
-    ) -> Result<Connection, WireError> {
-        let Connected { stream, peer, round_trip } = connect(source, dial, deadline, lost_after).await?;
+        let Connected { stream, peer, round_trip } = connect(dial, deadline, lost_after).await?;
         Ok(Connection {
             stream,
             incoming: Buffer::default(),
@@ -195,12 +184,7 @@ struct Connected {
 /// twice the time that it took to open the connection.
 const HEARD: Duration = Duration::from_millis(300);
 
-async fn connect(
-    source: Option<&SourceAddress>,
-    dial: &Dial,
-    deadline: Instant,
-    lost_after: Option<Duration>,
-) -> Result<Connected, WireError> {
+async fn connect(dial: &Dial, deadline: Instant, lost_after: Option<Duration>) -> Result<Connected, WireError> {
     let in_time = |_| WireError::TimedOut;
     match (&dial.address, &dial.tls) {
         (Address::Unix(path), None) => {
@@ -209,8 +193,7 @@ async fn connect(
         }
         (Address::Unix(_), Some(_)) => Err(WireError::TlsSetup("a Unix socket carries no TLS; leave it out".into())),
         (Address::Tcp(endpoint), settings) => {
-            let (stream, round_trip) =
-                timeout_at(deadline, tcp(source, endpoint, deadline)).await.map_err(in_time)??;
+            let (stream, round_trip) = timeout_at(deadline, tcp(endpoint, deadline)).await.map_err(in_time)??;
             if let Some(ms) = lost_after.and_then(|span| u32::try_from(span.as_millis()).ok()).filter(|ms| *ms > 0) {
                 rustix::net::sockopt::set_tcp_user_timeout(&stream, ms).map_err(|e| cut(&e.into()))?;
             }
@@ -227,9 +210,9 @@ async fn connect(
 }
 
 /// Whether whoever listens there speaks TLS; none where that did not show in time.
-pub async fn speaks_tls(source: Option<&SourceAddress>, endpoint: &Endpoint, within: Duration) -> Option<bool> {
+pub async fn speaks_tls(endpoint: &Endpoint, within: Duration) -> Option<bool> {
     let ends = Instant::now() + within;
-    let (stream, round_trip) = match timeout_at(ends, tcp(source, endpoint, ends)).await {
+    let (stream, round_trip) = match timeout_at(ends, tcp(endpoint, ends)).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(_)) => return Some(false),
         Err(_) => return None,
@@ -262,20 +245,12 @@ pub async fn lookup(endpoint: &Endpoint, within: Duration) -> Result<Vec<SocketA
 }
 
 /// The connection, and how long it took to open.
-async fn tcp(
-    source: Option<&SourceAddress>,
-    endpoint: &Endpoint,
-    deadline: Instant,
-) -> Result<(TcpStream, Duration), WireError> {
+async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<(TcpStream, Duration), WireError> {
     let found = lookup(endpoint, deadline.saturating_duration_since(Instant::now())).await?;
     let mut told = WireError::NameUnresolved(format!("{}: no address", endpoint.host));
     for address in found {
         let began = Instant::now();
-        let connected = match source {
-            Some(source) => source.connect(address).await,
-            None => TcpStream::connect(address).await,
-        };
-        match connected {
+        match TcpStream::connect(address).await {
             Ok(stream) => {
                 let round_trip = began.elapsed();
                 stream.set_nodelay(true).map_err(|e| cut(&e))?;

@@ -8,7 +8,6 @@ use super::connection::Connection;
 use super::quoted::is_the_servers_own;
 use super::reply::Reply;
 use super::resp::{Buffer, CAP, CAP_INFO_CACHE, encode};
-use super::source::SourceAddress;
 use super::subscription::Subscription;
 use super::{Dial, WireError, reads};
 use crate::secrets::Secret;
@@ -26,13 +25,7 @@ pub struct Reader {
 impl Reader {
     /// Connects and says nothing yet: a probe wants to see each answer itself.
     pub async fn open(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
-        Reader::open_from(None, dial, within).await
-    }
-
-    /// The same from an address of this host, where that works.
-    pub async fn open_from(source: Option<&SourceAddress>, dial: &Dial, within: Duration) -> Result<Reader, WireError> {
-        let connection = Connection::open_from(source, dial, Instant::now() + within, None).await?;
-        Ok(Reader { connection, later: Vec::new() })
+        Ok(Reader { connection: Connection::open(dial, Instant::now() + within, None).await?, later: Vec::new() })
     }
 
     /// The address that the connection really went to, after name resolution.
@@ -42,17 +35,8 @@ impl Reader {
 
     /// Connects and logs in. `within` bounds all of it.
     pub async fn connect(dial: &Dial, within: Duration) -> Result<Reader, WireError> {
-        Reader::connect_from(None, dial, within).await
-    }
-
-    /// The same from an address of this host, where that works.
-    pub async fn connect_from(
-        source: Option<&SourceAddress>,
-        dial: &Dial,
-        within: Duration,
-    ) -> Result<Reader, WireError> {
         let began = Instant::now();
-        let reader = Reader::open_from(source, dial, within).await?;
+        let reader = Reader::open(dial, within).await?;
         reader.logged_in(dial, within.saturating_sub(began.elapsed())).await
     }
 

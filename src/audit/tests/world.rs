@@ -203,7 +203,6 @@ pub(super) fn proof(login: &str, number: u8) -> LoginProof {
         peer: None,
         own_host: false,
         other_transport: None,
-        source: None,
         cut_short: false,
         version: None,
         ping: error("NOAUTH Authentication required."),

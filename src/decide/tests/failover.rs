@@ -67,15 +67,10 @@ fn holds_a_failover_while_the_primary_answers_from_here() {
         e.upstream = Reading::Seen(Probe { ping: error("LOADING Redis is loading"), ..blank(PRIMARY) });
     });
     moved(RefusalCode::EvidenceMissing, |e| e.upstream = Reading::Missing(Missing::NotAsked));
-    // The probe goes from the replica's own address, and what cuts that off cuts off nobody else.
     let told = |role: Role| {
         move |e: &mut Evidence| e.primary = Reading::Seen(ServerView { role, ..healthy().source().clone() })
     };
     moved(RefusalCode::PrimarySeenAlive, told(Role::Primary));
-    moved(RefusalCode::PrimarySeenAlive, |e| {
-        let otherwise = Some("PONG".to_owned());
-        e.probe().source = Some(Source { address: "10.0.0.9".into(), unbound: None, otherwise });
-    });
     let mut case = dead_primary();
     told(Role::Sentinel)(&mut case.e);
     case.plan();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Witness, fact, witness};
-use crate::model::evidence::{Connect, Evidence, Probe};
+use crate::model::evidence::{Connect, Evidence};
 use crate::model::finding::{Fact, Viewpoint};
 
 /// Slack beyond a primary's ping period.
@@ -16,7 +16,7 @@ const PING_S: u64 = 10;
 const CHANGED: Duration = Duration::from_secs(60);
 
 /// The link is up, and what fails may be relinkd's own way to the primary alone: a name that only the server's container
-/// knows, a firewall that lets the server's user through, or a `bind-source-addr` that the probe cannot take. The server has heard the primary since our
+/// knows, a firewall that lets the server's `bind-source-addr` or user through. The server has heard the primary since our
 /// probe fails; or the probe has never come through from here, and the primary's next ping is not due. A ping that is overdue
 /// ends both: packets of old arrive for a moment after a cut of the way back. And a way that probes came through before and
 /// that is closed to all of them since is no peculiarity of ours: the server's next connection meets the same, though the
@@ -54,17 +54,4 @@ fn has_closed(e: &Evidence) -> bool {
     let nameless = e.upstream.seen().is_some_and(|probe| matches!(probe.connect, Connect::NameUnresolved(_)));
     let stood = e.trend.unreached_seen.is_some_and(|seen| e.ended.since(seen) >= CHANGED);
     e.trend.reached.is_some() && stood && (nameless || matches!(witness(e), Witness::Alive(_)))
-}
-
-/// The replica connects from an address that the probe could not take.
-pub(super) fn another_source(probe: &Probe) -> Option<Fact> {
-    let source = probe.source.as_ref()?;
-    let why = source.unbound.as_ref()?;
-    let saw = format!("the probe cannot connect from {}, the replica's bind-source-addr: {why}", source.address);
-    Some(fact(
-        Viewpoint::Probe,
-        probe.at,
-        saw,
-        "a firewall by source address may let one of the two through and not the other",
-    ))
 }

@@ -76,7 +76,6 @@ fn a_primary_that_hangs_is_seen_while_the_link_still_reads_up() {
     let finding = found(|e| {
         e.trend.reached = Some(T0);
         e.upstream = Reading::Seen(Probe { ping: Answer::TimedOut, ..blank(PRIMARY) });
-        e.primary = Reading::Missing(Missing::TimedOut);
         e.stood(LONG);
     });
     assert_eq!((finding.cause, finding.link_up), (Cause::PrimaryHung, true));

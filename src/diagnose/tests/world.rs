@@ -190,7 +190,6 @@ pub fn green(target: &str) -> Probe {
         peer: Some(target.into()),
         own_host: false,
         other_transport: None,
-        source: None,
         cut_short: false,
         version: Some("7.2.4".into()),
         ping: error("NOAUTH Authentication required."),

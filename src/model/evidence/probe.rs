@@ -22,9 +22,6 @@ pub struct Probe {
     /// The address that it went to is one of this host's own.
     #[serde(default)]
     pub own_host: bool,
-    /// The replica's `bind-source-addr`, where it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<Source>,
     /// The handshake failed as it does where one side speaks TLS and the other does not: whether the port answers the
     /// other way. None: it was not tried.
     #[serde(default)]
@@ -47,25 +44,6 @@ pub struct Probe {
     pub psync: Answer,
     /// The role that the peer claims on this connection, where it may be asked.
     pub role: Reading<PeerRole>,
-}
-
-/// From where a replica connects to its primary. The probe does so too, where it can.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    pub address: String,
-    /// Why the probe went from another address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unbound: Option<String>,
-    /// Where nobody answered a PING from there: what one from wherever the kernel lets it was answered with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub otherwise: Option<String>,
-}
-
-impl Probe {
-    /// What this peer answered to a PING from another address of this host, while it answered none from the replica's.
-    pub fn answered_otherwise(&self) -> Option<&str> {
-        self.source.as_ref()?.otherwise.as_deref()
-    }
 }
 
 /// The primary's name, looked up from this host.

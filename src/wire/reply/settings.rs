@@ -11,7 +11,7 @@ use crate::model::group::NodeSettings;
 use crate::secrets::{Salt, Secret};
 
 /// What [`settings`] wants asked, in this order.
-pub const SETTINGS: [&str; 18] = [
+pub const SETTINGS: [&str; 17] = [
     "masteruser",
     "masterauth",
     "repl-timeout",
@@ -29,7 +29,6 @@ pub const SETTINGS: [&str; 18] = [
     "tls-ca-cert-dir",
     "tls-client-cert-file",
     "tls-client-key-file",
-    "bind-source-addr",
 ];
 
 /// What [`limits`] wants asked, in this order.
@@ -109,8 +108,6 @@ pub struct Own {
     /// None: its `masteruser` or `masterauth` is not UTF-8, so what we hold of it is not what it sends.
     pub login: Option<Credentials>,
     pub tls: ReplicaTls,
-    /// `bind-source-addr` (Redis 7.0, Valkey): from where it connects to its primary; empty where none is set.
-    pub source: String,
 }
 
 impl Credentials {
@@ -140,7 +137,6 @@ pub fn settings(answers: Vec<Reply>, at: Timestamp, salt: &Salt) -> Result<Own, 
         ca_dir,
         client_cert,
         client_key,
-        source,
     ] = values(answers)?;
     let login_not_text = [&user, &secret].into_iter().any(|value| is_mangled(value));
     let credentials = Credentials { user, secret: Secret::new(secret) };
@@ -163,7 +159,7 @@ pub fn settings(answers: Vec<Reply>, at: Timestamp, salt: &Salt) -> Result<Own, 
         login_not_text,
     };
     let tls = ReplicaTls { ca, ca_dir, cert, key, client_cert, client_key };
-    Ok(Own { view, login: (!login_not_text).then_some(credentials), tls, source })
+    Ok(Own { view, login: (!login_not_text).then_some(credentials), tls })
 }
 
 /// Whether bytes that are no UTF-8 were replaced in what a server sent ([`Reply`]).

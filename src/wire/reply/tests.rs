@@ -78,7 +78,7 @@ fn a_replica_tells_of_its_link() {
 #[test]
 fn settings_and_limits_are_read_and_the_password_is_not_among_them() {
     for (server, _) in SERVERS {
-        // The captures are older than the last parameters: a server that does not know one sends an empty list.
+        // The captures are older than the last three parameters: a server that does not know one sends an empty list.
         let mut answers = captured(server, "replica-settings");
         answers.resize(settings::SETTINGS.len(), Reply::List(Vec::new()));
         let settings::Own { view, login, .. } = settings::settings(answers, NOW, &SALT).unwrap();
