@@ -255,6 +255,12 @@ fn a_second_primary_takes_no_write_whatever_replicas_it_has_redis_70_valkey_80()
         let group = Group::builder(kind).replicas(1).start().expect("a group");
         let primary = group.primary();
         primary.run(&["CONFIG", "SET", "min-replicas-to-write", "1"]).unwrap();
+        // It counts its good replicas once a second.
+        let counted = |server: &lab::Server| {
+            let told: String = server.query(&["INFO", "replication"]).unwrap_or_default();
+            told.contains("min_slaves_good_slaves:1")
+        };
+        assert!(primary.wait_until(counted, std::time::Duration::from_secs(10)).is_some(), "{kind}: no good replica");
         primary.run(&["SET", "a", "1"]).expect("with one replica it is no bar");
         primary.run(&["CONFIG", "SET", "min-replicas-to-write", count]).unwrap();
         let refused = primary.run(&["SET", "a", "2"]).expect_err("a write").to_string();

@@ -52,9 +52,10 @@ struct Facts {
     mode: Option<String>,
     /// Every link whole, and no incident open; none where that is not known of all.
     healthy: Option<bool>,
-    open_incidents: usize,
-    /// Whether a pause holds any of the instances.
-    paused: bool,
+    /// None where the record could not be read.
+    open_incidents: Option<usize>,
+    /// Whether a pause holds any of the instances; none where the record could not be read.
+    paused: Option<bool>,
     /// Whether the stop after failures in a row holds this host; only the daemon knows.
     stopped: Option<bool>,
     replicas: BTreeMap<String, Instance>,
@@ -77,7 +78,7 @@ struct Instance {
     phase: Option<&'static str>,
     /// What is wrong, also before it has become an incident; without the daemon that of the open incident.
     cause: Option<&'static str>,
-    paused: bool,
+    paused: Option<bool>,
     /// Whether the instance logs in to its primary with something else than the secret store holds.
     secret_mismatch: Option<bool>,
 }
@@ -116,8 +117,13 @@ async fn gather(settings: &Settings) -> Facts {
         }
     }
     facts.healthy = healthy(&facts.replicas);
-    facts.open_incidents = facts.replicas.values().filter(|one| one.incident.is_some()).count();
-    facts.paused = facts.replicas.values().any(|one| one.paused);
+    let known = facts.replicas.values().all(|one| one.paused.is_some());
+    let open = facts.replicas.values().filter(|one| one.incident.is_some()).count();
+    facts.open_incidents = known.then_some(open);
+    facts.paused = known.then(|| facts.replicas.values().any(|one| one.paused == Some(true)));
+    if !known && facts.healthy == Some(true) {
+        facts.healthy = None;
+    }
     facts.error = (!errors.is_empty()).then(|| errors.join("; "));
     facts
 }
@@ -143,7 +149,7 @@ impl Facts {
                 incident: status.incident.map(|id| id.0),
                 phase: status.phase.map(|phase| phase.name()),
                 cause: status.cause.map(|cause| cause.code()),
-                paused: status.paused.is_some(),
+                paused: Some(status.paused.is_some()),
                 secret_mismatch: answer["secret_mismatch"][&status.replica].as_bool(),
             };
             self.replicas.insert(status.replica, instance);
@@ -167,10 +173,13 @@ impl Instance {
 /// What the instances and the record say.
 async fn by_ourselves(settings: &Settings, mode: Option<&str>, errors: &mut Vec<String>) -> BTreeMap<String, Instance> {
     let watched = Watched::all(settings, &once::salt(&settings.agent.state_dir), Clock::start());
-    let (open, pauses) = record(settings).unwrap_or_else(|error| {
-        errors.push(error.to_string());
-        Default::default()
-    });
+    let (open, pauses) = match record(settings) {
+        Ok((open, pauses)) => (open, Some(pauses)),
+        Err(error) => {
+            errors.push(error.to_string());
+            (Vec::new(), None)
+        }
+    };
     let seen = all(watched.iter().map(glance)).await;
     let mut replicas = BTreeMap::new();
     for (one, (mut instance, troubles)) in watched.iter().zip(seen) {
@@ -180,7 +189,7 @@ async fn by_ourselves(settings: &Settings, mode: Option<&str>, errors: &mut Vec<
         instance.incident = incident.map(|incident| incident.id.0.clone());
         instance.phase = incident.map(|incident| incident.phase.name());
         instance.cause = incident.map(|incident| incident.finding.cause.code());
-        instance.paused = pauses.iter().any(|pause| pause.scope.holds(&one.link()));
+        instance.paused = pauses.as_ref().map(|all| all.iter().any(|pause| pause.scope.holds(&one.link())));
         replicas.insert(one.name.clone(), instance);
     }
     replicas
@@ -226,7 +235,7 @@ async fn glance(one: &Watched) -> (Instance, Vec<String>) {
         incident: None,
         phase: None,
         cause: None,
-        paused: false,
+        paused: None,
         secret_mismatch: differs(),
     };
     (instance, troubles)

@@ -1,7 +1,7 @@
 //! What a person would run now: commands that really work, for the cause at hand. No secret stands in them.
 
 use super::{Context, living};
-use crate::model::evidence::{Evidence, Flavour, Role};
+use crate::model::evidence::{Evidence, Flavour, Role, SentinelSays};
 use crate::model::finding::Cause;
 use crate::model::remedy::{Decision, RefusalCode};
 use crate::model::shell::{from_file, operand, quoted};
@@ -42,6 +42,9 @@ struct Here {
     masteruser: Option<String>,
 }
 
+/// Where the group speaks TLS; servers want a client's certificate by default (`tls-auth-clients`).
+const TLS: &str = " --tls --cacert CAFILE --cert CRTFILE --key KEYFILE";
+
 /// One Sentinel, and the group's name there.
 struct Asked {
     cli: String,
@@ -62,6 +65,11 @@ impl Here {
             _ => ("redis-cli", "redis-server"),
         };
         let at = |endpoint: &Endpoint| format!("{cli} -h {} -p {}", quoted(&endpoint.host), endpoint.port);
+        let tls = match e.settings.seen() {
+            Some(settings) => settings.tls_replication,
+            None => e.upstream.seen().is_some_and(|probe| probe.tls),
+        };
+        let of_group = |endpoint: &Endpoint| format!("{}{}", at(endpoint), if tls { TLS } else { "" });
         let target = e.local_link().map(|link| link.primary.clone());
         let named = || !e.link.group.is_empty();
         Here {
@@ -71,13 +79,13 @@ impl Here {
                 Address::Tcp(endpoint) => at(endpoint),
                 Address::Unix(path) => format!("{cli} -s {}", quoted(&path.to_string_lossy())),
             },
-            remote: target.as_ref().map_or_else(|| format!("{cli} -h PRIMARY"), at),
+            remote: target.as_ref().map_or_else(|| format!("{cli} -h PRIMARY"), of_group),
             target,
             sentinel: e
                 .sentinels
                 .first()
                 .filter(|_| named())
-                .map(|sentinel| Asked { cli: at(&sentinel.endpoint), group: quoted(&e.link.group) }),
+                .map(|sentinel| Asked { cli: of_group(&sentinel.endpoint), group: quoted(&e.link.group) }),
             masteruser: e.settings.seen().map(|s| s.masteruser.clone()).filter(|user| !user.is_empty()),
         }
     }
@@ -248,7 +256,9 @@ fn elsewhere(e: &Evidence, here: &Here, cause: Cause) -> Vec<String> {
             quoted(&peer.to_string())
         ));
     }
+    let second = e.local.seen().is_some_and(|view| view.role == Role::Primary);
     match e.named_primary() {
+        Some((named, _)) if is_itself(e, named) => return steps,
         // This very server was meant to be the primary, and what it follows already is no news to it.
         Some((named, _)) if here.target.as_ref() == Some(named) || e.address == Address::Tcp(named.clone()) => {
             return steps;
@@ -257,8 +267,23 @@ fn elsewhere(e: &Evidence, here: &Here, cause: Cause) -> Vec<String> {
         None if here.sentinel.is_none() => steps.push(real_primary(local)),
         None => return steps,
     }
+    if second {
+        steps.push(format!(
+            "{local} CONFIG SET min-replicas-to-write N   # what you noted, and min-replicas-max-lag too"
+        ));
+    }
     steps.extend(kept_here(e, here));
     steps
+}
+
+/// Whether the server that Sentinels name is this one, by whatever address.
+fn is_itself(e: &Evidence, named: &Endpoint) -> bool {
+    let Some(run_id) = e.local.seen().map(|view| &view.run_id).filter(|id| !id.is_empty()) else { return false };
+    let cached = |says: &SentinelSays| {
+        let node = says.nodes.seen().and_then(|nodes| nodes.get(&named.to_string()));
+        node.is_some_and(|node| node.run_id == *run_id)
+    };
+    e.of_the_named().any(|(_, says)| says.primary_run_id == *run_id || cached(says))
 }
 
 /// Where no Sentinel tells who the primary is.

@@ -121,8 +121,8 @@ fn tls_mismatch(e: &Evidence, here: &Here) -> Vec<String> {
     let mut steps = match proved {
         Some(true) => {
             let no = format!("{local} CONFIG SET tls-replication no   # as that port speaks");
-            // Its name is a server's word, and this one stands inside quotes.
-            let again = (quoted(&p.host) == p.host).then(|| {
+            // Its name is a server's word, and this one stands inside quotes, in a format.
+            let again = (quoted(&p.host) == p.host && !p.host.contains('%')).then(|| {
                 format!(
                     "printf 'MULTI\\nREPLICAOF 127.0.0.1 1\\nREPLICAOF {} {}\\nEXEC\\n' | {local}   # ends the attempt that waits for repl-timeout",
                     p.host, p.port

@@ -38,14 +38,20 @@ fn of_the_primary(c: &Context<'_>, here: &Here) -> Vec<String> {
         }
         Cause::PrimaryBusy => busy(c.evidence, remote),
         _ => vec![
-            format!(
-                "until {remote} CONFIG GET maxclients | grep -A1 maxclients; do sleep 1; done   # the present limit, once a connection is free"
-            ),
-            format!(
-                "until {remote} CONFIG SET maxclients N | grep -e OK -e CONFIG; do sleep 1; done   # N: more than that; `try with` names the most there is"
+            once_free(&format!("{remote} CONFIG GET maxclients"), "the present limit"),
+            once_free(
+                &format!("{remote} CONFIG SET maxclients N"),
+                "N: more than that; `try with` names the most there is",
             ),
         ],
     }
+}
+
+/// Tried again only while no connection is free: whatever else is answered ends it and is shown.
+fn once_free(command: &str, why: &str) -> String {
+    format!(
+        "while o=$({command} 2>&1); printf %s \"$o\" | grep -q 'max number of clients'; do sleep 1; done; printf '%s\\n' \"$o\"   # {why}"
+    )
 }
 
 /// The server says itself which of the two ends what it runs (Redis 7.0.15, Valkey 8.0.1: `You can only call FUNCTION KILL`).
