@@ -50,6 +50,8 @@ pub struct Memory {
     /// The newest line that told of a cut transfer, and how many of its kind the log had then.
     cut: BTreeMap<LogKind, (Timestamp, u32)>,
     begun: Option<Begun>,
+    /// The newest line that told of the end of one, at the last look.
+    transfer_ended: Option<Timestamp>,
     /// What the primary counted at the last look at a whole link, until the link is seen up after it.
     counted: Option<Counted>,
     /// When the local server was last seen to serve as the primary that the Sentinels name.

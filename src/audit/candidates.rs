@@ -56,6 +56,14 @@ fn raise(g: &Ground<'_>, zero: &[&GroupNode], check: Check, unless: &str) -> Che
     if lacking.is_empty() {
         return check;
     }
+    // Without a primary no link comes up before a promotion: then a person chooses, by what each of them holds.
+    if g.view.primary().is_none_or(|primary| g.known(primary).is_none()) {
+        return check.mend(format!(
+            "the primary does not answer: of {} raise the one with the highest offset, and with keys, to 100 (relinkd \
+             explain no-promotable-replica)",
+            list(lacking.iter().map(|node| &node.address))
+        ));
+    }
     check.mend(format!(
         "keep {} at 0 until the link is up and the data is there: see replica-link, replica-data and node-reachable",
         list(lacking.iter().map(|node| &node.address))

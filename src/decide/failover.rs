@@ -129,8 +129,9 @@ fn primary_seen_alive(remedy: Remedy, c: &Context<'_>) -> Result<(), Held> {
             ));
         }
     }
-    // The probe goes as the replica, the observer by itself: whichever is answered, the primary lives.
-    if let Some(told) = e.primary.seen().filter(|told| told.role == Role::Primary) {
+    // It may have gone on, or have come back, behind the probe.
+    let probed = probe.at.after(Duration::from_micros(probe.took_us));
+    if let Some(told) = e.primary.seen().filter(|told| told.role == Role::Primary && told.at > probed) {
         let ago = human(c.now.since(told.at));
         let detail = format!("the INFO of a primary was read from here {ago} ago, though the probe meets none");
         return Err((RefusalCode::PrimarySeenAlive, detail));

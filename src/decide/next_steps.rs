@@ -42,7 +42,8 @@ struct Here {
     masteruser: Option<String>,
 }
 
-/// Where the group speaks TLS; servers want a client's certificate by default (`tls-auth-clients`).
+/// Where replication speaks TLS, so does the primary; it wants a client's certificate by default (`tls-auth-clients`). What the
+/// Sentinels and the local server speak is not in the evidence.
 const TLS: &str = " --tls --cacert CAFILE --cert CRTFILE --key KEYFILE";
 
 /// One Sentinel, and the group's name there.
@@ -69,7 +70,7 @@ impl Here {
             Some(settings) => settings.tls_replication,
             None => e.upstream.seen().is_some_and(|probe| probe.tls),
         };
-        let of_group = |endpoint: &Endpoint| format!("{}{}", at(endpoint), if tls { TLS } else { "" });
+        let primary = |endpoint: &Endpoint| format!("{}{}", at(endpoint), if tls { TLS } else { "" });
         let target = e.local_link().map(|link| link.primary.clone());
         let named = || !e.link.group.is_empty();
         Here {
@@ -79,13 +80,13 @@ impl Here {
                 Address::Tcp(endpoint) => at(endpoint),
                 Address::Unix(path) => format!("{cli} -s {}", quoted(&path.to_string_lossy())),
             },
-            remote: target.as_ref().map_or_else(|| format!("{cli} -h PRIMARY"), of_group),
+            remote: target.as_ref().map_or_else(|| format!("{cli} -h PRIMARY"), primary),
             target,
             sentinel: e
                 .sentinels
                 .first()
                 .filter(|_| named())
-                .map(|sentinel| Asked { cli: of_group(&sentinel.endpoint), group: quoted(&e.link.group) }),
+                .map(|sentinel| Asked { cli: at(&sentinel.endpoint), group: quoted(&e.link.group) }),
             masteruser: e.settings.seen().map(|s| s.masteruser.clone()).filter(|user| !user.is_empty()),
         }
     }
@@ -268,9 +269,11 @@ fn elsewhere(e: &Evidence, here: &Here, cause: Cause) -> Vec<String> {
         None => return steps,
     }
     if second {
+        // A REWRITE behind it would keep the 1000 of whoever pastes all of this.
         steps.push(format!(
-            "{local} CONFIG SET min-replicas-to-write N   # what you noted, and min-replicas-max-lag too"
+            "{local} CONFIG SET min-replicas-to-write N   # what you noted, and min-replicas-max-lag; only then: CONFIG REWRITE"
         ));
+        return steps;
     }
     steps.extend(kept_here(e, here));
     steps

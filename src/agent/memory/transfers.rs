@@ -72,6 +72,10 @@ impl Memory {
     /// and the beginning of the other waited for nobody, and where that took more than a loop itself takes, and more than
     /// a small part of the transfer, the pace of the whole says little of it.
     pub(super) fn note_growth(&mut self, e: &Evidence, line: &LogFact) {
+        let ends = [LogKind::TransferError, LogKind::LoadFailed, LogKind::BulkCountError, LogKind::LinkLost];
+        let newest = ends.into_iter().filter_map(|kind| e.logged(kind)).map(|line| line.last).max();
+        // A quick loop has cut the newest transfer, too, by the time of the look, and the log keeps the last line of a kind.
+        let known = [std::mem::replace(&mut self.transfer_ended, newest), newest];
         let Some(now) = Begun::of(line) else { return };
         let Some(before) = self.begun.replace(now.clone()).filter(|before| now.at > before.at) else { return };
         let grown = now.offset.checked_sub(before.offset).filter(|grown| *grown > 0 && now.replid == before.replid);
@@ -88,9 +92,7 @@ impl Memory {
             // Of another history, or of writes that have stopped: what an older pair told is no proof any more.
             (self.trend.grown, self.trend.grown_ms) = (None, None);
         }
-        let ends = [LogKind::TransferError, LogKind::LoadFailed, LogKind::BulkCountError, LogKind::LinkLost];
-        let ended = ends.into_iter().filter_map(|kind| e.logged(kind)).map(|line| line.last);
-        let ended = ended.filter(|at| *at > before.at && *at <= now.at).max();
+        let ended = known.into_iter().flatten().filter(|at| *at > before.at && *at <= now.at).max();
         let between = now.count.saturating_sub(before.count).max(1);
         let (Some(grown), Some(ended)) = (grown, ended) else { return };
         let (each, idle) = (now.at.since(before.at) / between, now.at.since(ended));
@@ -142,6 +144,14 @@ mod tests {
         assert_eq!(grown(60, 120, later), (None, None), "half of it waited for nobody");
         assert_eq!(grown(5, 600, later), (None, None), "an outage lies between the two");
         assert_eq!(grown(60, 60, "Full resync from master: def:61000"), (None, None), "another history");
+        // Each look comes when the newest one has been cut as well.
+        let mut quick = Memory::default();
+        quick.before_judging(&look(0, &[]));
+        for (s, stream) in [(0, "abc:1000"), (10, "abc:61000")] {
+            let begins = format!("Full resync from master: {stream}");
+            quick.before_judging(&look(s + 3, &[(begun, s, 1, &begins), (cut, s + 2, 1, "I/O error")]));
+        }
+        assert_eq!((quick.trend().grown, quick.trend().grown_ms), (Some(12_000), Some(2_000)), "two of ten seconds");
         let mut memory = Memory::default();
         memory.before_judging(&look(0, &[(begun, 0, 1, "Full resync from master: abc:1000")]));
         assert_eq!((memory.trend().cut_transfers, memory.trend().grown), (0, None));

@@ -68,11 +68,16 @@ fn holds_a_failover_while_the_primary_answers_from_here() {
     });
     moved(RefusalCode::EvidenceMissing, |e| e.upstream = Reading::Missing(Missing::NotAsked));
     let told = |role: Role| {
-        move |e: &mut Evidence| e.primary = Reading::Seen(ServerView { role, ..healthy().source().clone() })
+        move |e: &mut Evidence| {
+            e.primary = Reading::Seen(ServerView { role, at: e.ended, ..healthy().source().clone() });
+        }
     };
     moved(RefusalCode::PrimarySeenAlive, told(Role::Primary));
     let mut case = dead_primary();
     told(Role::Sentinel)(&mut case.e);
+    case.plan();
+    told(Role::Primary)(&mut case.e);
+    case.e.source().at = case.e.probe().at;
     case.plan();
 }
 
