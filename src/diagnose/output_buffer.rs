@@ -19,7 +19,8 @@ pub fn exceeded(e: &Evidence) -> Option<Finding> {
     let primary = e.primary.seen();
     let so_far = primary.and_then(|view| view.output_buffer_cuts);
     let cuts = e.trend.cuts_since(so_far);
-    let cut = cut_in_transfer(e, cuts.is_some_and(|more| more > 0))?;
+    let outgrown = outgrown(e);
+    let cut = cut_in_transfer(e, cuts.is_some_and(|more| more > 0) || outgrown.is_some())?;
     let counted = match cuts {
         Some(1..) => Some(fact(
             Viewpoint::Primary,
@@ -32,7 +33,7 @@ pub fn exceeded(e: &Evidence) -> Option<Finding> {
         None => None,
     };
     let each = cuts.and_then(|more| at_each_transfer(e, more));
-    let (outgrown, near) = (outgrown(e), near(e, so_far));
+    let near = near(e, so_far);
     let tight = too_tight(e, so_far);
     // Between the soft limit and the hard one a data set proves nothing: what is written has to stay there for a while.
     let below_hard = tight.is_some() && data(e).zip(hard_limit(e)).is_some_and(|(data, hard)| hard <= data);
@@ -142,10 +143,11 @@ fn data(e: &Evidence) -> Option<u64> {
 }
 
 /// The signs of a transfer that the primary's side ends. A cut before the first byte reads like a primary that could not
-/// make the data set (Valkey 9.1.2 under load): there only its counter tells.
+/// make the data set (Valkey 9.1.2 under load; Redis 7.0.15 with a small limit, ten times a second): there only its counter
+/// tells, or a stream that outgrows the limit.
 ///
 /// What the log told of another process, of the primary's or of the local one, was no transfer between these two.
-fn cut_in_transfer(e: &Evidence, counted: bool) -> Option<Fact> {
+fn cut_in_transfer(e: &Evidence, borne_out: bool) -> Option<Fact> {
     if !handshake_green(e) {
         return None;
     }
@@ -161,7 +163,7 @@ fn cut_in_transfer(e: &Evidence, counted: bool) -> Option<Fact> {
         // (`repl-diskless-load`; Redis 7.0.15, rdbReportError: `assuming connection error`).
         .or_else(|| told(LogKind::LoadFailed).filter(|line| line.sample.contains("DB from socket")))
         .or_else(|| told(LogKind::LinkLost).filter(|_| transfers > 1))
-        .or_else(|| told(LogKind::BulkCountError).filter(|_| counted))?;
+        .or_else(|| told(LogKind::BulkCountError).filter(|_| borne_out))?;
     let again = (line.count > 1 && all_since(line)) || transfers > 1 || e.trend.cut_transfers > 1;
     again.then(|| log_fact(line, "the primary ended the transfer, more than once"))
 }

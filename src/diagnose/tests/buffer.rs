@@ -41,6 +41,15 @@ fn an_output_buffer_cut_is_counted_by_the_primary_or_inferred_from_its_limits() 
     };
     assert_eq!(before_the_first_byte(25, 1), Some(Cause::OutputBufferExceeded));
     assert_ne!(before_the_first_byte(1, 1), Some(Cause::OutputBufferExceeded));
+    let and_no_counter = |grown: Option<u64>| {
+        let e = bent(|e| {
+            broken(e).log(LogKind::BulkCountError, "I/O error reading bulk count from MASTER: Success", 25);
+            e.source().output_buffer_cuts = None;
+            (e.limits().output_hard, e.limits().output_soft, e.trend.grown) = (16 << 10, 0, grown);
+        });
+        matches!(diagnose(&e), Diagnosis::Broken(found) if found.cause == Cause::OutputBufferExceeded && !found.suspected)
+    };
+    assert!(and_no_counter(Some(2 << 20)) && !and_no_counter(None), "the stream tells");
     let without_a_counter = |limit: u64, grown: Option<u64>, largest: u64| {
         verdict(|e| {
             broken(e).log(LogKind::TransferError, CUT, 3);
