@@ -244,7 +244,11 @@ fn elsewhere(e: &Evidence, here: &Here, cause: Cause) -> Vec<String> {
     let local = &here.local;
     let mut steps: Vec<String> =
         here.sentinel.iter().map(|sentinel| sentinel.asked("GET-MASTER-ADDR-BY-NAME")).collect();
-    if e.local.seen().is_some_and(|view| view.role == Role::Primary) {
+    if e.named_primary().is_some_and(|(named, _)| is_itself(e, named)) {
+        return steps;
+    }
+    let second = e.local.seen().is_some_and(|view| view.role == Role::Primary);
+    if second {
         steps.push(format!(
             "{local} CONFIG GET 'min-replicas-*'   # note both, to set them back; with a max-lag of 0 the next line does nothing"
         ));
@@ -257,9 +261,7 @@ fn elsewhere(e: &Evidence, here: &Here, cause: Cause) -> Vec<String> {
             quoted(&peer.to_string())
         ));
     }
-    let second = e.local.seen().is_some_and(|view| view.role == Role::Primary);
     match e.named_primary() {
-        Some((named, _)) if is_itself(e, named) => return steps,
         // This very server was meant to be the primary, and what it follows already is no news to it.
         Some((named, _)) if here.target.as_ref() == Some(named) || e.address == Address::Tcp(named.clone()) => {
             return steps;

@@ -489,18 +489,7 @@ mod tests {
         let sentinel = Endpoint::new("127.0.0.1", 26379);
         let board: Arc<Mutex<SentinelBoard>> = Arc::default();
         locked(&board).links.entry(sentinel.clone()).or_default();
-        let mut ear = Ear {
-            dial: Dial::plain(sentinel.clone()),
-            sentinel,
-            group: String::new(),
-            pace: Pace::default(),
-            granted: Granted::Everything,
-            epoch: None,
-            own_vote: None,
-            board: board.clone(),
-            wake,
-            clock: || Timestamp(7),
-        };
+        let mut ear = ear(&sentinel, &board, wake, || Timestamp(7));
         let mut told = None;
         for trouble in [Some(WireError::Refused), Some(WireError::TimedOut), None, None, Some(WireError::Closed)] {
             ear.link(trouble, &mut told);
